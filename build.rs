@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path};
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 10] = [
+const CAPACITIES: [(&str, usize, &str); 12] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -20,6 +20,8 @@ const CAPACITIES: [(&str, usize, &str); 10] = [
         "Programs running at one time. When full, listeners are left alone: clients wait in the kernel's backlog.",
     ),
     ("SESSIONS", 512, "Clients of built-in stream services at one time. When full, as SERVERS."),
+    ("SOURCES", 256, "Client addresses whose starts a minute are counted, for all services together."),
+    ("SCRATCH_BYTES", 16384, "Bytes a built-in service moves at once; one buffer for all of them."),
     ("LINE_BYTES", 16384, "Longest line of a configuration file, in bytes; xinetd's own limit."),
     ("DRAFT_WORDS", 512, "Arguments, or environment words, of one service."),
 ];

@@ -2,10 +2,18 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod addr;
+pub mod backend;
+pub mod builtin;
 pub mod capacity;
 pub mod config;
+pub mod engine;
 pub mod errno;
+pub mod limits;
+pub mod record;
 pub mod service;
+pub mod slots;
 pub mod table;
 pub mod time;
+pub mod zone;
