@@ -54,7 +54,10 @@ pub enum Talk {
     Discard,
     Chargen(Chargen),
     /// Says one thing and ends: daytime, time.
-    Say { what: Saying, sent: u8 },
+    Say {
+        what: Saying,
+        sent: u8,
+    },
 }
 
 /// What daytime or time says: 26 bytes, or a few more with a long zone abbreviation; 4 bytes.
@@ -82,7 +85,12 @@ impl Talk {
     }
 
     /// Goes on as far as the stream allows, at most [`TURN_BYTES`] bytes, and adds what it moved to `moved`.
-    pub fn go_on<S: Stream>(&mut self, io: &mut S, scratch: &mut [u8], moved: &mut u64) -> Result<Step, Errno> {
+    pub fn go_on<S: Stream>(
+        &mut self,
+        io: &mut S,
+        scratch: &mut [u8],
+        moved: &mut u64,
+    ) -> Result<Step, Errno> {
         let mut budget = TURN_BYTES;
         loop {
             let n = match self {
@@ -369,7 +377,8 @@ mod tests {
         assert_eq!(Talk::new(Builtin::Daytime, Dialect::Inetd, unknown, &Zone::UTC), None);
         assert_eq!(Talk::new(Builtin::Time, Dialect::Inetd, unknown, &Zone::UTC), None);
         let known = Now { unix: Some(1_795_346_114), ..unknown };
-        let Some(Talk::Say { what, .. }) = Talk::new(Builtin::Daytime, Dialect::Inetd, known, &Zone::UTC) else {
+        let Some(Talk::Say { what, .. }) = Talk::new(Builtin::Daytime, Dialect::Inetd, known, &Zone::UTC)
+        else {
             panic!("daytime says something");
         };
         assert_eq!(what.as_slice(), b"Sun Nov 22 11:15:14 2026\r\n");

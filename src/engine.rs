@@ -610,12 +610,9 @@ impl<B: Backend> Engine<B> {
                 }
                 _ => match b.accept(listener) {
                     Ok((stream, _)) => b.close(stream),
-                    Err(_) => self.hold(
-                        index,
-                        listener,
-                        State::Paused { until: now.mono.plus_ms(STARVED_MS) },
-                        b,
-                    ),
+                    Err(_) => {
+                        self.hold(index, listener, State::Paused { until: now.mono.plus_ms(STARVED_MS) }, b)
+                    }
                 },
             }
             return;
@@ -673,7 +670,13 @@ impl<B: Backend> Engine<B> {
 
     /// A datagram's sender must be allowed in, and must not be another service that would answer our answer
     /// (CVE-1999-0103).
-    fn admit_datagram(&mut self, index: ServiceIndex, peer: Peer, now: Now, b: &mut B) -> Result<(), Refusal> {
+    fn admit_datagram(
+        &mut self,
+        index: ServiceIndex,
+        peer: Peer,
+        now: Now,
+        b: &mut B,
+    ) -> Result<(), Refusal> {
         if self.reflects(peer, b) {
             return Err(Refusal::Reflector);
         }
@@ -699,21 +702,17 @@ impl<B: Backend> Engine<B> {
             return true;
         }
         let ours = self.table().services().iter().any(|s| {
-            s.socket == SocketType::Dgram && s.builtin().is_some() && s.port == port && s.family != Family::Unix
+            s.socket == SocketType::Dgram
+                && s.builtin().is_some()
+                && s.port == port
+                && s.family != Family::Unix
         });
         // A port below 1024 is no client's on any system; ours are no client's at our own addresses.
         ours && (port < 1024 || b.is_own(peer))
     }
 
     /// A child ended.
-    fn ended(
-        &mut self,
-        pid: Pid,
-        ending: Ending,
-        failed: Option<(ChildStep, Errno)>,
-        now: Now,
-        b: &mut B,
-    ) {
+    fn ended(&mut self, pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)>, now: Now, b: &mut B) {
         // Not a server: an orphan that came to us because we are process 1.
         let Some(id) = self.servers.iter().find(|(_, s)| s.pid == pid).map(|(id, _)| id) else { return };
         let Some(Server { service: index, peer, began, holds, .. }) = self.servers.remove(id) else { return };
@@ -852,8 +851,8 @@ impl<B: Backend> Engine<B> {
                         && (candidate.standing == Standing::Broken
                             || (service.socket == candidate.socket
                                 && (service.family == Family::Unix) == (candidate.family == Family::Unix)));
-                    let same_place = candidate.standing == Standing::Ready
-                        && same_place(old, service, new, candidate);
+                    let same_place =
+                        candidate.standing == Standing::Ready && same_place(old, service, new, candidate);
                     let fits = match round {
                         0 => same_id && (same_place || candidate.standing == Standing::Broken),
                         1 => same_id,
@@ -915,7 +914,9 @@ impl<B: Backend> Engine<B> {
                 continue;
             };
             let Some(n) = *successor else { continue };
-            let (Some(to), Some(candidate)) = (runs.get_mut(usize::from(n)), new.service(n)) else { continue };
+            let (Some(to), Some(candidate)) = (runs.get_mut(usize::from(n)), new.service(n)) else {
+                continue;
+            };
             let keeps_socket =
                 candidate.standing == Standing::Ready && same_place(old, service, new, candidate);
             to.running = run.running;
