@@ -181,7 +181,7 @@ impl Zone {
     }
 
     /// Reads a rule such as `CET-1CEST,M3.5.0,M10.5.0/3` or `<+0530>-5:30` (POSIX.1-2024 XBD 8.3, with the
-    /// wider range of hours of RFC 9636 section 3.3.2).
+    /// wider range of hours of RFC 9636 section 3.3).
     ///
     /// Summer time without dates (`EST5EDT`) follows the dates of the United States, as in glibc and musl.
     ///
@@ -564,7 +564,7 @@ impl Alternation {
                     until = until.min(change.1);
                 } else if change.1 >= latest.1 {
                     // Of two changes at one instant the later year's wins: so a summer that lasts from new
-                    // year to new year ("all year" in RFC 9636 section 3.3.1) has no gap.
+                    // year to new year ("all year" in RFC 9636 section 3.3) has no gap.
                     latest = change;
                 }
             }
@@ -791,7 +791,7 @@ impl RuleText<'_> {
     }
 
     /// `,M3.5.0/2` or with `J60` or `59`; two o'clock if no time is given. Hours reach from -167 to 167 (RFC
-    /// 9636 section 3.3.2); POSIX itself stops at 0 and 24.
+    /// 9636 section 3.3); POSIX itself stops at 0 and 24.
     fn change(&mut self) -> Option<YearlyChange> {
         if !self.skip(b',') {
             return None;

@@ -192,7 +192,7 @@ fn every_day_of_a_millennium_has_the_date_after_the_day_before() {
 
 #[test]
 fn summer_all_year_has_no_gap_at_new_year() {
-    // RFC 9636 section 3.3.1 has the first as its example; 2027-01-01 00:00 to 04:00 UTC.
+    // RFC 9636 section 3.3 has the first as its example; 2027-01-01 00:00 to 04:00 UTC.
     for hour in 0..5 {
         assert_eq!(posix("XXX3EDT4,0/0,J365/23", 1_798_761_600 + hour * 3600), "EDT -14400");
         assert_eq!(posix("EST5EDT,0/0,J365/25", 1_798_761_600 + hour * 3600), "EDT -14400");
