@@ -43,7 +43,7 @@ fn link_args() {
 const NO_BUILD_ID: &str = "-Wl,--build-id=none";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 12] = [
+const CAPACITIES: [(&str, usize, &str); 17] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -62,6 +62,11 @@ const CAPACITIES: [(&str, usize, &str); 12] = [
     ("SESSIONS", 512, "Clients of built-in stream services at one time. When full, as SERVERS."),
     ("SOURCES", 256, "Client addresses whose starts a minute are counted, for all services together."),
     ("SCRATCH_BYTES", 16384, "Bytes a built-in service moves at once; one buffer for all of them."),
+    ("SPILLS", 4, "Clients of echo that do not read what they are sent and whose unsent bytes are held; those beyond cost a system call more, not memory. At most 32."),
+    ("SPAWN_SLOTS", 16, "Children between their birth and their program at one time. When all are taken the daemon waits for the next child's program to begin."),
+    ("LOG_FILES", 16, "Files that log_type names. Records for one more go to the daemon's log."),
+    ("LOG_LINE_BYTES", 1024, "Longest line in a log, in bytes; a longer one is cut and the cut marked. At most 4096."),
+    ("STANDALONE_WORDS", 64, "Words of a program, or -set words, on the command line of a single service."),
     ("LINE_BYTES", 16384, "Longest line of a configuration file, in bytes; xinetd's own limit."),
     ("DRAFT_WORDS", 512, "Arguments, or environment words, of one service."),
 ];
