@@ -158,7 +158,11 @@ pub enum Misuse<'a> {
     /// An option without its value.
     Missing(&'a [u8]),
     /// An option whose value is not one; what it should be.
-    Bad { option: &'a [u8], value: &'a [u8], wanted: &'static str },
+    Bad {
+        option: &'a [u8],
+        value: &'a [u8],
+        wanted: &'static str,
+    },
     /// A word too many.
     Extra(&'a [u8]),
     /// Two options that exclude each other.
@@ -166,7 +170,10 @@ pub enum Misuse<'a> {
     /// -tcp or -udp without anything to run.
     NothingToRun,
     /// What cannot be done here.
-    Unsupported { option: &'a [u8], why: &'static str },
+    Unsupported {
+        option: &'a [u8],
+        why: &'static str,
+    },
 }
 
 impl fmt::Display for Misuse<'_> {
@@ -179,9 +186,7 @@ impl fmt::Display for Misuse<'_> {
             }
             Misuse::Extra(word) => write!(f, "unexpected word {}", Bytes(word)),
             Misuse::Both(options) => write!(f, "{options} exclude each other"),
-            Misuse::NothingToRun => {
-                f.write_str("-tcp and -udp need a program, or -builtin and a name")
-            }
+            Misuse::NothingToRun => f.write_str("-tcp and -udp need a program, or -builtin and a name"),
             Misuse::Unsupported { option, why } => write!(f, "option {}: {why}", Bytes(option)),
         }
     }
@@ -466,11 +471,8 @@ fn letters<'a>(
                         options.backlog = Some(backlog);
                     }
                     b'a' => {
-                        let address = number(value).ok_or(Misuse::Bad {
-                            option: word,
-                            value,
-                            wanted: "an address",
-                        })?;
+                        let address =
+                            number(value).ok_or(Misuse::Bad { option: word, value, wanted: "an address" })?;
                         options.bind = Some(address);
                     }
                     b'c' => options.instances = Some(count(word, value)?),
@@ -495,7 +497,8 @@ mod tests {
 
     #[test]
     fn xinetds_options_are_single_dash_words() {
-        let o = options("/usr/sbin/xinetd -d -f /x -syslog local3 -pidfile /p -limit 7 -inetd_compat").unwrap();
+        let o =
+            options("/usr/sbin/xinetd -d -f /x -syslog local3 -pidfile /p -limit 7 -inetd_compat").unwrap();
         assert_eq!(o.personality, Personality::Xinetd);
         assert_eq!(o.file, Some(b"/x".as_slice()));
         assert_eq!(o.log_to, Some(LogTo::Syslog { facility: 19 }));

@@ -413,7 +413,8 @@ impl<B: Backend> Engine<B> {
             return Err(Refusal::Load);
         }
         if service.builtin().is_none()
-            && (self.servers.is_full() || self.limit.is_some_and(|limit| self.servers.len() as u64 >= u64::from(limit)))
+            && (self.servers.is_full()
+                || self.limit.is_some_and(|limit| self.servers.len() as u64 >= u64::from(limit)))
         {
             return Err(Refusal::ProcessLimit);
         }

@@ -84,6 +84,7 @@ impl Start {
 }
 
 /// Strings from the initial stack, up to the null pointer that ends the list.
+#[derive(Clone)]
 pub struct Strings {
     next: *const *const c_char,
 }

@@ -71,20 +71,28 @@ pub struct Linux {
     pub inherited: Inherited,
     spills: &'static mut Spills,
     pub spawner: &'static mut Spawner,
-    pub log: log::Log,
+    pub log: &'static mut log::Log,
 }
 
 impl Linux {
+    /// `inherited_sockets` descriptors from 3 on were there when the daemon started (LISTEN_FDS) and are taken over.
     pub fn new(
         spills: &'static mut Spills,
         spawner: &'static mut Spawner,
-        log: log::Log,
+        log: &'static mut log::Log,
+        inherited_sockets: i32,
     ) -> Result<Linux, Errno> {
         use rustix::fs::{Mode, OFlags, open};
+        let mut inherited = Inherited::new();
+        for fd in (3..).take(usize::try_from(inherited_sockets).unwrap_or(0)) {
+            if let Some(fd) = sys::adopt(fd) {
+                let _ = inherited.add(fd);
+            }
+        }
         Ok(Linux {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             null: open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?,
-            inherited: Inherited::new(),
+            inherited,
             spills,
             spawner,
             log,

@@ -28,7 +28,7 @@ pub struct Listener {
     /// Where servers' standard error goes with `stderr = log`: read end, write end.
     pub stderr: Option<(OwnedFd, OwnedFd)>,
     pub stderr_is_watched: Cell<bool>,
-    node: Option<Node>,
+    _node: Option<Node>,
 }
 
 /// The file system node of a unix socket, to be removed if it is still ours.
@@ -151,7 +151,7 @@ pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Re
         is_watched: Cell::new(false),
         stderr,
         stderr_is_watched: Cell::new(false),
-        node,
+        _node: node,
     })
 }
 
@@ -242,9 +242,9 @@ fn unix_socket(table: &Table, service: &Service) -> Result<(OwnedFd, Node), Errn
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, raw_type(service), flags, None)?;
     // The node of a daemon that did not end well is in the way; anything but a socket is not ours to remove.
-    if rustix::fs::lstat(path).is_ok_and(|s| {
-        rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Socket
-    }) {
+    if rustix::fs::lstat(path)
+        .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Socket)
+    {
         rustix::fs::unlink(path)?;
     }
     // Nobody may connect before owner and mode are right.

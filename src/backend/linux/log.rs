@@ -8,7 +8,9 @@ use core::fmt::{self, Write as _};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
+};
 
 use crate::capacity::{LOG_FILES, LOG_LINE_BYTES, PATH_BYTES};
 use crate::config::diagnostic::Bytes;
@@ -22,11 +24,11 @@ pub const FACILITY_DAEMON: u8 = 3;
 /// Where the daemon's own messages go, and records whose service names no place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Main {
-    Syslog { facility: u8 },
+    /// In the foreground. `<N>` before each line tells journald the level. First, so that it is all zero.
+    Stderr { levels: bool },
     /// -filelog; the path is in [`Log::set_main`]'s argument.
     File,
-    /// In the foreground. `<N>` before each line tells journald the level.
-    Stderr { levels: bool },
+    Syslog { facility: u8 },
 }
 
 /// A line under construction. What does not fit is cut, and the cut is marked.
@@ -132,14 +134,16 @@ impl File {
     }
 }
 
+/// All of logging. Large for its files, so it lives in a static; what may be missing is a `Vec` of one place and not an
+/// `Option`, because an absent descriptor is -1 and a static is free only if it is all zero.
 pub struct Log {
     main: Main,
-    main_file: Option<File>,
+    main_file: heapless::Vec<File, 1>,
     files: heapless::Vec<File, LOG_FILES>,
-    syslog: Option<OwnedFd>,
+    syslog: heapless::Vec<OwnedFd, 1>,
     /// Messages for syslog or standard error that could not be written.
     lost: u64,
-    tag: &'static str,
+    tag: Option<&'static str>,
     pid: u32,
     zone: Zone,
     now: i64,
@@ -149,11 +153,11 @@ impl Log {
     pub const fn new() -> Log {
         Log {
             main: Main::Stderr { levels: false },
-            main_file: None,
+            main_file: heapless::Vec::new(),
             files: heapless::Vec::new(),
-            syslog: None,
+            syslog: heapless::Vec::new(),
             lost: 0,
-            tag: "usherd",
+            tag: None,
             pid: 0,
             zone: Zone::UTC,
             now: 0,
@@ -161,8 +165,17 @@ impl Log {
     }
 
     pub fn set_main(&mut self, main: Main, path: &[u8]) {
-        self.main_file = if main == Main::File { File::new(path, 0, 0) } else { None };
+        self.main_file.clear();
+        if main == Main::File
+            && let Some(file) = File::new(path, 0, 0)
+        {
+            let _ = self.main_file.push(file);
+        }
         self.main = main;
+    }
+
+    fn tag(&self) -> &'static str {
+        self.tag.unwrap_or("usherd")
     }
 
     pub fn main(&self) -> Main {
@@ -171,12 +184,12 @@ impl Log {
 
     /// The name in front of every message: what the daemon was called by.
     pub fn set_tag(&mut self, tag: &'static str, pid: u32) {
-        self.tag = tag;
+        self.tag = Some(tag);
         self.pid = pid;
     }
 
     pub fn set_zone(&mut self, zone: &Zone) {
-        self.zone = zone.clone();
+        self.zone.clone_from(zone);
     }
 
     /// The time lines are stamped with, in seconds since 1970.
@@ -188,8 +201,8 @@ impl Log {
     /// rotation), and limits begin anew.
     pub fn reopen(&mut self) {
         self.files.clear();
-        self.syslog = None;
-        if let Some(file) = &mut self.main_file {
+        self.syslog.clear();
+        if let Some(file) = self.main_file.first_mut() {
             file.fd = None;
         }
     }
@@ -210,11 +223,8 @@ impl Log {
             Main::Syslog { facility } => self.syslog(facility, level as u8, text),
             Main::Stderr { levels } => {
                 let mut line = Line::new();
-                let _ = if levels {
-                    write!(line, "<{}>", level as u8)
-                } else {
-                    write!(line, "{}: ", self.tag)
-                };
+                let _ =
+                    if levels { write!(line, "<{}>", level as u8) } else { write!(line, "{}: ", self.tag()) };
                 let _ = line.write_fmt(text);
                 self.tell_lost_on_stderr();
                 if !write_stderr(line.line()) {
@@ -224,9 +234,9 @@ impl Log {
             Main::File => {
                 let mut line = Line::new();
                 let _ = self.zone.at(self.now).write_xinetd_stamp(&mut line);
-                let _ = write!(line, " {}[{}]: {}: ", self.tag, self.pid, level.word());
+                let _ = write!(line, " {}[{}]: {}: ", self.tag(), self.pid, level.word());
                 let _ = line.write_fmt(text);
-                let Some(file) = &mut self.main_file else { return };
+                let Some(file) = self.main_file.first_mut() else { return };
                 if file.lost > 0 && file.write(b"(messages were lost here)\n") {
                     file.lost = 0;
                 }
@@ -240,7 +250,7 @@ impl Log {
     fn tell_lost_on_stderr(&mut self) {
         if self.lost > 0 {
             let mut told = Line::new();
-            let _ = write!(told, "{}: {} messages could not be written", self.tag, self.lost);
+            let _ = write!(told, "{}: {} messages could not be written", self.tag(), self.lost);
             if write_stderr(told.line()) {
                 self.lost = 0;
             }
@@ -299,13 +309,14 @@ impl Log {
         let mut line = Line::new();
         let _ = write!(line, "<{}>", u32::from(facility) * 8 + u32::from(level));
         let _ = self.zone.at(self.now).write_syslog_stamp(&mut line);
-        let _ = write!(line, " {}[{}]: ", self.tag, self.pid);
+        let _ = write!(line, " {}[{}]: ", self.tag(), self.pid);
         let _ = line.write_fmt(text);
         if self.lost > 0 {
             let mut told = Line::new();
             let _ = write!(told, "<{}>", u32::from(FACILITY_DAEMON) * 8 + Level::Warning as u32);
             let _ = self.zone.at(self.now).write_syslog_stamp(&mut told);
-            let _ = write!(told, " {}[{}]: {} messages could not be written", self.tag, self.pid, self.lost);
+            let _ =
+                write!(told, " {}[{}]: {} messages could not be written", self.tag(), self.pid, self.lost);
             if self.send(told.text()) {
                 self.lost = 0;
             }
@@ -318,15 +329,17 @@ impl Log {
     /// Sends to syslog; once more over a new socket, because syslogd may have been restarted.
     fn send(&mut self, message: &[u8]) -> bool {
         for _ in 0..2 {
-            if self.syslog.is_none() {
-                self.syslog = open_syslog();
+            if self.syslog.is_empty()
+                && let Some(fd) = open_syslog()
+            {
+                let _ = self.syslog.push(fd);
             }
-            let Some(fd) = &self.syslog else { return false };
+            let Some(fd) = self.syslog.first() else { return false };
             match send(fd, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(_) => return true,
                 // syslogd is slow: the message is lost, the way to it is not.
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) => return false,
-                Err(_) => self.syslog = None,
+                Err(_) => self.syslog.clear(),
             }
         }
         false
@@ -366,4 +379,3 @@ pub fn each_line(bytes: &[u8], mut take: impl FnMut(&[u8])) {
         }
     }
 }
-

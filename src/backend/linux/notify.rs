@@ -27,10 +27,6 @@ impl Notify {
         Ok(Notify { to: Some((fd, address)), watchdog_ms })
     }
 
-    pub fn is_some(&self) -> bool {
-        self.to.is_some()
-    }
-
     /// Sends one message; never waits. A manager that does not listen is not our trouble.
     pub fn say(&self, message: &[u8]) {
         if let Some((fd, address)) = &self.to {

@@ -63,6 +63,25 @@ struct Plan {
     limits: [Option<(u64, u64)>; Resource::ALL.len()],
 }
 
+impl Plan {
+    /// All zero, so that a slot that was never used is nothing in the file.
+    const EMPTY: Plan = Plan {
+        program: null(),
+        argv: null(),
+        envp: null(),
+        pid_text: core::ptr::null_mut(),
+        connection: 0,
+        stderr: 0,
+        listen_fds: false,
+        groups: None,
+        gid: None,
+        uid: None,
+        umask: 0,
+        nice: None,
+        limits: [None; Resource::ALL.len()],
+    };
+}
+
 /// A child between its birth and its program.
 #[repr(C, align(16))]
 struct Slot {
@@ -71,14 +90,16 @@ struct Slot {
     /// Step and errno of what went wrong, or 0.
     failure: AtomicU32,
     pid: u32,
-    plan: Option<Plan>,
+    plan: Plan,
     pointers: [*const u8; POINTERS],
     text: [u8; TEXT_BYTES],
     stack: Stack,
 }
 
 #[repr(align(16))]
-struct Stack([u8; STACK_BYTES]);
+struct Stack {
+    _bytes: [u8; STACK_BYTES],
+}
 
 impl Slot {
     const fn new() -> Slot {
@@ -86,10 +107,10 @@ impl Slot {
             tid: AtomicU32::new(0),
             failure: AtomicU32::new(0),
             pid: 0,
-            plan: None,
+            plan: Plan::EMPTY,
             pointers: [null(); POINTERS],
             text: [0; TEXT_BYTES],
-            stack: Stack([0; STACK_BYTES]),
+            stack: Stack { _bytes: [0; STACK_BYTES] },
         }
     }
 }
@@ -148,8 +169,27 @@ const OWN: [&[u8]; 14] = [
 /// What OpenBSD's inetd removes before it starts anything, by prefix (observed; -E keeps it): who started the daemon is
 /// nobody's business.
 const LAUNDERED: [&[u8]; 21] = [
-    b"DISPLAY=", b"EDITOR=", b"GROUP=", b"HOME=", b"IFS=", b"LD_", b"LOGNAME=", b"MAIL=", b"PATH=", b"PRINTER=",
-    b"PWD=", b"SHELL=", b"SHLVL=", b"SSH", b"TERM", b"TMP", b"USER=", b"VISUAL=", b"OLDPWD=", b"SUDO_", b"_=",
+    b"DISPLAY=",
+    b"EDITOR=",
+    b"GROUP=",
+    b"HOME=",
+    b"IFS=",
+    b"LD_",
+    b"LOGNAME=",
+    b"MAIL=",
+    b"PATH=",
+    b"PRINTER=",
+    b"PWD=",
+    b"SHELL=",
+    b"SHLVL=",
+    b"SSH",
+    b"TERM",
+    b"TMP",
+    b"USER=",
+    b"VISUAL=",
+    b"OLDPWD=",
+    b"SUDO_",
+    b"_=",
 ];
 
 impl Spawner {
@@ -266,7 +306,6 @@ impl Spawner {
     pub fn reaped(&mut self, pid: u32) -> Option<(ChildStep, Errno)> {
         let slot = self.slots.iter_mut().find(|slot| slot.pid == pid)?;
         slot.pid = 0;
-        slot.plan = None;
         let failure = slot.failure.swap(0, Ordering::Relaxed);
         let step = ChildStep::ALL.into_iter().find(|step| *step as u32 == failure >> 16)?;
         Some((step, Errno(failure as u16)))
@@ -407,7 +446,7 @@ fn prepare(
         };
     }
     let argv = pointers.list.as_ptr();
-    slot.plan = Some(Plan {
+    slot.plan = Plan {
         program: c(service.program),
         argv,
         envp: argv.wrapping_add(env_from),
@@ -424,7 +463,7 @@ fn prepare(
         umask: service.umask.map_or(heritage.umask | 0o022, u32::from),
         nice: service.nice.map(|nice| (heritage.nice + i32::from(nice)).clamp(-20, 19)),
         limits,
-    });
+    };
     Ok(())
 }
 
@@ -475,7 +514,12 @@ fn start(slot: &mut Slot, waits: bool) -> Result<u32, Errno> {
 /// clone(2) whose child begins on another stack with the function and argument found there. It cannot be a call into
 /// Rust code, which would return in the child to a frame that is not on its stack.
 #[unsafe(naked)]
-unsafe extern "C" fn clone_child(flags: usize, stack: *mut usize, parent_tid: *mut u32, child_tid: *mut u32) -> isize {
+unsafe extern "C" fn clone_child(
+    flags: usize,
+    stack: *mut usize,
+    parent_tid: *mut u32,
+    child_tid: *mut u32,
+) -> isize {
     // The argument order of the raw call differs: x86_64 has child_tid before tls, the others after.
     #[cfg(target_arch = "x86_64")]
     naked_asm!(
@@ -552,11 +596,8 @@ unsafe extern "C" fn clone_child(flags: usize, stack: *mut usize, parent_tid: *m
 unsafe extern "C" fn child(slot: *const Slot) -> ! {
     // SAFETY: the parent filled the slot before the clone and leaves it alone until `tid` is 0.
     let slot = unsafe { &*slot };
-    let (step, errno) = match &slot.plan {
-        // SAFETY: as above, for everything the plan points to.
-        Some(plan) => unsafe { become_server(plan) },
-        None => (ChildStep::Exec, Errno::INVAL),
-    };
+    // SAFETY: as above, for everything the plan points to.
+    let (step, errno) = unsafe { become_server(&slot.plan) };
     slot.failure.store((step as u32) << 16 | u32::from(errno.0), Ordering::Relaxed);
     loop {
         // SAFETY: ends this process. 126 and 127 are what shells say of a program that cannot be executed.

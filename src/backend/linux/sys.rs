@@ -182,7 +182,8 @@ pub fn accept_queue(fd: BorrowedFd<'_>) -> Option<u32> {
     let mut len = size_of_val(&info) as u32;
     // SAFETY: the kernel writes at most `len` bytes to `info` and the length to `len`.
     unsafe {
-        syscall!(Sysno::getsockopt, fd.as_raw_fd(), IPPROTO_TCP, TCP_INFO, &raw mut info, &raw mut len).ok()?;
+        syscall!(Sysno::getsockopt, fd.as_raw_fd(), IPPROTO_TCP, TCP_INFO, &raw mut info, &raw mut len)
+            .ok()?;
     }
     if len as usize >= size_of_val(&info) { Some(info[6]) } else { None }
 }
@@ -200,4 +201,21 @@ pub fn is_own_address(address: IpAddr) -> bool {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
         .is_ok_and(|fd| bind(fd.as_fd(), &core::net::SocketAddr::new(address, 0)).is_ok())
+}
+
+/// Sets what a signal does: ignored, or its default.
+pub fn ignore_signal(signal: u32, ignored: bool) {
+    // struct sigaction begins with the handler; SIG_IGN is 1, SIG_DFL 0.
+    let mut action = [0usize; 16];
+    action[0] = usize::from(ignored);
+    // SAFETY: as in `reset_signal_actions`.
+    let _ = unsafe { syscall!(Sysno::rt_sigaction, signal, action.as_ptr(), 0, SET_BYTES) };
+}
+
+/// Ends the process at once.
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: ends the process; descriptors are closed by the kernel, and nothing else needs cleaning up.
+        let _ = unsafe { syscall!(Sysno::exit_group, status) };
+    }
 }
