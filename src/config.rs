@@ -1,4 +1,5 @@
 //! Configuration text becomes a [`Table`](crate::table::Table) and diagnostics.
 
 pub mod diagnostic;
+pub mod lines;
 pub mod source;

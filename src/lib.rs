@@ -6,6 +6,7 @@ pub mod addr;
 pub mod capacity;
 pub mod config;
 pub mod errno;
+pub mod names;
 pub mod service;
 pub mod table;
 pub mod time;
