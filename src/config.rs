@@ -3,3 +3,4 @@
 pub mod diagnostic;
 pub mod lines;
 pub mod source;
+pub mod token;
