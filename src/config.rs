@@ -1,5 +1,6 @@
 //! Configuration text becomes a [`Table`](crate::table::Table) and diagnostics.
 
+pub mod attr;
 pub mod diagnostic;
 pub mod lines;
 pub mod source;
