@@ -5,3 +5,4 @@ pub mod diagnostic;
 pub mod lines;
 pub mod source;
 pub mod token;
+pub mod value;
