@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path};
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 10] = [
+const CAPACITIES: [(&str, usize, &str); 11] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -22,6 +22,7 @@ const CAPACITIES: [(&str, usize, &str); 10] = [
     ("SESSIONS", 512, "Clients of built-in stream services at one time. When full, as SERVERS."),
     ("LINE_BYTES", 16384, "Longest line of a configuration file, in bytes; xinetd's own limit."),
     ("DRAFT_WORDS", 512, "Arguments, or environment words, of one service."),
+    ("DRAFT_PREFIXES", 128, "Addresses and networks in each access rule of one service."),
 ];
 
 fn main() {

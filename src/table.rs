@@ -142,6 +142,12 @@ impl Table {
         self.text.get(start..start + usize::from(text.len) + 1).unwrap_or(b"\0")
     }
 
+    /// What `text` is from byte `from` on, without a copy.
+    pub fn tail(&self, text: Text, from: usize) -> Text {
+        let from = from.min(usize::from(text.len)) as u16;
+        Text { start: text.start + from, len: text.len - from }
+    }
+
     /// Copies `bytes` into the text pool, with a NUL behind them.
     pub fn push_text(&mut self, bytes: &[u8]) -> Result<Text, Full> {
         if bytes.is_empty() {
