@@ -1,4 +1,5 @@
 //! Configuration text becomes a [`Table`](crate::table::Table) and diagnostics.
 
 pub mod diagnostic;
+pub mod inetd;
 pub mod source;
