@@ -18,8 +18,23 @@
 
 #![forbid(unsafe_code)]
 
-use core::fmt;
+mod keyed;
+mod problem;
+mod record;
+mod word;
+
+#[cfg(test)]
+mod tests;
+
+pub use problem::{Problem, Weight};
+pub use word::{TooLong, Word, Words};
+
 use core::net::{IpAddr, Ipv6Addr};
+
+use keyed::Tail;
+use problem::{Field, Findings, Kind};
+use record::{Draft, socket_word};
+use word::{Style, column_of, joins, line_feed, skip};
 
 /// What one logical line, or one definition of it, says.
 #[allow(clippy::large_enum_variant, reason = "there is no heap to put the record in, and one line at a time")]
@@ -57,22 +72,34 @@ pub struct Parsed<'a> {
 /// Reads the definition of `text` that begins at offset `from`; all that is wrong with it goes to `report`, in no
 /// particular order of columns. A line with a finding of [`Weight::Error`] is never a [`Line::Record`].
 pub fn parse<'a>(text: &'a [u8], from: usize, report: &mut dyn FnMut(&Problem<'a>)) -> Parsed<'a> {
-    let _ = (from, report);
-    Parsed { line: Line::Nothing, next: text.len() }
+    let findings = &mut Findings::new(text, report);
+    let end = text.len();
+    let at = skip(text, from.min(end), Style::Record);
+    match text.get(at) {
+        None => Parsed { line: Line::Nothing, next: end },
+        Some(b'#') => comment(text, at, findings),
+        Some(_) => definition(text, at, findings),
+    }
 }
 
 /// Whether `text`, the physical lines joined so far, cannot end here: its last line ends in a backslash, or a
 /// key/value definition waits for its `;`. At the end of the file parse it as it is: that is reported.
 pub fn needs_more(text: &[u8]) -> bool {
-    let _ = text;
-    false
+    match keyed::tail(text) {
+        Tail::Comment => false,
+        Tail::Open => true,
+        Tail::Other | Tail::Record => dangles(text).is_some(),
+    }
 }
 
 /// Whether the physical line `next` goes on with the record in `text`: it begins with a blank, as in the BSDs, and
 /// is neither empty nor a comment nor a whole record of its own, which GNU inetutils and busybox would see in it.
 pub fn continues(text: &[u8], next: &[u8]) -> bool {
-    let _ = (text, next);
-    false
+    let start = skip(next, 0, Style::Record);
+    matches!(next, [b' ' | b'\t', ..])
+        && !matches!(next.get(start), None | Some(b'#'))
+        && matches!(keyed::tail(text), Tail::Record)
+        && !record::is_whole(next)
 }
 
 /// Which physical line of `text` a column lies in (0 is the first), and its column there.
@@ -83,8 +110,13 @@ pub struct Place {
 }
 
 pub fn place(text: &[u8], column: u32) -> Place {
-    let _ = text;
-    Place { line: 0, column }
+    let offset = usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX).min(text.len());
+    let before = &text[..offset];
+    let line = before.iter().filter(|&&b| b == b'\n').count();
+    Place {
+        line: u32::try_from(line).unwrap_or(u32::MAX),
+        column: column_of(offset - line_start(text, offset)),
+    }
 }
 
 /// A value and the column it begins in, from 1.
@@ -232,10 +264,17 @@ pub struct Account<'a> {
     pub user: At<&'a [u8]>,
     /// After a colon, or NetBSD's `group`.
     pub group: Option<At<&'a [u8]>>,
-    /// If `user` does not exist: the user before its last dot, and the group behind it.
-    pub dotted: Option<(At<&'a [u8]>, At<&'a [u8]>)>,
+    /// If `user` does not exist: the two halves of the word.
+    pub dotted: Option<Dotted<'a>>,
     /// FreeBSD's login class after a slash.
     pub class: Option<At<&'a [u8]>>,
+}
+
+/// `user.group`, split at its last dot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dotted<'a> {
+    pub user: At<&'a [u8]>,
+    pub group: At<&'a [u8]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -246,69 +285,6 @@ pub enum Program<'a> {
     Path(Word<'a>),
 }
 
-/// A word of a record, quotes and escapes not yet taken away.
-#[derive(Clone, Copy, Debug)]
-pub struct Word<'a> {
-    raw: &'a [u8],
-    style: Style,
-    /// Of its first byte, the quote if there is one.
-    pub column: u32,
-}
-
-/// How words are quoted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Style {
-    /// Positional records: a word that begins with a quote ends with it, and has no escapes; others are literal.
-    Record,
-    /// Key/value: quotes anywhere, with escapes inside.
-    KeyValue,
-}
-
-/// The buffer given to [`Word::copy_to`] is too small; this many bytes are needed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooLong(pub usize);
-
-impl<'a> Word<'a> {
-    /// The bytes meant, if they stand in the text as one piece: always, except for escapes and for quotes inside a
-    /// word.
-    pub fn plain(self) -> Option<&'a [u8]> {
-        Some(self.raw)
-    }
-
-    /// Bytes meant.
-    pub fn len(self) -> usize {
-        self.raw.len()
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    /// Writes the bytes meant to the start of `buf` and returns how many. There is never a NUL among them.
-    pub fn copy_to(self, buf: &mut [u8]) -> Result<usize, TooLong> {
-        let _ = (buf, self.style);
-        Err(TooLong(self.len()))
-    }
-}
-
-/// The words of an argument list, in order.
-#[derive(Clone, Copy, Debug)]
-pub struct Words<'a> {
-    text: &'a [u8],
-    at: usize,
-    end: usize,
-    style: Style,
-}
-
-impl<'a> Iterator for Words<'a> {
-    type Item = Word<'a>;
-
-    fn next(&mut self) -> Option<Word<'a>> {
-        let _ = (self.text, self.at, self.end, self.style);
-        None
-    }
-}
-
 impl<'a> Addresses<'a> {
     /// The list as it is written.
     pub fn raw(&self) -> &'a [u8] {
@@ -316,46 +292,256 @@ impl<'a> Addresses<'a> {
     }
 
     /// Its parts, at least one.
-    pub fn iter(&self) -> impl Iterator<Item = At<Address<'a>>> {
-        core::iter::empty()
+    pub fn iter(&self) -> impl Iterator<Item = At<Address<'a>>> + use<'a> {
+        self.parts().map(|part| At {
+            column: part.column,
+            // Parts that are neither were reported as errors.
+            value: Address::parse(part.value).unwrap_or(Address::Name(part.value)),
+        })
+    }
+
+    fn parts(&self) -> impl Iterator<Item = At<&'a [u8]>> + use<'a> {
+        let mut column = self.column;
+        self.raw.split(|&b| b == b',').map(move |value| {
+            let part = At { column, value };
+            column = column.saturating_add(column_of(value.len()));
+            part
+        })
+    }
+
+    fn check(self, findings: &mut Findings<'_, 'a>) -> Option<Self> {
+        let mut good = true;
+        for part in self.parts() {
+            if part.value.is_empty() && !self.raw.is_empty() {
+                findings.add(part.column, Kind::AddressEmpty);
+                good = false;
+            } else if Address::parse(part.value).is_none() {
+                findings.add(part.column, Kind::AddressBad(part.value));
+                good = false;
+            }
+        }
+        good.then_some(self)
     }
 }
 
-/// How much a finding weighs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Weight {
-    /// Right here, but another inetd reads it differently: for `usherd -t` alone.
-    Note,
-    Warning,
-    Error,
+impl<'a> Address<'a> {
+    /// `None` for what is neither an address nor can be a host name.
+    fn parse(part: &'a [u8]) -> Option<Self> {
+        if part.is_empty() || part == b"*" {
+            return Some(Address::Any);
+        }
+        let (inner, bracketed) = match part {
+            [b'[', inner @ .., b']'] => (inner, true),
+            _ => (part, false),
+        };
+        if let Some(ip) = parse_ip(inner) {
+            return Some(Address::Ip(ip)).filter(|_| !bracketed || ip.is_ipv6());
+        }
+        if let Some(percent) = inner.iter().position(|&b| b == b'%') {
+            let (address, zone) = (&inner[..percent], &inner[percent + 1..]);
+            return match parse_ip(address) {
+                Some(IpAddr::V6(address)) if !zone.is_empty() => Some(Address::Scoped(address, zone)),
+                _ => None,
+            };
+        }
+        // Digits and dots alone are a mistyped address, not a name: no top-level domain is a number.
+        let numeric = inner.iter().all(|b| b.is_ascii_digit() || *b == b'.');
+        let name =
+            !bracketed && !numeric && !inner.iter().any(|b| matches!(b, b':' | b'[' | b']' | b'/' | b'*'));
+        name.then_some(Address::Name(part))
+    }
 }
 
-/// One finding.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Problem<'a> {
-    /// From 1, at most the length of the text.
-    pub column: u32,
-    kind: Kind<'a>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind<'a> {
-    Todo(&'a [u8]),
-}
-
-impl<'a> Problem<'a> {
-    pub fn weight(&self) -> Weight {
-        Weight::Error
+impl Socket {
+    const fn name(self) -> &'static str {
+        match self {
+            Socket::Stream => "stream",
+            Socket::Dgram => "dgram",
+            Socket::Raw => "raw",
+            Socket::Rdm => "rdm",
+            Socket::Seqpacket => "seqpacket",
+        }
     }
 
-    /// What is wrong, for [`Diagnostic::what`](super::diagnostic::Diagnostic::what).
-    pub fn what(&self) -> impl fmt::Display + use<'a> {
-        let Kind::Todo(bytes) = self.kind;
-        super::diagnostic::Bytes(bytes)
+    fn parse(word: &[u8]) -> Option<Socket> {
+        [Socket::Stream, Socket::Dgram, Socket::Raw, Socket::Rdm, Socket::Seqpacket]
+            .into_iter()
+            .find(|socket| socket.name().as_bytes() == word)
+    }
+}
+
+impl Transport {
+    const fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+            Transport::Unix => "unix",
+        }
+    }
+}
+
+fn parse_ip(bytes: &[u8]) -> Option<IpAddr> {
+    core::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// Offset of the backslash that joins the last physical line with one that is not there.
+fn dangles(text: &[u8]) -> Option<usize> {
+    let last = text.strip_suffix(b"\r").unwrap_or(text).len().checked_sub(1)?;
+    joins(text, last).then_some(last)
+}
+
+fn line_start(text: &[u8], at: usize) -> usize {
+    text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1)
+}
+
+fn comment<'a>(text: &'a [u8], at: usize, findings: &mut Findings<'_, 'a>) -> Parsed<'a> {
+    let end = line_feed(text, at);
+    let next = (end + 1).min(text.len());
+    let line = &text[at..end];
+    // `#@(#)` is a what(1) string, not a policy.
+    if line.starts_with(b"#@") && !line.starts_with(b"#@(#)") && at == line_start(text, at) {
+        findings.add(column_of(at), Kind::Policy);
+        return Parsed { line: Line::Policy { column: column_of(at) }, next };
+    }
+    if let Some(last) = dangles(&text[..end]).filter(|&last| last > at) {
+        findings.add(column_of(last), Kind::CommentBackslash);
+    }
+    Parsed { line: Line::Nothing, next }
+}
+
+/// Everything from the first byte of a line that is no comment.
+fn definition<'a>(text: &'a [u8], at: usize, findings: &mut Findings<'_, 'a>) -> Parsed<'a> {
+    let mut words = Words::new(text, at, text.len(), Style::Record);
+    let column = column_of(at);
+    let broken = Broken { column, addresses: None, service: None, socket: None, protocol: None };
+    let nothing = Parsed { line: Line::Broken(broken), next: text.len() };
+    let Some(first) = words.next() else {
+        return Parsed { line: Line::Nothing, next: text.len() };
+    };
+    let Some(head) = first.plain_at() else { return nothing };
+
+    if head.value.starts_with(b".") && !first.is_quoted() {
+        check_words(text, at, usize::MAX, findings);
+        return Parsed { line: directive(first, words, broken, findings), next: text.len() };
     }
 
-    /// What to write instead, or what follows; never empty.
-    pub fn cure(&self) -> impl fmt::Display + use<'a> {
-        ""
+    let mut draft = Draft::new(column, first);
+    let mut service = first;
+    // `ADDRESSES:` alone, or with a blank behind the colon.
+    if let [addresses @ .., b':'] = head.value {
+        let addresses = Addresses { raw: addresses, column: head.column };
+        let mut rest = words;
+        match rest.next() {
+            None => {
+                check_words(text, at, usize::MAX, findings);
+                let line = match addresses.check(findings) {
+                    Some(addresses) if !findings.any_error() => Line::DefaultAddress(addresses),
+                    _ => Line::Broken(broken),
+                };
+                return Parsed { line, next: text.len() };
+            }
+            Some(word) if word.plain().is_some_and(|word| socket_word(word).is_some()) => {
+                findings.add(first.last_column(), Kind::Missing(Field::Service));
+                draft.addresses = addresses.check(findings);
+                draft.service = None;
+            }
+            Some(word) => {
+                draft.addresses = addresses.check(findings);
+                words = rest;
+                service = word;
+                draft.service = word.plain_at();
+            }
+        }
+    }
+    if let Some((enabled, body)) = keyed::begins(text, words.at()) {
+        draft.enabled = enabled;
+        if let (_, Some((at, kind))) = rescan(text, service) {
+            findings.add(column_of(at), kind);
+        }
+        let next = keyed::fill(&mut draft, text, body, findings);
+        nul(text, at, next, findings);
+        return Parsed { line: draft.finish(findings), next };
+    }
+    if let Some(last) = dangles(text) {
+        findings.add(column_of(last), Kind::Dangling);
+    }
+    let arguments = record::fill(&mut draft, text, words, findings);
+    check_words(text, at, arguments, findings);
+    Parsed { line: draft.finish(findings), next: text.len() }
+}
+
+fn rescan<'a>(text: &'a [u8], word: Word<'a>) -> (usize, Option<(usize, Kind<'a>)>) {
+    let at = usize::try_from(word.column.saturating_sub(1)).unwrap_or(usize::MAX).min(text.len());
+    let scan = word::scan(text, at, Style::Record);
+    (scan.end, scan.fault)
+}
+
+fn directive<'a>(
+    first: Word<'a>,
+    mut words: Words<'a>,
+    broken: Broken<'a>,
+    findings: &mut Findings<'_, 'a>,
+) -> Line<'a> {
+    if first.raw() != b".include" {
+        findings.add(first.column, Kind::Directive(first.raw()));
+        return Line::Broken(broken);
+    }
+    let Some(pattern) = words.next().filter(|word| !word.is_empty()) else {
+        findings.add(first.last_column(), Kind::IncludeMissing);
+        return Line::Broken(broken);
+    };
+    if let Some(more) = words.next() {
+        findings.add(more.column, Kind::IncludeMore);
+    }
+    if findings.any_error() {
+        return Line::Broken(broken);
+    }
+    Line::Include { pattern, column: first.column }
+}
+
+fn nul(text: &[u8], from: usize, to: usize, findings: &mut Findings<'_, '_>) {
+    if let Some(i) = text[from..to.min(text.len())].iter().position(|&b| b == 0) {
+        findings.add(column_of(from + i), Kind::Nul);
+    }
+}
+
+/// What is wrong with the words of a positional record as words; arguments begin at offset `arguments`.
+fn check_words<'a>(text: &'a [u8], from: usize, arguments: usize, findings: &mut Findings<'_, 'a>) {
+    nul(text, from, text.len(), findings);
+    let mut words = Words::new(text, from, text.len(), Style::Record);
+    let (mut inside, mut hash, mut continued) = (false, false, false);
+    let mut behind = from;
+    while let Some((word, fault)) = words.next_checked() {
+        let start = words.at() - word.raw().len();
+        if let Some((at, kind)) = fault {
+            findings.add(column_of(at), kind);
+        }
+        let new_line = text[behind..start].iter().rposition(|&b| b == b'\n').map(|i| behind + i);
+        behind = words.at();
+        if let Some(feed) = new_line {
+            let joined = dangles(&text[..feed]).is_some();
+            if word.raw().starts_with(b"#") {
+                findings.add(word.column, Kind::CommentInRecord);
+                continue;
+            }
+            if !joined && !continued {
+                continued = true;
+                findings.add(word.column, Kind::Continued);
+            }
+        }
+        if start < arguments {
+            continue;
+        }
+        if word.raw().starts_with(b"#") && !hash {
+            hash = true;
+            findings.add(word.column, Kind::Hash);
+        }
+        if !word.is_quoted()
+            && !inside
+            && let Some(i) = word.raw().iter().position(|&b| word::is_quote(b))
+        {
+            inside = true;
+            findings.add(column_of(start + i), Kind::QuoteInside);
+        }
     }
 }
