@@ -60,7 +60,7 @@ pub enum Line<'a> {
     },
 }
 
-/// A finding of [`parse`] and where the next definition of the line begins.
+/// What [`parse`] read, and where the next definition of the line begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Parsed<'a> {
     pub line: Line<'a>,
@@ -70,7 +70,7 @@ pub struct Parsed<'a> {
 }
 
 /// Reads the definition of `text` that begins at offset `from`; all that is wrong with it goes to `report`, in no
-/// particular order of columns. A line with a finding of [`Weight::Error`] is never a [`Line::Record`].
+/// particular order of columns. A line with a finding of [`Weight::Error`] is a [`Line::Broken`].
 pub fn parse<'a>(text: &'a [u8], from: usize, report: &mut dyn FnMut(&Problem<'a>)) -> Parsed<'a> {
     let findings = &mut Findings::new(text, report);
     let end = text.len();
@@ -147,7 +147,7 @@ pub struct Record<'a> {
     /// `None` only where an internal service may do without (key/value).
     pub account: Option<Account<'a>>,
     pub program: Program<'a>,
-    /// argv, argv[0] first; without any word argv[0] is the base name of the program. No expansion of any kind.
+    /// argv, `argv[0]` first; without any word `argv[0]` is the base name of the program. No expansion of any kind.
     pub args: Words<'a>,
 }
 
