@@ -18,6 +18,8 @@
 pub mod attr;
 pub mod diagnostic;
 mod draft;
+mod entry;
+pub mod inetd;
 pub mod lines;
 mod read;
 mod settle;
@@ -64,6 +66,8 @@ pub struct Options<'a> {
     pub hosts_deny: &'a [u8],
     /// The directory that has an entry for every network interface.
     pub interfaces: &'a [u8],
+    /// Report, as warnings, what other inetds read differently in an inetd.conf.
+    pub notes: bool,
     /// Where services listen that do not say (inetd's -a).
     pub bind: Option<IpAddr>,
     /// Starts per minute of inetd.conf entries that do not say (inetd's -R); `None`: any number.
@@ -88,6 +92,7 @@ impl Default for Options<'_> {
             hosts_allow: b"/etc/hosts.allow",
             hosts_deny: b"/etc/hosts.deny",
             interfaces: b"/sys/class/net",
+            notes: false,
             bind: None,
             per_minute: Some(256),
             per_minute_source: None,

@@ -13,7 +13,7 @@ use super::{BUFFER, Context, Loader, WORDS_NAME};
 use crate::errno::Errno;
 use crate::capacity::{INCLUDE_DEPTH, LINE_BYTES, NAME_BYTES, PATH_BYTES};
 use crate::service::Dialect;
-use crate::table::Text;
+use crate::table::{Full, Text};
 
 /// An open file and how far it was read.
 pub(super) struct Frame<H> {
@@ -240,7 +240,7 @@ impl Loader {
                     (cx.file, cx.line) = (frame.path, frame.line);
                     let step = match frame.dialect {
                         Dialect::Xinetd => self.xinetd(cx, defaults, frame),
-                        Dialect::Inetd => self.inetd(cx, defaults, frame),
+                        Dialect::Inetd => self.inetd(cx, frame),
                     };
                     frame.offset = self.lines.offset();
                     match step {
@@ -471,37 +471,55 @@ fn join<F: Files>(cx: &mut Context<'_, F>, dir: Text, name: &[u8]) -> Option<Tex
     let fits = path.extend_from_slice(dir).is_ok()
         && (dir.is_empty() || dir.ends_with(b"/") || path.push(b'/').is_ok())
         && path.extend_from_slice(name).is_ok();
-    store_path(cx, fits.then_some(path), name)
+    store_path(cx, fits.then_some(path))
 }
 
 /// The path of an include directive: as written, or seen from the directory of the file it stands in. xinetd
 /// saw it from where the daemon was started, and from `/` after a reload.
-pub(super) fn resolve<F: Files>(cx: &mut Context<'_, F>, path: &[u8]) -> Option<Text> {
+pub(super) fn resolve<F: Files>(cx: &mut Context<'_, F>, path: Text) -> Option<Text> {
     let mut whole = Vec::<u8, PATH_BYTES>::new();
-    let file = cx.table.bytes(cx.file);
+    let (file, path) = (cx.table.bytes(cx.file), cx.table.bytes(path));
     let dir = match file.iter().rposition(|&b| b == b'/') {
         Some(slash) if !path.starts_with(b"/") => file.get(..=slash).unwrap_or(&[]),
         _ => &[],
     };
     let fits = whole.extend_from_slice(dir).is_ok() && whole.extend_from_slice(path).is_ok();
-    store_path(cx, fits.then_some(whole), path)
+    store_path(cx, fits.then_some(whole))
 }
 
-fn store_path<F: Files>(cx: &mut Context<'_, F>, path: Option<Vec<u8, PATH_BYTES>>, name: &[u8]) -> Option<Text> {
-    let Some(path) = path else {
+/// What `.include` names: one file, or the files of a directory whose names match.
+pub(super) fn resolve_pattern<F: Files>(cx: &mut Context<'_, F>, pattern: Text, column: u32) -> Option<Step> {
+    let bytes = cx.table.bytes(pattern);
+    let slash = bytes.iter().rposition(|&b| b == b'/');
+    let name = slash.map_or(0, |slash| slash + 1);
+    let wild = |bytes: &[u8]| bytes.iter().any(|b| matches!(b, b'*' | b'?' | b'['));
+    let (dir, last) = (bytes.get(..name).unwrap_or(&[]), bytes.get(name..).unwrap_or(&[]));
+    if wild(dir) || last.contains(&b'[') || last.is_empty() {
         cx.complete = false;
-        let what = format_args!("the path of {} is longer than {PATH_BYTES} bytes", Bytes(name));
-        cx.error(0, what, format_args!("move it to a shorter path"));
+        let what = format_args!("this pattern is not supported");
+        cx.error(column, what, format_args!("`*` and `?` may stand in the last part of a path"));
         return None;
-    };
-    match cx.table.push_text(&path) {
-        Ok(text) => Some(text),
-        Err(full) => {
-            cx.complete = false;
-            cx.error(0, format_args!("no room for the path of {}", Bytes(name)), format_args!("{full}"));
-            None
-        }
     }
+    if !wild(last) {
+        return resolve(cx, pattern).map(|path| Step::File { path, column });
+    }
+    let last = cx.table.tail(pattern, name);
+    let dir = cx.table.head(pattern, name);
+    let dir = resolve(cx, dir)?;
+    Some(Step::Matching { dir, pattern: last })
+}
+
+fn store_path<F: Files>(cx: &mut Context<'_, F>, path: Option<Vec<u8, PATH_BYTES>>) -> Option<Text> {
+    let stored = match path {
+        Some(path) => cx.table.push_text(&path),
+        None => Err(Full { capacity: "PATH_BYTES", value: PATH_BYTES }),
+    };
+    stored
+        .map_err(|full| {
+            cx.complete = false;
+            cx.error(0, format_args!("no room for the path of a file to include"), format_args!("{full}"));
+        })
+        .ok()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::draft::{Draft, Spot, Wish};
 use super::source::Files;
 use super::{Context, Loader, mark};
 use crate::addr::plain;
+use crate::capacity::SERVICES;
 use crate::errno::Errno;
 use crate::names;
 use crate::service::{Bind, Cps, Dialect, Family, Flags, Service, SocketType, Standing};
@@ -37,18 +38,6 @@ struct Target {
 }
 
 impl Loader {
-    pub(super) fn push<F: Files>(&mut self, cx: &mut Context<'_, F>, service: Service, wish: Wish) {
-        let pushed = cx.table.push_service(service);
-        match pushed {
-            // One wish for each service: the two lists are equally long.
-            Ok(_) => drop(self.wishes.push(wish)),
-            Err(full) => {
-                cx.complete = false;
-                cx.error(0, format_args!("no room for another service"), format_args!("{full}"));
-            }
-        }
-    }
-
     pub(super) fn settle<F: Files>(&mut self, cx: &mut Context<'_, F>, defaults: &Draft) {
         self.switch_off(cx, defaults);
         let default_bind = default_bind(cx, defaults);
@@ -156,6 +145,23 @@ impl Loader {
     fn live<F: Files>(&self, cx: &Context<'_, F>, i: usize) -> Option<Service> {
         let off = self.wishes.get(i).is_none_or(|wish| wish.off);
         cx.table.services().get(i).filter(|s| !off && s.standing == Standing::Ready).copied()
+    }
+}
+
+/// A service and its wish enter the table.
+pub(super) fn push<F: Files>(
+    wishes: &mut Vec<Wish, SERVICES>,
+    cx: &mut Context<'_, F>,
+    service: Service,
+    wish: Wish,
+) {
+    match cx.table.push_service(service) {
+        // One wish for each service: the two lists are equally long.
+        Ok(_) => drop(wishes.push(wish)),
+        Err(full) => {
+            cx.complete = false;
+            cx.error(0, format_args!("no room for another service"), format_args!("{full}"));
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::lines::{Line, Lines};
 use super::read::{BOM, Frame, Step, TOO_LONG, resolve};
 use super::source::Files;
 use super::token::{Assignment, Operator, Word, Words};
-use super::{BUFFER, Context, Loader, mark};
+use super::{BUFFER, Context, Loader, mark, settle};
 use crate::errno::Errno;
 
 /// What a line outside of sections says.
@@ -89,7 +89,12 @@ impl Loader {
                 Some(keyword @ (Keyword::Include | Keyword::IncludeDir)) => {
                     let Some(path) = operand(cx, first, words) else { continue };
                     let column = path.column;
-                    let Some(path) = resolve(cx, path.bytes) else { continue };
+                    let Ok(path) = cx.table.push_text(path.bytes) else {
+                        cx.complete = false;
+                        cx.error(column, format_args!("no room for the path"), format_args!("raise USHERD_TEXT_BYTES"));
+                        continue;
+                    };
+                    let Some(path) = resolve(cx, path) else { continue };
                     return Ok(match keyword {
                         Keyword::IncludeDir => Step::Folder { dir: path },
                         _ => Step::File { path, column },
@@ -286,7 +291,7 @@ impl Loader {
         draft.service.line = line;
         let id = if draft.service.id.is_empty() { draft.service.name } else { draft.service.id };
         match draft::close(cx, draft, &mut self.section) {
-            Some((service, wish)) => self.push(cx, service, wish),
+            Some((service, wish)) => settle::push(&mut self.wishes, cx, service, wish),
             None => {
                 let _ = self.off.push(mark(core::iter::once(cx.table.bytes(id))));
             }
