@@ -28,6 +28,9 @@ pub mod token;
 pub mod value;
 mod xinetd;
 
+#[cfg(test)]
+mod tests;
+
 use core::fmt;
 use core::net::IpAddr;
 

@@ -225,7 +225,9 @@ pub(super) fn set<F: Files>(
         let what = format_args!("unknown attribute `{}`", Bytes(name.bytes));
         return match Attribute::nearest(name.bytes) {
             Some(near) => cx.wrong(draft, name.column, what, format_args!("did you mean `{near}`?")),
-            None => cx.wrong(draft, name.column, what, format_args!("`usherd -help attributes` lists them all")),
+            None => {
+                cx.wrong(draft, name.column, what, format_args!("`usherd -help attributes` lists them all"))
+            }
         };
     };
     let misplaced = match draft.kind {
@@ -248,7 +250,12 @@ pub(super) fn set<F: Files>(
         }
         Err((Quoting::Glued, column)) => {
             let what = format_args!("text right behind a closing quote");
-            return cx.wrong(draft, column, what, format_args!("put a blank there, or the whole word in quotes"));
+            return cx.wrong(
+                draft,
+                column,
+                what,
+                format_args!("put a blank there, or the whole word in quotes"),
+            );
         }
     };
     let fits = match attribute.operators {
@@ -632,7 +639,11 @@ impl<F: Files> Setting<'_, '_, F> {
                     take(prefix);
                     if word.bytes == b"::" {
                         let what = format_args!("`::` is one address that no client has");
-                        self.cx.warning(word.column, what, format_args!("write `::/0` for every IPv6 client"));
+                        self.cx.warning(
+                            word.column,
+                            what,
+                            format_args!("write `::/0` for every IPv6 client"),
+                        );
                     }
                 }
                 Ok(Address::Several(several)) => several.prefixes().flatten().for_each(|p| {
@@ -689,7 +700,11 @@ impl<F: Files> Setting<'_, '_, F> {
                     "bytes are counted for `redirect` alone"
                 };
                 let what = format_args!("{} is not recorded: {why}", Bytes(word.bytes));
-                self.cx.warning(word.column, what, format_args!("leave it out, or leave it for a later version"));
+                self.cx.warning(
+                    word.column,
+                    what,
+                    format_args!("leave it out, or leave it for a later version"),
+                );
             }
         }
         fields
@@ -722,7 +737,12 @@ impl<F: Files> Setting<'_, '_, F> {
         }
     }
 
-    fn log_file(&mut self, path: Word<'_>, soft: Option<Word<'_>>, hard: Option<Word<'_>>) -> Option<LogType> {
+    fn log_file(
+        &mut self,
+        path: Word<'_>,
+        soft: Option<Word<'_>>,
+        hard: Option<Word<'_>>,
+    ) -> Option<LogType> {
         if !path.bytes.starts_with(b"/") {
             let what = format_args!("`{}` is no whole path", Bytes(path.bytes));
             let cure = format_args!("the daemon runs in `/`; write the path from there on");
@@ -771,7 +791,12 @@ impl<F: Files> Setting<'_, '_, F> {
         self.draft.service.program = self.cx.text(self.draft, word);
         if !word.bytes.starts_with(b"/") {
             let what = format_args!("`{}` is no whole path", Bytes(word.bytes));
-            return self.cx.wrong(self.draft, word.column, what, format_args!("PATH is not searched; write /.../NAME"));
+            return self.cx.wrong(
+                self.draft,
+                word.column,
+                what,
+                format_args!("PATH is not searched; write /.../NAME"),
+            );
         }
         if self.draft.disabled {
             return;
@@ -840,7 +865,11 @@ impl<F: Files> Setting<'_, '_, F> {
 
 /// The section has ended: what is missing is reported, what it needs of the system looked up, and the service goes
 /// into the table with its wish. `None`: it is off, or there is no room for it.
-pub(super) fn close<F: Files>(cx: &mut Context<'_, F>, mut draft: Draft, lists: &mut Lists) -> Option<(Service, Wish)> {
+pub(super) fn close<F: Files>(
+    cx: &mut Context<'_, F>,
+    mut draft: Draft,
+    lists: &mut Lists,
+) -> Option<(Service, Wish)> {
     let draft = &mut draft;
     if draft.service.id.is_empty() {
         draft.service.id = draft.service.name;
@@ -889,11 +918,14 @@ fn complete<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
         unix_socket(cx, draft);
     } else {
         port(cx, draft, socket);
-        for (key, name) in
-            [(Key::SocketMode, "socket_mode"), (Key::SocketUser, "socket_user"), (Key::SocketGroup, "socket_group")]
-        {
+        for (key, name) in [
+            (Key::SocketMode, "socket_mode"),
+            (Key::SocketUser, "socket_user"),
+            (Key::SocketGroup, "socket_group"),
+        ] {
             if draft.has(key) {
-                let what = format_args!("`{name}` has no effect on {} sockets", draft.service.protocol_name());
+                let what =
+                    format_args!("`{name}` has no effect on {} sockets", draft.service.protocol_name());
                 cx.warning(0, what, format_args!("it is for `protocol = unix`"));
             }
         }
@@ -911,7 +943,12 @@ fn complete<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
     if !draft.has(Key::Wait) && !words {
         missing(cx, draft, "wait", if socket == Some(SocketType::Dgram) { "yes" } else { "no" });
     }
-    if socket == Some(SocketType::Dgram) && !draft.internal && !draft.service.waits() && draft.has(Key::Wait) && !unix {
+    if socket == Some(SocketType::Dgram)
+        && !draft.internal
+        && !draft.service.waits()
+        && draft.has(Key::Wait)
+        && !unix
+    {
         let what = format_args!("a datagram server owns its socket: `wait = no` is taken as yes");
         cx.warning(0, what, format_args!("write `wait = yes`"));
     }
@@ -921,7 +958,12 @@ fn complete<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
 }
 
 fn missing<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, name: &str, example: &str) {
-    cx.wrong(draft, 0, format_args!("`{name}` is missing"), format_args!("add a line such as `{name} = {example}`"));
+    cx.wrong(
+        draft,
+        0,
+        format_args!("`{name}` is missing"),
+        format_args!("add a line such as `{name} = {example}`"),
+    );
 }
 
 fn unix_socket<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
@@ -960,7 +1002,11 @@ fn port<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<Soc
                 table.bytes(*file),
                 *line,
                 0,
-                format_args!("services(5) gives {} port {}, not {port}", Bytes(table.bytes(name)), found.number),
+                format_args!(
+                    "services(5) gives {} port {}, not {port}",
+                    Bytes(table.bytes(name)),
+                    found.number
+                ),
                 format_args!("add `type = UNLISTED`, or write `port = {}`", found.number),
             );
         }
@@ -975,7 +1021,9 @@ fn port<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<Soc
                 *line,
                 0,
                 format_args!("there is no {name} for {protocol} in {}", Bytes(path)),
-                format_args!("add `type = UNLISTED` and a port, or the line `{name} PORT/{protocol}` to that file"),
+                format_args!(
+                    "add `type = UNLISTED` and a port, or the line `{name} PORT/{protocol}` to that file"
+                ),
             );
         }
         (Err(errno), _) => cx.unreadable(draft, 0, path, errno),

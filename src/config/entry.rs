@@ -11,8 +11,8 @@ use super::attr::Key;
 use super::diagnostic::{Bytes, Severity};
 use super::draft::Wish;
 use super::inetd::{
-    self, Account, Address, Addresses, At, Family as Suffix, Line as Entry, Program, Record, Service as Which, Socket,
-    Transport, Weight,
+    self, Account, Address, Addresses, At, Family as Suffix, Line as Entry, Program, Record,
+    Service as Which, Socket, Transport, Weight,
 };
 use super::lines::Line;
 use super::read::{BOM, Frame, Step, TOO_LONG, resolve_pattern};
@@ -24,6 +24,9 @@ use crate::errno::Errno;
 use crate::names;
 use crate::service::{Answer, Bind, Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
 use crate::table::{Full, Text};
+
+/// Longest list of addresses of a default line.
+const LIST_BYTES: usize = 1024;
 
 impl Loader {
     /// Reads entries up to the end of the file or an include directive.
@@ -69,14 +72,29 @@ impl Loader {
                     let place = inetd::place(text, problem.column);
                     let (what, cure) = (problem.what(), problem.cure());
                     let (file, line) = (cx.table.bytes(cx.file), first.saturating_add(place.line));
-                    cx.say.say(severity, file, line, place.column, format_args!("{what}"), format_args!("{cure}"));
+                    cx.say.say(
+                        severity,
+                        file,
+                        line,
+                        place.column,
+                        format_args!("{what}"),
+                        format_args!("{cure}"),
+                    );
                 });
                 let mut reading = Reading { cx, text, first, broken: false };
                 match parsed.line {
                     Entry::Nothing | Entry::Policy { .. } => {}
                     Entry::Record(record) => reading.record(&record, frame.addresses, &mut self.wishes),
-                    Entry::Broken(broken) => reading.broken(broken.service, &mut self.wishes),
-                    Entry::DefaultAddress(addresses) => frame.addresses = reading.default_addresses(addresses),
+                    Entry::Broken(broken) => {
+                        if text.trim_ascii().ends_with(b":") {
+                            // A default line: what it was to limit must not listen where it did not want to.
+                            frame.addresses = reading.nowhere();
+                        }
+                        reading.broken(broken.service, &mut self.wishes);
+                    }
+                    Entry::DefaultAddress(addresses) => {
+                        frame.addresses = reading.default_addresses(addresses)
+                    }
                     Entry::Include { pattern, column } => {
                         if let Some(step) = reading.include(pattern, column) {
                             return Ok(step);
@@ -168,7 +186,9 @@ impl<F: Files> Reading<'_, '_, '_, F> {
     /// What the service is called, which is also what logs know it by.
     fn name(&mut self, service: At<Which<'_>>) -> Text {
         match service.value {
-            Which::Name(name) | Which::Rpc { name, .. } | Which::Mux { name, .. } => self.put(service.column, name),
+            Which::Name(name) | Which::Rpc { name, .. } | Which::Mux { name, .. } => {
+                self.put(service.column, name)
+            }
             Which::Path { path, .. } => self.put(service.column, path),
             Which::Port(port) => {
                 let digits = [10_000, 1000, 100, 10, 1].map(|unit| b'0' + (port / unit % 10) as u8);
@@ -205,8 +225,11 @@ impl<F: Files> Reading<'_, '_, '_, F> {
             None if default.is_empty() => settle::push(wishes, self.cx, service, wish),
             None => {
                 // What is wrong with the default line was reported there.
-                let Some(list) = Vec::<u8, 1024>::from_slice(self.cx.table.bytes(default)).ok() else { return };
-                self.each_address(Addresses::new(&list, 0), service, wish, false, wishes);
+                // Longer ones were refused there.
+                match Vec::<u8, LIST_BYTES>::from_slice(self.cx.table.bytes(default)) {
+                    Ok(list) => self.each_address(Addresses::new(&list, 0), service, wish, false, wishes),
+                    Err(_) => self.cx.usable = false,
+                }
             }
         }
     }
@@ -255,7 +278,9 @@ impl<F: Files> Reading<'_, '_, '_, F> {
                     Ok(None) => {
                         let (name, protocol) = (Bytes(name), service.protocol_name());
                         let what = format_args!("there is no {name} for {protocol} in {}", Bytes(path));
-                        let cure = format_args!("write the port, or add the line `{name} PORT/{protocol}` to that file");
+                        let cure = format_args!(
+                            "write the port, or add the line `{name} PORT/{protocol}` to that file"
+                        );
                         self.wrong(column, what, cure);
                     }
                     Err(errno) => self.unreadable(column, path, errno),
@@ -373,7 +398,8 @@ impl<F: Files> Reading<'_, '_, '_, F> {
     fn account(&mut self, account: Account<'_>, service: &mut Service, wish: &mut Wish) {
         if let Some(class) = account.class {
             let what = format_args!("login class `{}` cannot be applied by this version", Bytes(class.value));
-            let cure = "remove it; the entry is kept from starting rather than left without the limits of its class";
+            let cure =
+                "remove it; the entry is kept from starting rather than left without the limits of its class";
             self.wrong(class.column, what, format_args!("{cure}"));
         }
         let Some(whole) = self.find_user(account.user) else { return };
@@ -415,7 +441,11 @@ impl<F: Files> Reading<'_, '_, '_, F> {
         }
         if let Some(accepts) = limits.accepts {
             let what = format_args!("the number of connections taken at a time has no effect here");
-            self.warning(accepts.column, what, format_args!("remove it: no service can keep the others waiting"));
+            self.warning(
+                accepts.column,
+                what,
+                format_args!("remove it: no service can keep the others waiting"),
+            );
         }
     }
 
@@ -451,10 +481,16 @@ impl<F: Files> Reading<'_, '_, '_, F> {
         let (what, cure) = match part.value {
             Address::Any => return true,
             Address::Ip(address) => return found.push(address).is_ok(),
-            Address::Scoped(..) => ("addresses with a scope are not supported by this version", "write another address"),
-            Address::Name(name) => match names::addresses_of(self.cx.files, path, name, |a| found.push(a).is_ok()) {
+            Address::Scoped(..) => {
+                ("addresses with a scope are not supported by this version", "write another address")
+            }
+            Address::Name(name) => match names::addresses_of(self.cx.files, path, name, |a| {
+                found.push(a).is_ok()
+            }) {
                 Ok(true) => return true,
-                Ok(false) => ("is not in the hosts file, and names are not looked up elsewhere", "write its address"),
+                Ok(false) => {
+                    ("is not in the hosts file, and names are not looked up elsewhere", "write its address")
+                }
                 Err(_) => ("cannot be looked up: the hosts file is not readable", "write its address"),
             },
         };
@@ -473,7 +509,22 @@ impl<F: Files> Reading<'_, '_, '_, F> {
         for part in addresses.iter() {
             self.addresses(part, true, &mut Vec::new());
         }
-        self.put(addresses.column, addresses.raw())
+        if addresses.raw().len() > LIST_BYTES {
+            let what = format_args!("a default line of more than {LIST_BYTES} bytes");
+            self.wrong(addresses.column, what, format_args!("write the addresses before each entry"));
+            return self.nowhere();
+        }
+        let text = self.put(addresses.column, addresses.raw());
+        // Without room for it the entries below would listen everywhere.
+        self.cx.usable &= !text.is_empty() || addresses.raw().is_empty();
+        if addresses.raw().is_empty() { self.put(addresses.column, b"*") } else { text }
+    }
+
+    /// A default address at which no entry can listen.
+    fn nowhere(&mut self) -> Text {
+        let text = self.put(1, b"?");
+        self.cx.usable &= !text.is_empty();
+        text
     }
 
     fn include(&mut self, pattern: inetd::Word<'_>, column: u32) -> Option<Step> {

@@ -10,8 +10,8 @@ use super::lines::{Line, Lines, Source};
 use super::source::{FileKind, Files};
 use super::token::{Assignment, Words};
 use super::{BUFFER, Context, Loader, WORDS_NAME};
-use crate::errno::Errno;
 use crate::capacity::{INCLUDE_DEPTH, LINE_BYTES, NAME_BYTES, PATH_BYTES};
+use crate::errno::Errno;
 use crate::service::Dialect;
 use crate::table::{Full, Text};
 
@@ -70,11 +70,19 @@ enum Level<H> {
 pub(super) enum Step {
     End,
     /// `include PATH`.
-    File { path: Text, column: u32 },
+    File {
+        path: Text,
+        column: u32,
+    },
     /// `includedir DIR`.
-    Folder { dir: Text },
+    Folder {
+        dir: Text,
+    },
     /// `.include DIR/PATTERN`.
-    Matching { dir: Text, pattern: Text },
+    Matching {
+        dir: Text,
+        pattern: Text,
+    },
 }
 
 type Stack<H> = Vec<Level<H>, INCLUDE_DEPTH>;
@@ -97,7 +105,11 @@ impl Loader {
         let source = match cx.files.open(path) {
             Ok(handle) => Source::File(handle),
             Err(errno) => {
-                cx.error(0, format_args!("cannot read the file: {errno}"), format_args!("nothing of it is known"));
+                cx.error(
+                    0,
+                    format_args!("cannot read the file: {errno}"),
+                    format_args!("nothing of it is known"),
+                );
                 cx.complete = false;
                 cx.usable &= !first;
                 return;
@@ -110,7 +122,11 @@ impl Loader {
         match dialect {
             Ok(dialect) => self.read(cx, defaults, source, dialect, first),
             Err(errno) => {
-                cx.error(0, format_args!("cannot read the file: {errno}"), format_args!("nothing of it is known"));
+                cx.error(
+                    0,
+                    format_args!("cannot read the file: {errno}"),
+                    format_args!("nothing of it is known"),
+                );
                 cx.complete = false;
                 cx.usable &= !first;
             }
@@ -245,7 +261,9 @@ impl Loader {
                     frame.offset = self.lines.offset();
                     match step {
                         Ok(Step::End) => None,
-                        Ok(Step::File { path, column }) => Some((path, column, frame.dialect, frame.addresses)),
+                        Ok(Step::File { path, column }) => {
+                            Some((path, column, frame.dialect, frame.addresses))
+                        }
                         Ok(Step::Folder { dir }) => {
                             let folder = folder(frame, dir, None);
                             push(cx, &mut stack, Level::Folder(folder));
@@ -355,7 +373,14 @@ fn complain<F: Files>(cx: &mut Context<'_, F>, column: u32, path: Text, what: &s
     let Context { say, table, file, line, .. } = cx;
     let path = Bytes(table.bytes(path));
     let severity = super::Severity::Error;
-    say.say(severity, table.bytes(*file), *line, column, format_args!("{path} {what}"), format_args!("{cure}"));
+    say.say(
+        severity,
+        table.bytes(*file),
+        *line,
+        column,
+        format_args!("{path} {what}"),
+        format_args!("{cure}"),
+    );
 }
 
 /// The path of the next file of a directory that is to be read.
@@ -387,7 +412,13 @@ fn next_file<F: Files>(cx: &mut Context<'_, F>, folder: &mut Folder) -> Option<T
         };
         if !wanted {
             if folder.pattern.is_none() && looks_meant(name) {
-                warn(cx, folder, name, "is skipped, as in xinetd: its name has a dot in it", "rename it if it is meant to be read");
+                warn(
+                    cx,
+                    folder,
+                    name,
+                    "is skipped, as in xinetd: its name has a dot in it",
+                    "rename it if it is meant to be read",
+                );
             }
             continue;
         }
@@ -426,7 +457,16 @@ fn is_config(name: &[u8]) -> bool {
 /// package managers and editors leave.
 fn looks_meant(name: &[u8]) -> bool {
     const LEFTOVERS: [&[u8]; 11] = [
-        b".rpmsave", b".rpmnew", b".rpmorig", b".dpkg-", b".ucf-", b".swp", b".bak", b".old", b".orig", b".save",
+        b".rpmsave",
+        b".rpmnew",
+        b".rpmorig",
+        b".dpkg-",
+        b".ucf-",
+        b".swp",
+        b".bak",
+        b".old",
+        b".orig",
+        b".save",
         b".disabled",
     ];
     let leftover = |end: &[u8]| name.windows(end.len()).any(|part| part == end);
@@ -510,16 +550,23 @@ pub(super) fn resolve_pattern<F: Files>(cx: &mut Context<'_, F>, pattern: Text, 
 }
 
 fn store_path<F: Files>(cx: &mut Context<'_, F>, path: Option<Vec<u8, PATH_BYTES>>) -> Option<Text> {
-    let stored = match path {
-        Some(path) => cx.table.push_text(&path),
-        None => Err(Full { capacity: "PATH_BYTES", value: PATH_BYTES }),
+    let Some(path) = path else {
+        cx.complete = false;
+        let what = format_args!("the path of a file to include is longer than {PATH_BYTES} bytes");
+        cx.error(0, what, format_args!("move the file to a shorter path"));
+        return None;
     };
-    stored
-        .map_err(|full| {
-            cx.complete = false;
-            cx.error(0, format_args!("no room for the path of a file to include"), format_args!("{full}"));
-        })
-        .ok()
+    cx.table.push_text(&path).map_err(|full| no_room(cx, full)).ok()
+}
+
+fn no_room<F: Files>(cx: &mut Context<'_, F>, full: Full) {
+    cx.complete = false;
+    cx.error(0, format_args!("no room for the path of a file to include"), format_args!("{full}"));
+}
+
+/// `path`, copied to the table.
+pub(super) fn put_path<F: Files>(cx: &mut Context<'_, F>, path: &[u8]) -> Option<Text> {
+    cx.table.push_text(path).map_err(|full| no_room(cx, full)).ok()
 }
 
 #[cfg(test)]

@@ -51,8 +51,10 @@ impl Loader {
                 groups(cx, i, &service, wish);
             }
             if wrapped && service.dialect == Dialect::Xinetd && !service.flags.has(Flags::NOLIBWRAP) {
-                let what = "rules in hosts.allow or hosts.deny apply to it and are not enforced by this version";
-                let cure = "write `flags = NOLIBWRAP` if it may run without them, and use only_from and no_access";
+                let what =
+                    "rules in hosts.allow or hosts.deny apply to it and are not enforced by this version";
+                let cure =
+                    "write `flags = NOLIBWRAP` if it may run without them, and use only_from and no_access";
                 fail(cx, i, Spot::default(), format_args!("{what}"), format_args!("{cure}"));
             }
         }
@@ -277,7 +279,11 @@ fn target<F: Files>(cx: &mut Context<'_, F>, word: Text, spot: Spot) -> Option<T
         return Some(Target { interface: Some(word), ..Target::default() });
     }
     let what = format_args!("`{name}` is no address, no name in {} and no interface", Bytes(options.hosts));
-    tell(Severity::Error, what, format_args!("write an address such as 192.0.2.5, or the name of an interface"));
+    tell(
+        Severity::Error,
+        what,
+        format_args!("write an address such as 192.0.2.5, or the name of an interface"),
+    );
     None
 }
 
@@ -300,7 +306,9 @@ fn interface_exists<F: Files>(files: &mut F, dir: &[u8], name: &[u8]) -> Option<
 /// name of a host that hosts(5) does not know.
 fn may_appear(name: &[u8]) -> bool {
     match name.iter().position(|&b| b == b'.') {
-        Some(dot) => name.get(dot + 1..).is_some_and(|vlan| !vlan.is_empty() && vlan.iter().all(u8::is_ascii_digit)),
+        Some(dot) => {
+            name.get(dot + 1..).is_some_and(|vlan| !vlan.is_empty() && vlan.iter().all(u8::is_ascii_digit))
+        }
         None => true,
     }
 }
@@ -410,7 +418,13 @@ fn groups<F: Files>(cx: &mut Context<'_, F>, i: usize, service: &Service, wish: 
             }
         }
         Err(full) => {
-            fail(cx, i, Spot::default(), format_args!("no room for the groups of its user"), format_args!("{full}"));
+            fail(
+                cx,
+                i,
+                Spot::default(),
+                format_args!("no room for the groups of its user"),
+                format_args!("{full}"),
+            );
         }
     }
 }

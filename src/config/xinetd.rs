@@ -16,7 +16,7 @@ use super::attr;
 use super::diagnostic::Bytes;
 use super::draft::{self, Draft, Kind, Lists};
 use super::lines::{Line, Lines};
-use super::read::{BOM, Frame, Step, TOO_LONG, resolve};
+use super::read::{BOM, Frame, Step, TOO_LONG, put_path, resolve};
 use super::source::Files;
 use super::token::{Assignment, Operator, Word, Words};
 use super::{BUFFER, Context, Loader, mark, settle};
@@ -79,7 +79,11 @@ impl Loader {
             let Some(Ok(first)) = words.next() else {
                 if let Err((_, column)) = Words::new(text).check() {
                     cx.complete = false;
-                    cx.error(column, format_args!("a quote outside of sections"), format_args!("leave it out"));
+                    cx.error(
+                        column,
+                        format_args!("a quote outside of sections"),
+                        format_args!("leave it out"),
+                    );
                 }
                 continue;
             };
@@ -89,11 +93,7 @@ impl Loader {
                 Some(keyword @ (Keyword::Include | Keyword::IncludeDir)) => {
                     let Some(path) = operand(cx, first, words) else { continue };
                     let column = path.column;
-                    let Ok(path) = cx.table.push_text(path.bytes) else {
-                        cx.complete = false;
-                        cx.error(column, format_args!("no room for the path"), format_args!("raise USHERD_TEXT_BYTES"));
-                        continue;
-                    };
+                    let Some(path) = put_path(cx, path.bytes) else { continue };
                     let Some(path) = resolve(cx, path) else { continue };
                     return Ok(match keyword {
                         Keyword::IncludeDir => Step::Folder { dir: path },
@@ -137,7 +137,11 @@ impl Loader {
             Some(near @ "defaults") => {
                 cx.usable = false;
                 let what = format_args!("`{name}` begins no section");
-                cx.error(first.column, what, format_args!("did you mean `{near}`? Then every service lacks it"));
+                cx.error(
+                    first.column,
+                    what,
+                    format_args!("did you mean `{near}`? Then every service lacks it"),
+                );
             }
             Some(near @ "service") => {
                 let what = format_args!("`{name}` begins no section");
@@ -172,7 +176,11 @@ impl Loader {
     }
 
     /// Moves behind the end of a section; true if the next section begins at the line we are at.
-    fn skip<F: Files>(&mut self, cx: &mut Context<'_, F>, frame: &mut Frame<F::Handle>) -> Result<bool, Errno> {
+    fn skip<F: Files>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        frame: &mut Frame<F::Handle>,
+    ) -> Result<bool, Errno> {
         while frame.next_line(&mut self.lines, cx)?.is_some() {
             let text = self.lines.text();
             if is_close(text) {
@@ -251,7 +259,12 @@ impl Loader {
             }
             Some(more) => {
                 let what = format_args!("`{}` behind the head of a section", Bytes(more.bytes));
-                cx.wrong(draft, more.column, what, format_args!("leave it out, or make it a comment with `#`"));
+                cx.wrong(
+                    draft,
+                    more.column,
+                    what,
+                    format_args!("leave it out, or make it a comment with `#`"),
+                );
                 words.last().is_some_and(|w| w.bytes == b"{")
             }
         }
@@ -357,7 +370,12 @@ fn body<F: Files>(
         }
         if !opened {
             let what = format_args!("`{{` is missing before this line");
-            cx.wrong(draft, first.column, what, format_args!("write it on a line of its own, or behind the head"));
+            cx.wrong(
+                draft,
+                first.column,
+                what,
+                format_args!("write it on a line of its own, or behind the head"),
+            );
             opened = true;
         }
         if first.bytes.starts_with(b"}") {
@@ -394,7 +412,11 @@ fn behind<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, word: Word<'_>, 
 }
 
 /// The one word behind an include directive.
-fn operand<'w, F: Files>(cx: &mut Context<'_, F>, directive: Word<'_>, mut words: Words<'w>) -> Option<Word<'w>> {
+fn operand<'w, F: Files>(
+    cx: &mut Context<'_, F>,
+    directive: Word<'_>,
+    mut words: Words<'w>,
+) -> Option<Word<'w>> {
     let path = words.next();
     let more = words.next();
     if let (Some(Ok(path)), None) = (path, more)
@@ -405,6 +427,10 @@ fn operand<'w, F: Files>(cx: &mut Context<'_, F>, directive: Word<'_>, mut words
     cx.complete = false;
     let name = Bytes(directive.bytes);
     let what = format_args!("`{name}` takes one path");
-    cx.error(directive.column, what, format_args!("write a line for each; a path with blanks goes in quotes"));
+    cx.error(
+        directive.column,
+        what,
+        format_args!("write a line for each; a path with blanks goes in quotes"),
+    );
     None
 }
