@@ -283,7 +283,7 @@ pub(super) fn set<F: Files>(
     }
     match attribute.effect {
         Effect::Enforced => Setting { cx, draft, lists, attribute, operator, values }.apply(),
-        Effect::NotYet if draft.disabled => {}
+        Effect::NotYet if draft.disabled => draft.wish.given.add(attribute.key),
         Effect::NotYet => not_yet(cx, draft, name.column, attribute.name),
         Effect::Never => {
             let what = format_args!("`{}` has no effect", attribute.name);
@@ -364,9 +364,8 @@ impl<F: Files> Setting<'_, '_, F> {
                 self.draft.service.id = self.cx.text(self.draft, word);
             }
             Key::Disable => {
-                if self.good(word, value::yes_no(bytes)) == Some(true) {
-                    self.draft.disabled = true;
-                }
+                let off = self.good(word, value::yes_no(bytes)) == Some(true);
+                self.draft.disabled |= off;
             }
             Key::SocketType => match () {
                 () if word.is("stream") => self.draft.socket = Some(SocketType::Stream),
@@ -610,7 +609,7 @@ impl<F: Files> Setting<'_, '_, F> {
 
     fn env(&mut self) {
         for word in self.values.sound() {
-            if !word.bytes.iter().position(|&b| b == b'=').is_some_and(|at| at > 0) {
+            if matches!(word.bytes.iter().position(|&b| b == b'='), None | Some(0)) {
                 self.bad(word);
             }
         }
@@ -693,7 +692,7 @@ impl<F: Files> Setting<'_, '_, F> {
                 continue;
             }
             fields = LogFields(fields.0 | field.0);
-            if field == LogFields::USERID || field == LogFields::TRAFFIC {
+            if !self.draft.disabled && (field == LogFields::USERID || field == LogFields::TRAFFIC) {
                 let why = if field == LogFields::USERID {
                     "ident servers are not asked by this version"
                 } else {
@@ -933,7 +932,7 @@ fn complete<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
     if draft.internal {
         builtin(cx, draft);
     } else {
-        if !draft.has(Key::Server) {
+        if !draft.has(Key::Server) && !draft.has(Key::Redirect) {
             missing(cx, draft, "server", "/PATH");
         }
         if !draft.has(Key::User) && !words {

@@ -993,3 +993,154 @@ mod capacities {
         assert!(!loaded.broken().is_empty() || !loaded.outcome.complete);
     }
 }
+
+mod storms {
+    use super::*;
+
+    /// xorshift64*: the same seed gives the same storm.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self, below: usize) -> usize {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below
+        }
+    }
+
+    const SEED: u64 = 0x5eed;
+
+    #[test]
+    fn a_restriction_with_a_spoilt_value_never_goes_away() {
+        const RESTRICTIONS: [&str; 12] = [
+            "only_from = 10.0.0.1 127.0.0.0/8",
+            "no_access = 10.0.0.7",
+            "access_times = 2:00-3:00",
+            "instances = 5",
+            "per_source = 2",
+            "max_load = 2.5",
+            "bind = 127.0.0.1",
+            "umask = 077",
+            "rlimit_as = 8M",
+            "nice = 10",
+            "user = bob",
+            "passenv = PATH",
+        ];
+        const JUNK: &[u8] = b"#\"'{},./:-+= \t\r\0x9%\xff";
+        let mut random = Random(SEED);
+        for round in 0..3000 {
+            let mut text = Vec::from(
+                "service s\n{\ntype = UNLISTED\nport = 9\nsocket_type = stream\nwait = no\nserver = /s\n"
+                    .as_bytes(),
+            );
+            for restriction in RESTRICTIONS {
+                let mut line = restriction.as_bytes().to_vec();
+                let value = restriction.find('=').unwrap() + 1;
+                for _ in 0..usize::from(random.next(4) == 0) * (1 + random.next(3)) {
+                    let at = value + random.next(line.len() - value + 1);
+                    match random.next(3) {
+                        0 if at < line.len() => drop(line.remove(at)),
+                        1 if at < line.len() => line[at] = JUNK[random.next(JUNK.len())],
+                        _ => line.insert(at, JUNK[random.next(JUNK.len())]),
+                    }
+                }
+                text.extend(line);
+                text.push(b'\n');
+            }
+            text.extend(b"}\n");
+            let loaded = load(system().file("/x.conf", &text));
+            let shown = String::from_utf8_lossy(&text);
+            if loaded.ready().is_empty() {
+                assert!(loaded.outcome.errors > 0, "seed {SEED} round {round}\n{shown}");
+                continue;
+            }
+            let s = loaded.service("s");
+            let kept = s.flags.has(Flags::ONLY_FROM)
+                && s.flags.has(Flags::PASSENV)
+                && !s.access_times.is_empty()
+                && s.instances.is_some()
+                && s.per_source.is_some()
+                && s.max_load.is_some()
+                && s.bind != Bind::Everywhere
+                && s.umask.is_some()
+                && s.nice.is_some()
+                && s.rlimits[0] != Limit::Unlimited
+                && s.identity.uid.is_some();
+            assert!(kept, "seed {SEED} round {round}: {s:?}\n{shown}");
+        }
+    }
+
+    #[test]
+    fn soup_of_tokens_is_survived() {
+        const TOKENS: [&str; 40] = [
+            "service",
+            "defaults",
+            "include",
+            "includedir",
+            "{",
+            "}",
+            "=",
+            "+=",
+            "-=",
+            "\n",
+            "\n",
+            "\n",
+            " ",
+            "\t",
+            "#",
+            "\"",
+            "\\",
+            "\0",
+            "\r",
+            "\u{feff}",
+            "telnet",
+            "/x.conf",
+            "/etc",
+            "disable",
+            "yes",
+            "only_from",
+            "10.0.0.{1,2}",
+            "flags",
+            "IPv4",
+            "log_type",
+            "FILE",
+            "stream",
+            "tcp6",
+            "nowait.4",
+            "root:x",
+            "internal",
+            ".include",
+            "a,b::",
+            "9",
+            "enabled",
+        ];
+        let mut random = Random(SEED);
+        let mut loader = Box::new(Loader::new());
+        let mut table = Box::new(Table::new());
+        for round in 0..4000 {
+            let mut text = String::new();
+            for _ in 0..random.next(60) {
+                text += TOKENS[random.next(TOKENS.len())];
+                text += ["", " "][random.next(2)];
+            }
+            let dialect = [None, Some(Dialect::Xinetd), Some(Dialect::Inetd)][random.next(3)];
+            let mut files = system().file("/x.conf", &text);
+            let mut said = Vec::new();
+            let outcome = loader.load(
+                &mut files,
+                &mut |d: &Diagnostic<'_>| said.push(d.to_string()),
+                &mut table,
+                b"/x.conf",
+                &Options { dialect, notes: true, ..Options::default() },
+            );
+            assert_eq!(said.len() as u32, outcome.errors + outcome.warnings);
+            let broken = table.services().iter().any(|s| s.standing == Standing::Broken);
+            let off = text.contains("disable") || text.contains("enabled");
+            assert!(
+                outcome.errors == 0 || broken || off || !outcome.usable || !outcome.complete,
+                "seed {SEED} round {round}: {said:?}\n{text}"
+            );
+        }
+    }
+}

@@ -49,9 +49,9 @@ impl<'a> Words<'a> {
     }
 
     /// How many words there are, or what is wrong with which column.
-    pub fn check(mut self) -> Result<usize, (Quoting, u32)> {
+    pub fn check(self) -> Result<usize, (Quoting, u32)> {
         let mut count = 0;
-        while let Some(word) = self.next() {
+        for word in self {
             word?;
             count += 1;
         }
