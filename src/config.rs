@@ -16,12 +16,14 @@
 #![forbid(unsafe_code)]
 
 pub mod attr;
+mod close;
 pub mod diagnostic;
 mod draft;
 mod entry;
 pub mod inetd;
 pub mod lines;
 mod read;
+mod set;
 mod settle;
 pub mod source;
 pub mod token;

@@ -5,11 +5,11 @@
 use heapless::Vec;
 
 use super::diagnostic::Bytes;
-use super::draft::{self, Draft, Kind};
+use super::draft::{Draft, Kind};
 use super::lines::{Line, Lines, Source};
 use super::source::{FileKind, Files};
 use super::token::{Assignment, Words};
-use super::{BUFFER, Context, Loader, WORDS_NAME};
+use super::{BUFFER, Context, Loader, WORDS_NAME, set};
 use crate::capacity::{INCLUDE_DEPTH, LINE_BYTES, NAME_BYTES, PATH_BYTES};
 use crate::errno::Errno;
 use crate::service::Dialect;
@@ -179,7 +179,7 @@ impl Loader {
                         cx.wrong(draft, 0, what, format_args!("write `service=NAME`"));
                     }
                 },
-                Some(a) => draft::set(cx, draft, &mut self.section, &a),
+                Some(a) => set::set(cx, draft, &mut self.section, &a),
             }
         }
         if let Some((draft, line)) = open {

@@ -13,7 +13,7 @@ use heapless::Vec;
 
 use super::attr::Key;
 use super::diagnostic::{Bytes, Severity};
-use super::draft::{Draft, Spot, Wish};
+use super::draft::{Draft, Lists, Spot, Wish};
 use super::source::Files;
 use super::{Context, Loader, mark};
 use crate::addr::plain;
@@ -21,7 +21,7 @@ use crate::capacity::SERVICES;
 use crate::errno::Errno;
 use crate::names;
 use crate::service::{Bind, Cps, Dialect, Family, Flags, Service, SocketType, Standing};
-use crate::table::Text;
+use crate::table::{Span, Text};
 
 /// Supplementary groups of one user.
 const USER_GROUPS: usize = 128;
@@ -37,14 +37,22 @@ struct Target {
     interface: Option<Text>,
 }
 
+/// Access rules in the table.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rules {
+    only_from: Span,
+    no_access: Span,
+}
+
 impl Loader {
     pub(super) fn settle<F: Files>(&mut self, cx: &mut Context<'_, F>, defaults: &Draft) {
         self.switch_off(cx, defaults);
         let default_bind = default_bind(cx, defaults);
         let wrapped = wrapped(cx);
-        for (i, wish) in self.wishes.iter_mut().enumerate() {
+        let rules = self.default_rules(cx, defaults);
+        for (i, wish) in self.wishes.iter().enumerate() {
             let Some(service) = cx.table.services_mut().get_mut(i).filter(|_| !wish.off) else { continue };
-            inherit(service, wish, defaults);
+            inherit(service, wish, defaults, rules);
             let service = *service;
             bind(cx, i, &service, wish, default_bind, defaults);
             if service.flags.has(Flags::GROUPS) && service.standing == Standing::Ready {
@@ -64,6 +72,25 @@ impl Loader {
         cx.table.retain_services(|_| wishes.next().is_none_or(|wish| !wish.off));
     }
 
+    /// The access rules of `defaults`, for entries of inetd.conf. xinetd leaves those without.
+    fn default_rules<F: Files>(&self, cx: &mut Context<'_, F>, defaults: &Draft) -> Rules {
+        let Lists { only_from, no_access, .. } = &self.defaults;
+        let entries = cx.table.services().iter().any(|s| s.dialect == Dialect::Inetd);
+        if !entries || (only_from.is_empty() && no_access.is_empty()) {
+            return Rules::default();
+        }
+        let pushed = cx.table.push_prefixes(only_from).and_then(|only_from| {
+            let no_access = cx.table.push_prefixes(no_access)?;
+            Ok(Rules { only_from, no_access })
+        });
+        pushed.unwrap_or_else(|full| {
+            cx.usable = false;
+            (cx.file, cx.line) = (defaults.service.file, 0);
+            cx.error(0, format_args!("no room for the access rules of `defaults`"), format_args!("{full}"));
+            Rules::default()
+        })
+    }
+
     /// `enabled` and `disabled`.
     fn switch_off<F: Files>(&mut self, cx: &mut Context<'_, F>, defaults: &Draft) {
         let same = |cx: &Context<'_, F>, id: Text, word: Text| {
@@ -77,7 +104,8 @@ impl Loader {
                 let Context { say, table, .. } = cx;
                 let what = format_args!("no service has the id `{}`", Bytes(table.bytes(*word)));
                 let cure = format_args!("`enabled` and `disabled` take ids; leave it out if it is gone");
-                say.say(Severity::Warning, table.bytes(defaults.service.file), 0, 0, what, cure);
+                let (file, line) = (table.bytes(defaults.service.file), defaults.service.line);
+                say.say(Severity::Warning, file, line, 0, what, cure);
             }
         }
         let only_enabled = defaults.wish.given.has(Key::Enabled);
@@ -183,9 +211,16 @@ fn fail<F: Files>(
 }
 
 /// What `defaults` gives a service that does not say.
-fn inherit(service: &mut Service, wish: &mut Wish, defaults: &Draft) {
+fn inherit(service: &mut Service, wish: &Wish, defaults: &Draft, rules: Rules) {
     let wanted = |key: Key| defaults.wish.given.has(key) && !wish.given.has(key);
     let d = &defaults.service;
+    if service.dialect == Dialect::Inetd {
+        if defaults.wish.given.has(Key::OnlyFrom) {
+            service.flags = service.flags.with(Flags::ONLY_FROM);
+        }
+        (service.only_from, service.no_access) = (rules.only_from, rules.no_access);
+        (service.log_on_success, service.log_on_failure) = (d.log_on_success, d.log_on_failure);
+    }
     if wanted(Key::Instances) {
         service.instances = d.instances;
     }

@@ -620,7 +620,7 @@ mod defaults {
         assert_eq!(run("enabled = ftp").says(&[]).ready(), ["ftp"]);
         assert!(run("enabled =").says(&[]).ready().is_empty());
         assert_eq!(run("enabled = ftp telnet\ndisabled = FTP").ready(), ["telnet"]);
-        run("disabled = tfpt").mentions("warning: no service has the id `tfpt`");
+        run("disabled = tfpt").mentions("/x.conf:17: warning: no service has the id `tfpt`");
         // A broken service never comes back to life (it does in xinetd).
         let loaded =
             conf(&format!("defaults\n{{\nenabled = telnet\n}}\n{}", TELNET.replace("root", "nosuch")));
@@ -678,7 +678,7 @@ mod includes {
     fn a_directory_is_read_in_byte_order_and_says_what_it_skips() {
         let named = |name: &str| TELNET.replace("wait", &format!("id = {name}\nbind = 127.0.0.1\nwait"));
         let files = system()
-            .file("/x.conf", format!("defaults\n{{\nenabled = b A a\n}}\nincludedir /d\nservice ftp\n{{\nid = z\nsocket_type = stream\nwait = no\nuser = root\nserver = /f\n}}\n"))
+            .file("/x.conf", "defaults\n{\nenabled = b A a\n}\nincludedir /d\nservice ftp\n{\nid = z\nsocket_type = stream\nwait = no\nuser = root\nserver = /f\n}\n")
             .file("/d/b", named("b"))
             .file("/d/A", named("A").replace("127.0.0.1", "127.0.0.2"))
             .file("/d/telnet.conf", "rubbish")
@@ -869,13 +869,18 @@ mod inetd_conf {
     #[test]
     fn beside_xinetd_conf_it_gets_the_defaults_too() {
         let files = system()
-            .file("/x.conf", format!("defaults\n{{\ninstances = 3\nbind = 127.0.0.1\n}}\n{TELNET}"))
+            .file(
+                "/x.conf",
+                format!("defaults\n{{\ninstances = 3\nbind = 127.0.0.1\nonly_from = 10.0.0.0\n}}\n{TELNET}"),
+            )
             .file("/etc/inetd.conf", "ftp stream tcp nowait root /f f\ntelnet stream tcp nowait root /t t\n");
         let loaded =
             load_with(files, "/x.conf", &Options { also: Some(b"/etc/inetd.conf"), ..Options::default() });
         assert_eq!(loaded.service("ftp").instances, Some(3));
+        assert!(loaded.service("ftp").flags.has(Flags::ONLY_FROM));
+        assert_eq!(loaded.only_from("ftp"), ["10.0.0.0/8"]);
         assert_eq!(loaded.service("ftp").bind, Bind::Address("127.0.0.1".parse().unwrap()));
-        loaded.says(&["/etc/inetd.conf:2: error: it would listen where telnet of /x.conf:6 does; give it another port or `bind`, or disable one of the two"]);
+        loaded.says(&["/etc/inetd.conf:2: error: it would listen where telnet of /x.conf:7 does; give it another port or `bind`, or disable one of the two"]);
     }
 }
 

@@ -14,12 +14,12 @@
 
 use super::attr;
 use super::diagnostic::Bytes;
-use super::draft::{self, Draft, Kind, Lists};
+use super::draft::{Draft, Kind, Lists};
 use super::lines::{Line, Lines};
 use super::read::{BOM, Frame, Step, TOO_LONG, put_path, resolve};
 use super::source::Files;
 use super::token::{Assignment, Operator, Word, Words};
-use super::{BUFFER, Context, Loader, mark, settle};
+use super::{BUFFER, Context, Loader, close, mark, set, settle};
 use crate::errno::Errno;
 
 /// What a line outside of sections says.
@@ -303,7 +303,7 @@ impl Loader {
         draft.service.file = cx.file;
         draft.service.line = line;
         let id = if draft.service.id.is_empty() { draft.service.name } else { draft.service.id };
-        match draft::close(cx, draft, &mut self.section) {
+        match close::close(cx, draft, &mut self.section) {
             Some((service, wish)) => settle::push(&mut self.wishes, cx, service, wish),
             None => {
                 let _ = self.off.push(mark(core::iter::once(cx.table.bytes(id))));
@@ -385,7 +385,7 @@ fn body<F: Files>(
             return Ok(false);
         }
         match Assignment::parse(text) {
-            Some(assignment) => draft::set(cx, draft, lists, &assignment),
+            Some(assignment) => set::set(cx, draft, lists, &assignment),
             None => {
                 let what = format_args!("`{}` has no operator behind it", Bytes(first.bytes));
                 let cure = format_args!("write `{} = VALUE`", Bytes(first.bytes));
