@@ -1058,3 +1058,6 @@ fn same_place(old: &Table, a: &Service, new: &Table, b: &Service) -> bool {
         && a.receive_buffer == b.receive_buffer
         && (a.node_mode, a.node_uid, a.node_gid) == (b.node_mode, b.node_uid, b.node_gid)
 }
+
+#[cfg(test)]
+mod tests;
