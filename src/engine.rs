@@ -993,6 +993,10 @@ impl<B: Backend> Engine<B> {
             run.listener = None;
             run.state = State::Off;
         }
+        // What a wait server holds is its own now.
+        for server in self.servers.values_mut() {
+            server.holds = None;
+        }
     }
 
     /// Tells all servers to end.

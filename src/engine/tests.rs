@@ -765,6 +765,35 @@ fn late_events_are_recognised() {
     sim.expect(&[]);
 }
 
+#[test]
+fn the_end_of_the_daemon_tells_everybody() {
+    let mut sim = serving(&[tcp("ssh", 22), tcp("echo", 7).is(Builtin::Echo), udp("talk", 518).wait()]);
+    sim.client("192.0.2.1").connects("ssh");
+    let c = sim.client("192.0.2.2").connects("echo");
+    sim.client("192.0.2.3").sends("talk", b"x");
+    sim.transcript();
+    sim.terminates();
+    sim.expect(&[
+        "unlisten ssh",
+        "unlisten echo",
+        "unlisten talk",
+        "end pid=1 TERM",
+        "end pid=2 TERM",
+        "close echo 192.0.2.2",
+        "record EXIT: echo status=0 pid=0 duration=0(sec) from=192.0.2.2",
+    ]);
+    assert_eq!(sim.sees(c), Sight::Eof);
+    sim.dies(1, 15);
+    sim.dies(2, 15);
+    sim.expect(&[
+        "record EXIT: ssh signal=15 pid=1 duration=0(sec) from=192.0.2.1",
+        "record EXIT: talk signal=15 pid=2 duration=0(sec) from=192.0.2.3",
+    ]);
+    assert_eq!(sim.engine.running(), 0);
+    sim.passes_s(100);
+    sim.expect(&[]);
+}
+
 // Reload.
 
 #[test]
