@@ -112,6 +112,17 @@ struct Session<S> {
     stream: S,
 }
 
+/// Why nobody is taken from a backlog.
+#[derive(Clone, Copy)]
+enum Obstacle {
+    /// The table of servers, or of sessions, is full.
+    Table,
+    /// inetd's limit of servers at one time.
+    Instances,
+    /// Starts a minute.
+    Minute { until: Instant, seconds: u64 },
+}
+
 /// What a reload did, in services.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Changes {
@@ -287,9 +298,12 @@ impl<B: Backend> Engine<B> {
     }
 
     fn take_connections(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
-        for _ in 0..ACCEPTS_A_TURN {
-            if let Some(state) = self.must_wait(index, now, b) {
-                self.hold(index, listener, state, b);
+        for turn in 0..ACCEPTS_A_TURN {
+            if let Some(obstacle) = self.must_wait(index, now) {
+                // Behind the first client nobody may be waiting: then there is nothing to say or to hold back.
+                if turn == 0 {
+                    self.hold_back(index, listener, obstacle, b);
+                }
                 return;
             }
             let (stream, peer) = match b.accept(listener) {
@@ -322,39 +336,48 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Whether nobody may be taken from the backlog now, and what the service does instead.
-    fn must_wait(&mut self, index: ServiceIndex, now: Now, b: &mut B) -> Option<State> {
+    /// Why nobody may be taken from the backlog now, if so.
+    fn must_wait(&self, index: ServiceIndex, now: Now) -> Option<Obstacle> {
         let service = self.table().service(index)?;
-        let builtin = service.builtin();
-        let limit = service.per_minute;
-        // inetd's own limits leave clients in the backlog; xinetd's `instances` refuses them (see `admit`).
-        let places = match service.dialect {
-            Dialect::Inetd => service.instances,
-            Dialect::Xinetd => None,
-        };
-        let full = match builtin {
+        let run = self.runs.get(usize::from(index))?;
+        let full = match service.builtin() {
             Some(_) => self.sessions.is_full(),
             None => self.servers.is_full(),
         };
-        let run = self.runs.get(usize::from(index))?;
         if full {
-            // Once per episode: every client that leaves lets the next one in and fills the table again.
-            if !self.full_told {
-                self.full_told = true;
-                self.note(index, Fact::TableFull, b);
-            }
-            return Some(State::Full);
+            return Some(Obstacle::Table);
         }
-        if places.is_some_and(|places| u32::from(run.running) >= places) {
-            return Some(State::Full);
+        // inetd's own limits leave clients in the backlog; xinetd's `instances` refuses them (see `admit`).
+        if service.dialect == Dialect::Inetd
+            && service.instances.is_some_and(|places| u32::from(run.running) >= places)
+        {
+            return Some(Obstacle::Instances);
         }
-        if limit.is_some_and(|limit| run.minute.is_minute_full(now.mono, limit)) {
+        if service.per_minute.is_some_and(|limit| run.minute.is_minute_full(now.mono, limit)) {
             let until = run.minute.minute_end();
-            let seconds = until.since_ms(now.mono).div_ceil(1000);
-            self.note(index, Fact::MinutePause { seconds }, b);
-            return Some(State::Paused { until });
+            return Some(Obstacle::Minute { until, seconds: until.since_ms(now.mono).div_ceil(1000) });
         }
         None
+    }
+
+    /// Leaves clients in the backlog, and says so.
+    fn hold_back(&mut self, index: ServiceIndex, listener: &B::Listener, obstacle: Obstacle, b: &mut B) {
+        let state = match obstacle {
+            Obstacle::Table => {
+                // Once per episode: every client that leaves lets the next one in and fills the table again.
+                if !self.full_told {
+                    self.full_told = true;
+                    self.note(index, Fact::TableFull, b);
+                }
+                State::Full
+            }
+            Obstacle::Instances => State::Full,
+            Obstacle::Minute { until, seconds } => {
+                self.note(index, Fact::MinutePause { seconds }, b);
+                State::Paused { until }
+            }
+        };
+        self.hold(index, listener, state, b);
     }
 
     /// Stops watching a listener for a while.
@@ -588,8 +611,8 @@ impl<B: Backend> Engine<B> {
 
     /// Something waits for a wait service: its server gets the socket itself.
     fn start_wait_server(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
-        if let Some(state) = self.must_wait(index, now, b) {
-            self.hold(index, listener, state, b);
+        if let Some(obstacle) = self.must_wait(index, now) {
+            self.hold_back(index, listener, obstacle, b);
             return;
         }
         let Some(service) = self.table().service(index) else { return };

@@ -415,6 +415,25 @@ fn xinetd_refuses_whom_instances_leaves_no_place() {
 }
 
 #[test]
+fn inetd_leaves_whom_instances_leaves_no_place_in_the_backlog() {
+    let mut sim = serving(&[tcp("ssh", 22).inetd().instances(1)]);
+    sim.client("192.0.2.1").connects("ssh");
+    sim.transcript();
+    let c = sim.client("192.0.2.2").connects("ssh");
+    sim.expect(&["leave ssh"]);
+    assert_eq!((sim.sees(c), sim.state("ssh")), (Sight::Waiting, Some(State::Full)));
+    sim.exits(1, 0);
+    sim.expect(&[
+        "record EXIT: ssh status=0 pid=1 duration=0(sec) from=192.0.2.1",
+        "watch ssh",
+        "accept ssh 192.0.2.2",
+        "spawn ssh pid=2",
+        "record START: ssh pid=2 from=192.0.2.2",
+    ]);
+    sim.check_quiet();
+}
+
+#[test]
 fn per_source_counts_a_client_address() {
     let mut sim = serving(&[tcp("ssh", 22).per_source(1), tcp("echo", 7).is(Builtin::Echo).per_source(1)]);
     sim.client("192.0.2.1").connects("ssh");
@@ -482,6 +501,26 @@ fn cps_pauses_and_nobody_loses_count() {
     }
     assert_eq!(sim.running("ssh"), 0);
     sim.check_quiet();
+}
+
+#[test]
+fn per_minute_pauses_to_the_end_of_the_minute() {
+    let mut sim = serving(&[tcp("ssh", 22).inetd().per_minute(2)]);
+    sim.client("192.0.2.1").connects("ssh");
+    sim.passes_s(20);
+    sim.client("192.0.2.1").connects("ssh");
+    sim.transcript();
+    let c = sim.client("192.0.2.2").connects("ssh");
+    sim.expect(&["record ssh/tcp server failing (looping), service paused for 40 seconds", "leave ssh"]);
+    assert_eq!(sim.sees(c), Sight::Waiting);
+    sim.passes_s(40);
+    sim.expect(&[
+        "watch ssh",
+        "record Activating service ssh",
+        "accept ssh 192.0.2.2",
+        "spawn ssh pid=3",
+        "record START: ssh pid=3 from=192.0.2.2",
+    ]);
 }
 
 #[test]
@@ -583,6 +622,58 @@ fn limit_bounds_all_servers_together() {
     sim.exits(1, 0);
     sim.client("192.0.2.2").sends("talk", b"x");
     assert_eq!(sim.alive(), [2]);
+    sim.check_quiet();
+}
+
+#[test]
+fn a_full_table_of_servers_leaves_clients_in_the_backlog() {
+    let mut sim = serving(&[tcp("ssh", 22), udp("talk", 518).wait(), tcp("echo", 7).is(Builtin::Echo)]);
+    for _ in 0..SERVERS {
+        sim.client("192.0.2.1").connects("ssh");
+    }
+    assert_eq!(sim.engine.running(), SERVERS);
+    sim.transcript();
+    let c = sim.client("192.0.2.2").connects("ssh");
+    sim.client("192.0.2.3").sends("talk", b"x");
+    sim.expect(&[
+        "record service ssh: no free place for another server; clients wait in the backlog",
+        "leave ssh",
+        "leave talk",
+    ]);
+    assert_eq!(sim.sees(c), Sight::Waiting);
+    let e = sim.client("192.0.2.2").connects("echo");
+    assert_eq!(sim.sees(e), Sight::Taken);
+    // One place: one of them gets it, the other goes on waiting, and nobody says so a second time.
+    sim.transcript();
+    sim.exits(7, 0);
+    sim.expect(&[
+        "record EXIT: ssh status=0 pid=7 duration=0(sec) from=192.0.2.1",
+        "watch ssh",
+        "watch talk",
+        "accept ssh 192.0.2.2",
+        &format!("spawn ssh pid={}", SERVERS + 1),
+        &format!("record START: ssh pid={} from=192.0.2.2", SERVERS + 1),
+        "leave talk",
+    ]);
+    sim.exits(8, 0);
+    assert_eq!(sim.state("talk"), Some(State::Busy));
+    sim.check_quiet();
+}
+
+#[test]
+fn a_full_table_of_sessions_leaves_clients_in_the_backlog() {
+    let mut sim = serving(&[tcp("echo", 7).is(Builtin::Echo), tcp("ssh", 22)]);
+    let all: Vec<Connection> = (0..SESSIONS).map(|_| sim.client("192.0.2.1").connects("echo")).collect();
+    sim.transcript();
+    let c = sim.client("192.0.2.2").connects("echo");
+    sim.expect(&[
+        "record service echo: no free place for another server; clients wait in the backlog",
+        "leave echo",
+    ]);
+    sim.client("192.0.2.2").connects("ssh");
+    assert_eq!((sim.sees(c), sim.alive()), (Sight::Waiting, vec![1]));
+    sim.vanishes(all[5]);
+    assert_eq!(sim.sees(c), Sight::Taken);
     sim.check_quiet();
 }
 
