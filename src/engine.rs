@@ -492,6 +492,14 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// A client of a built-in service is being answered.
+    fn started(&mut self, index: ServiceIndex, peer: Peer, b: &mut B) {
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.started += 1;
+        }
+        self.note(index, Fact::Start { pid: 0, peer }, b);
+    }
+
     /// Begins the session of a client of a built-in service.
     fn converse(
         &mut self,
@@ -508,10 +516,7 @@ impl<B: Backend> Engine<B> {
             b.close(stream);
             return;
         };
-        if let Some(run) = self.runs.get_mut(usize::from(index)) {
-            run.started += 1;
-        }
-        self.note(index, Fact::Start { pid: 0, peer }, b);
+        self.started(index, peer, b);
         let mut moved = 0;
         let mut waits_for = talk.first();
         if waits_for == Step::Write {
@@ -674,7 +679,6 @@ impl<B: Backend> Engine<B> {
             let table = if self.active { second } else { first };
             let at = usize::from(index);
             let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return };
-            run.started += 1;
             let dialect = service.dialect;
             let chargen = run.chargen.get_or_insert(Chargen::new(dialect));
             let request = self.datagram.get(..len).unwrap_or(&[]);
@@ -687,7 +691,7 @@ impl<B: Backend> Engine<B> {
                 self.refuse(index, Refusal::NoTime, peer, b);
                 continue;
             }
-            self.note(index, Fact::Start { pid: 0, peer }, b);
+            self.started(index, peer, b);
         }
     }
 

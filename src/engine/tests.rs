@@ -395,6 +395,15 @@ fn no_two_services_answer_each_other() {
     assert_eq!(sim.replies().len(), 1);
 }
 
+#[test]
+fn a_datagram_that_asks_for_the_unknown_time_is_refused_once() {
+    let mut sim = serving(&[udp("time", 37).is(Builtin::Time)]);
+    sim.sets_clock(None);
+    sim.client("192.0.2.1").sends("time", b"");
+    sim.expect(&["receive time 192.0.2.1 0 bytes", "record FAIL: time no_time from=192.0.2.1"]);
+    assert_eq!((status(&sim, "time").started, status(&sim, "time").refused), (0, 1));
+}
+
 // Limits.
 
 #[test]
