@@ -864,6 +864,8 @@ impl<B: Backend> Engine<B> {
         // Successor of each old service.
         let mut successors: Vec<Option<ServiceIndex>, SERVICES> = Vec::new();
         let mut taken = [false; SERVICES];
+        // Whether a service that listened, or tried to, goes on as this one of the new table.
+        let mut continued = [false; SERVICES];
         for _ in old.services() {
             let _ = successors.push(None);
         }
@@ -916,6 +918,9 @@ impl<B: Backend> Engine<B> {
                         changes.preserved += 1;
                     } else if !broken && service.standing == Standing::Ready {
                         changes.kept += 1;
+                    }
+                    if let Some(continued) = continued.get_mut(usize::from(n)) {
+                        *continued = service.standing == Standing::Ready;
                     }
                 }
                 None => {
@@ -1002,7 +1007,7 @@ impl<B: Backend> Engine<B> {
                     b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
                 }
                 None => {
-                    if !taken.get(usize::from(index)).copied().unwrap_or(false) {
+                    if !continued.get(usize::from(index)).copied().unwrap_or(false) {
                         changes.added += 1;
                     }
                     self.listen(index, now, b);

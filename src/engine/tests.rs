@@ -1083,6 +1083,19 @@ fn servers_of_a_removed_service_live_on() {
 }
 
 #[test]
+fn a_service_that_comes_back_finds_its_servers() {
+    let mut sim = serving(&[tcp("ssh", 22).instances(1), tcp("web", 80)]);
+    sim.client("192.0.2.1").connects("ssh");
+    reload(&mut sim, &[tcp("web", 80)]);
+    assert_eq!(reload(&mut sim, &[tcp("web", 80), tcp("ssh", 22).instances(1)]), changes(1, 1, 0, 0));
+    assert_eq!(sim.running("ssh"), 1);
+    sim.transcript();
+    sim.client("192.0.2.1").connects("ssh");
+    assert_eq!(sim.transcript()[1], "record FAIL: ssh service_limit from=192.0.2.1");
+    sim.check_quiet();
+}
+
+#[test]
 fn a_busy_wait_service_stays_busy_over_a_reload() {
     let mut sim = serving(&[udp("talk", 518).wait()]);
     sim.client("192.0.2.1").sends("talk", b"x");
