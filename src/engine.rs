@@ -341,6 +341,7 @@ impl<B: Backend> Engine<B> {
         let service = self.table().service(index)?;
         let run = self.runs.get(usize::from(index))?;
         let full = match service.builtin() {
+            Some(Builtin::Daytime | Builtin::Time) => false,
             Some(_) => self.sessions.is_full(),
             None => self.servers.is_full(),
         };
@@ -516,11 +517,12 @@ impl<B: Backend> Engine<B> {
             b.close(stream);
             return;
         };
-        self.started(index, peer, b);
         let mut moved = 0;
         let mut waits_for = talk.first();
-        if waits_for == Step::Write {
+        let says = matches!(talk, Talk::Say { .. });
+        if says {
             // A fresh connection has room: daytime and time end right here, without a slot.
+            self.started(index, peer, b);
             let mut io = b.io(&mut stream);
             match talk.go_on(&mut io, &mut self.scratch, &mut moved) {
                 Ok(Step::Close) => {
@@ -539,12 +541,15 @@ impl<B: Backend> Engine<B> {
         };
         let Some(session) = self.sessions.get(id) else { return };
         if b.open(id, &session.stream, waits_for).is_err() {
-            self.sessions.remove(id);
             self.refuse(index, Refusal::ProcessLimit, peer, b);
+            self.sessions.remove(id);
             return;
         }
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running += 1;
+        }
+        if !says {
+            self.started(index, peer, b);
         }
     }
 

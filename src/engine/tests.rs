@@ -242,8 +242,8 @@ fn echo_gives_back_what_it_gets() {
     let c = sim.client("192.0.2.1").connects("echo");
     sim.expect(&[
         "accept echo 192.0.2.1",
-        "record START: echo pid=0 from=192.0.2.1",
         "open echo 192.0.2.1, waits for input",
+        "record START: echo pid=0 from=192.0.2.1",
     ]);
     sim.says(c, b"one");
     assert_eq!(sim.heard(c), b"one");
@@ -302,8 +302,8 @@ fn chargen_writes_as_fast_as_its_client_reads() {
     let c = sim.client("192.0.2.1").pace(Pace::WhenTold).connects("chargen");
     sim.expect(&[
         "accept chargen 192.0.2.1",
-        "record START: chargen pid=0 from=192.0.2.1",
         "open chargen 192.0.2.1, waits for room",
+        "record START: chargen pid=0 from=192.0.2.1",
     ]);
     sim.reads(c, 74);
     sim.reads(c, 6);
@@ -402,6 +402,43 @@ fn a_datagram_that_asks_for_the_unknown_time_is_refused_once() {
     sim.client("192.0.2.1").sends("time", b"");
     sim.expect(&["receive time 192.0.2.1 0 bytes", "record FAIL: time no_time from=192.0.2.1"]);
     assert_eq!((status(&sim, "time").started, status(&sim, "time").refused), (0, 1));
+}
+
+#[test]
+fn a_session_that_cannot_be_watched_was_never_started() {
+    let mut sim = serving(&[tcp("echo", 7).is(Builtin::Echo), tcp("chargen", 19).is(Builtin::Chargen)]);
+    sim.fails_next(Call::Open, Errno::NOMEM);
+    sim.client("192.0.2.1").connects("echo");
+    sim.expect(&[
+        "accept echo 192.0.2.1",
+        "open echo 192.0.2.1: Cannot allocate memory (errno = 12)",
+        "record FAIL: echo process_limit from=192.0.2.1",
+        "drop echo 192.0.2.1",
+    ]);
+    assert_eq!((status(&sim, "echo").started, status(&sim, "echo").refused), (0, 1));
+    // A client that is gone before the first byte: it started, so it ends.
+    sim.together(|sim| {
+        let c = sim.client("192.0.2.1").connects("chargen");
+        sim.vanishes(c);
+    });
+    sim.expect(&[
+        "accept chargen 192.0.2.1",
+        "open chargen 192.0.2.1, waits for room",
+        "record START: chargen pid=0 from=192.0.2.1",
+        "drop chargen 192.0.2.1",
+        "record EXIT: chargen status=0 pid=0 duration=0(sec) from=192.0.2.1",
+    ]);
+}
+
+#[test]
+fn who_only_tells_the_time_needs_no_place() {
+    let mut sim = serving(&[tcp("echo", 7).is(Builtin::Echo), tcp("daytime", 13).is(Builtin::Daytime)]);
+    for _ in 0..SESSIONS {
+        sim.client("192.0.2.1").connects("echo");
+    }
+    let c = sim.client("192.0.2.1").connects("daytime");
+    assert_eq!(sim.sees(c), Sight::Eof);
+    assert!(!sim.heard(c).is_empty());
 }
 
 // Limits.
