@@ -309,10 +309,8 @@ impl<B: Backend> Engine<B> {
             let (stream, peer) = match b.accept(listener) {
                 Ok(taken) => taken,
                 Err(Errno::AGAIN) => return,
-                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
-                    self.note(index, Fact::AcceptFailed { errno }, b);
-                    let until = now.mono.plus_ms(STARVED_MS);
-                    self.hold(index, listener, State::Paused { until }, b);
+                Err(errno) if is_starved(errno) => {
+                    self.hold_starved(index, listener, errno, now, b);
                     return;
                 }
                 // A client that left before it was taken (ECONNABORTED, EPROTO), or one whose network failed:
@@ -390,11 +388,30 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    fn pause_for_cps(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
+    /// Takes nobody for a second: the system has no descriptor or no memory for one more.
+    fn hold_starved(
+        &mut self,
+        index: ServiceIndex,
+        listener: &B::Listener,
+        errno: Errno,
+        now: Now,
+        b: &mut B,
+    ) {
+        self.note(index, Fact::AcceptFailed { errno }, b);
+        let until = now.mono.plus_ms(STARVED_MS);
+        self.hold(index, listener, State::Paused { until }, b);
+    }
+
+    /// Begins the pause of `cps`; false if it is 0 seconds long, which refuses just what is too much.
+    fn pause_for_cps(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) -> bool {
         let pause = self.table().service(index).and_then(|s| s.cps).map_or(0, |cps| cps.pause);
+        if pause == 0 {
+            return false;
+        }
         let seconds = u64::from(pause);
         self.note(index, Fact::CpsPause { seconds }, b);
         self.hold(index, listener, State::Paused { until: now.mono.plus_s(seconds) }, b);
+        true
     }
 
     /// Whether `peer` may come in. Who is refused for what only he did (address, time, his own share) is asked about
@@ -633,28 +650,28 @@ impl<B: Backend> Engine<B> {
             return;
         }
         if let Err(refusal) = self.admit(index, peer, now, b) {
+            // During a pause nobody is turned away: who waits goes on waiting.
+            if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
+                return;
+            }
             self.refuse(index, refusal, peer, b);
-            match refusal {
-                Refusal::ConnectionsPerSecond => self.pause_for_cps(index, listener, now, b),
-                // What waits cannot be taken away from a stream's backlog without accepting it, and a datagram
-                // that may not come in must not be asked about again.
-                _ if is_dgram => {
-                    let _ = b.receive(listener, &mut self.datagram);
-                }
-                _ => match b.accept(listener) {
-                    Ok((stream, _)) => b.close(stream),
-                    Err(_) => {
-                        self.hold(index, listener, State::Paused { until: now.mono.plus_ms(STARVED_MS) }, b)
-                    }
-                },
+            // What may not come in must not be asked about again: it is taken away.
+            if is_dgram {
+                let _ = b.receive(listener, &mut self.datagram);
+                return;
+            }
+            match b.accept(listener) {
+                Ok((stream, _)) => b.close(stream),
+                Err(errno) if is_starved(errno) => self.hold_starved(index, listener, errno, now, b),
+                Err(_) => {}
             }
             return;
         }
         let mark = b.mark(listener);
         match self.start_server(index, Given::Listener(listener), peer, Some(mark), now, b) {
             Ok(()) => self.hold(index, listener, State::Busy, b),
-            Err(refusal) => {
-                self.refuse(index, refusal, peer, b);
+            // Nobody is turned away here either: what waits has its server a little later.
+            Err(_) => {
                 let until = now.mono.plus_ms(STARVED_MS);
                 self.hold(index, listener, State::Paused { until }, b);
             }
@@ -674,8 +691,7 @@ impl<B: Backend> Engine<B> {
             let Ok((len, peer)) = b.receive(listener, &mut self.datagram) else { return };
             if let Err(refusal) = self.admit_datagram(index, peer, now, b) {
                 self.refuse(index, refusal, peer, b);
-                if refusal == Refusal::ConnectionsPerSecond {
-                    self.pause_for_cps(index, listener, now, b);
+                if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
                     return;
                 }
                 continue;
@@ -1077,6 +1093,11 @@ impl<B: Backend> Default for Engine<B> {
     fn default() -> Self {
         Engine::new()
     }
+}
+
+/// Whether accept(2) failed for want of something that others may give back: trying at once would only spin.
+const fn is_starved(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)
 }
 
 /// Whether two services of two tables listen on the same socket: kind, family, address and port, and for an answer

@@ -723,6 +723,77 @@ fn a_full_table_of_sessions_leaves_clients_in_the_backlog() {
     sim.check_quiet();
 }
 
+#[test]
+fn cps_leaves_what_waits_for_a_wait_server() {
+    let mut sim = serving(&[udp("talk", 518).wait().cps(1, 5), tcp("pop", 110).wait().cps(1, 5)]);
+    for (service, pid) in [("talk", 1), ("pop", 3)] {
+        let connects = |sim: &mut Simulation, n: u8| {
+            let client = sim.client(&format!("192.0.2.{n}"));
+            if service == "talk" {
+                client.sends(service, b"x");
+            } else {
+                client.connects(service);
+            }
+        };
+        connects(&mut sim, 1);
+        sim.takes(pid);
+        sim.exits(pid, 0);
+        sim.transcript();
+        connects(&mut sim, 2);
+        // Nobody is turned away, so nobody is said to be.
+        sim.expect(&[
+            &format!(
+                "record Deactivating service {service} due to excessive incoming connections.  \
+                 Restarting in 5 seconds."
+            ),
+            &format!("leave {service}"),
+        ]);
+        assert_eq!(status(&sim, service).refused, 0);
+        sim.passes_s(5);
+        assert_eq!(sim.alive(), [pid + 1]);
+        assert!(sim.takes(pid + 1));
+        sim.exits(pid + 1, 0);
+        sim.check_quiet();
+    }
+}
+
+#[test]
+fn cps_with_a_pause_of_nothing_refuses_just_what_is_too_much() {
+    let mut sim = serving(&[
+        tcp("ssh", 22).cps(1, 0),
+        udp("talk", 518).wait().cps(1, 0),
+        udp("echo", 7).is(Builtin::Echo).cps(1, 0),
+    ]);
+    sim.together(|sim| {
+        for _ in 0..3 {
+            sim.client("192.0.2.1").connects("ssh");
+        }
+    });
+    let refused = ["record FAIL: ssh connections per second from=192.0.2.1", "close ssh 192.0.2.1"];
+    let got = sim.transcript();
+    assert_eq!(got[4..6], refused);
+    assert_eq!(got[7..], refused);
+    sim.client("192.0.2.1").sends("talk", b"x");
+    sim.takes(1 + 1);
+    sim.exits(1 + 1, 0);
+    sim.transcript();
+    sim.client("192.0.2.1").sends("talk", b"x");
+    sim.expect(&[
+        "record FAIL: talk connections per second from=192.0.2.1",
+        "receive talk 192.0.2.1 1 bytes",
+    ]);
+    sim.together(|sim| {
+        for _ in 0..3 {
+            sim.client("192.0.2.1").sends("echo", b"x");
+        }
+    });
+    assert_eq!(sim.replies().len(), 1);
+    assert_eq!(status(&sim, "echo").refused, 2);
+    sim.passes_s(1);
+    sim.client("192.0.2.1").connects("ssh");
+    assert_eq!(sim.alive(), [1, 3]);
+}
+
 // What goes wrong.
 
 #[test]
@@ -929,6 +1000,19 @@ fn the_end_of_the_daemon_tells_everybody() {
     assert_eq!(sim.engine.running(), 0);
     sim.passes_s(100);
     sim.expect(&[]);
+}
+
+#[test]
+fn a_refused_client_of_a_stream_wait_service_may_have_left() {
+    let mut sim = serving(&[tcp("pop", 110).wait().instances(0)]);
+    sim.fails_next(Call::Accept, Errno::CONNABORTED);
+    sim.client("192.0.2.1").connects("pop");
+    assert_eq!(sim.state("pop"), Some(State::Listening));
+    sim.fails_next(Call::Accept, Errno::MFILE);
+    let c = sim.client("192.0.2.1").connects("pop");
+    assert!(paused(&sim, "pop"));
+    sim.passes_s(1);
+    assert_eq!((sim.sees(c), sim.state("pop")), (Sight::Eof, Some(State::Listening)));
 }
 
 // Reload.
