@@ -60,6 +60,8 @@ pub enum State {
 struct Run<L> {
     listener: Option<L>,
     state: State,
+    /// The pause was announced (cps, starts a minute): its end is, too.
+    told: bool,
     /// Servers and sessions of it that live.
     running: u16,
     /// Connections or starts since it was configured first.
@@ -79,6 +81,7 @@ impl<L> Run<L> {
         Run {
             listener: None,
             state: State::Off,
+            told: false,
             running: 0,
             started: 0,
             refused: 0,
@@ -373,7 +376,8 @@ impl<B: Backend> Engine<B> {
             Obstacle::Instances => State::Full,
             Obstacle::Minute { until, seconds } => {
                 self.note(index, Fact::MinutePause { seconds }, b);
-                State::Paused { until }
+                self.hold_told(index, listener, until, b);
+                return;
             }
         };
         self.hold(index, listener, state, b);
@@ -385,6 +389,14 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.state = state;
             b.watch(id, listener, false);
+        }
+    }
+
+    /// Takes nobody until then, which has been announced.
+    fn hold_told(&mut self, index: ServiceIndex, listener: &B::Listener, until: Instant, b: &mut B) {
+        self.hold(index, listener, State::Paused { until }, b);
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.told = true;
         }
     }
 
@@ -410,7 +422,7 @@ impl<B: Backend> Engine<B> {
         }
         let seconds = u64::from(pause);
         self.note(index, Fact::CpsPause { seconds }, b);
-        self.hold(index, listener, State::Paused { until: now.mono.plus_s(seconds) }, b);
+        self.hold_told(index, listener, now.mono.plus_s(seconds), b);
         true
     }
 
@@ -829,10 +841,9 @@ impl<B: Backend> Engine<B> {
             match run.state {
                 State::Paused { until } if until <= now.mono => {
                     let Some(listener) = &run.listener else { continue };
-                    let hasty = run.hasty > 0;
                     run.state = State::Listening;
                     b.watch(id, listener, true);
-                    if !hasty {
+                    if core::mem::take(&mut run.told) {
                         self.note(id.index, Fact::Resumed, b);
                     }
                 }
@@ -983,6 +994,7 @@ impl<B: Backend> Engine<B> {
                 to.hasty = run.hasty;
                 to.listen_failures = run.listen_failures;
                 to.state = run.state;
+                to.told = run.told;
             }
         }
         // What was not handed on closes here.

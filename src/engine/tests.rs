@@ -1003,6 +1003,21 @@ fn the_end_of_the_daemon_tells_everybody() {
 }
 
 #[test]
+fn a_failed_fork_leaves_what_waits_for_a_wait_server() {
+    let mut sim = serving(&[udp("talk", 518).wait()]);
+    sim.fails_next(Call::Spawn, Errno::AGAIN);
+    sim.client("192.0.2.1").sends("talk", b"x");
+    sim.expect(&[
+        "spawn talk: Resource temporarily unavailable (errno = 11)",
+        "record talk: fork failed: Resource temporarily unavailable (errno = 11)",
+        "leave talk",
+    ]);
+    assert_eq!(status(&sim, "talk").refused, 0);
+    sim.passes_s(1);
+    sim.expect(&["watch talk", "spawn talk pid=1", "record START: talk pid=1 from=192.0.2.1", "leave talk"]);
+}
+
+#[test]
 fn a_refused_client_of_a_stream_wait_service_may_have_left() {
     let mut sim = serving(&[tcp("pop", 110).wait().instances(0)]);
     sim.fails_next(Call::Accept, Errno::CONNABORTED);
@@ -1013,6 +1028,18 @@ fn a_refused_client_of_a_stream_wait_service_may_have_left() {
     assert!(paused(&sim, "pop"));
     sim.passes_s(1);
     assert_eq!((sim.sees(c), sim.state("pop")), (Sight::Eof, Some(State::Listening)));
+}
+
+#[test]
+fn the_end_of_a_pause_is_told_if_its_beginning_was() {
+    let mut sim = serving(&[udp("talk", 518).wait().cps(1, 5)]);
+    sim.client("192.0.2.1").sends("talk", b"x");
+    // It ends at once, for nothing, and cps comes before the second start.
+    sim.exits(1, 1);
+    assert!(paused(&sim, "talk"));
+    sim.transcript();
+    sim.passes_s(5);
+    assert_eq!(sim.transcript()[..2], ["watch talk", "record Activating service talk"]);
 }
 
 // Reload.
