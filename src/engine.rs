@@ -351,7 +351,8 @@ impl<B: Backend> Engine<B> {
         }
         // inetd's own limits leave clients in the backlog; xinetd's `instances` refuses them (see `admit`).
         if service.dialect == Dialect::Inetd
-            && service.instances.is_some_and(|places| u32::from(run.running) >= places)
+            // With no places at all nobody would ever wake it: `admit` refuses.
+            && service.instances.is_some_and(|places| places > 0 && u32::from(run.running) >= places)
         {
             return Some(Obstacle::Instances);
         }
@@ -455,7 +456,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         if let (Some(most), Some(address)) = (service.per_minute_source, peer.address())
-            && !self.sources.take(index, address, now.mono, most)
+            && self.sources.is_full(index, address, now.mono, most)
         {
             return Err(Refusal::PerMinuteLimit);
         }
@@ -475,6 +476,10 @@ impl<B: Backend> Engine<B> {
         }
         if let Some(limit) = service.per_minute {
             run.minute.take_minute(now.mono, limit);
+        }
+        // Only who really comes in is counted: one who trips `cps` and waits on is asked about again.
+        if let (Some(most), Some(address)) = (service.per_minute_source, peer.address()) {
+            self.sources.take(index, address, now.mono, most);
         }
         Ok(())
     }
@@ -1016,7 +1021,7 @@ impl<B: Backend> Engine<B> {
             session.service =
                 successors.get(usize::from(session.service)).copied().flatten().unwrap_or(ServiceIndex::MAX);
         }
-        self.sources.clear();
+        self.sources.renumber(|index| successors.get(usize::from(index)).copied().flatten());
         self.active = !self.active;
         self.generation = self.generation.wrapping_add(1);
 

@@ -794,6 +794,37 @@ fn cps_with_a_pause_of_nothing_refuses_just_what_is_too_much() {
     assert_eq!(sim.alive(), [1, 3]);
 }
 
+#[test]
+fn only_starts_count_for_per_minute_source() {
+    let mut sim = serving(&[udp("talk", 518).wait().cps(1, 5).with(|s| s.per_minute_source = Some(1))]);
+    sim.client("192.0.2.1").sends("talk", b"x");
+    sim.takes(1);
+    sim.exits(1, 0);
+    // This one trips cps, waits, and is asked about a second time: its first start is still to come.
+    sim.client("192.0.2.2").sends("talk", b"x");
+    assert!(paused(&sim, "talk"));
+    sim.passes_s(5);
+    assert_eq!(sim.alive(), [2]);
+    sim.takes(2);
+    sim.exits(2, 0);
+    sim.passes_s(5);
+    sim.transcript();
+    sim.client("192.0.2.2").sends("talk", b"x");
+    assert_eq!(sim.transcript()[0], "record FAIL: talk connections per minute from=192.0.2.2");
+}
+
+#[test]
+fn a_service_without_places_holds_nobody_back_for_ever() {
+    let mut sim =
+        serving(&[tcp("ssh", 22).inetd().instances(0), udp("talk", 518).wait().inetd().instances(0)]);
+    let c = sim.client("192.0.2.1").connects("ssh");
+    sim.client("192.0.2.1").sends("talk", b"x");
+    assert_eq!(sim.sees(c), Sight::Eof);
+    assert_eq!((sim.state("ssh"), sim.state("talk")), (Some(State::Listening), Some(State::Listening)));
+    assert_eq!((status(&sim, "ssh").refused, status(&sim, "talk").refused), (1, 1));
+    sim.check_quiet();
+}
+
 // What goes wrong.
 
 #[test]
@@ -1373,4 +1404,21 @@ fn a_reload_tries_at_once_to_listen() {
     reload(&mut sim, &[tcp("ssh", 22)]);
     sim.expect(&["listen ssh tcp *:22", "watch ssh", "record Activating service ssh: listening on tcp *:22"]);
     sim.check_quiet();
+}
+
+#[test]
+fn the_starts_of_a_client_are_counted_over_a_reload() {
+    let counted = |id: &str, port| tcp(id, port).with(|s| s.per_minute_source = Some(1));
+    let mut sim = serving(&[counted("a", 1), counted("b", 2), counted("c", 3)]);
+    sim.client("192.0.2.1").connects("a");
+    sim.client("192.0.2.2").connects("c");
+    reload(&mut sim, &[counted("d", 4), counted("c", 3), counted("a", 1)]);
+    sim.transcript();
+    sim.client("192.0.2.1").connects("a");
+    assert_eq!(sim.transcript()[1], "record FAIL: a connections per minute from=192.0.2.1");
+    sim.client("192.0.2.2").connects("c");
+    assert_eq!(sim.transcript()[1], "record FAIL: c connections per minute from=192.0.2.2");
+    sim.client("192.0.2.1").connects("c");
+    sim.client("192.0.2.2").connects("d");
+    assert_eq!(sim.alive(), [1, 2, 3, 4]);
 }
