@@ -301,6 +301,7 @@ impl<B: Backend> Engine<B> {
     }
 
     fn take_connections(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
+        let mut failures = 0;
         for turn in 0..ACCEPTS_A_TURN {
             if let Some(obstacle) = self.must_wait(index, now) {
                 // Behind the first client nobody may be waiting: then there is nothing to say or to hold back.
@@ -317,8 +318,14 @@ impl<B: Backend> Engine<B> {
                     return;
                 }
                 // A client that left before it was taken (ECONNABORTED, EPROTO), or one whose network failed:
-                // accept(2) says to try again.
-                Err(_) => continue,
+                // accept(2) says to try again. But not for ever, if it is the socket that is broken.
+                Err(errno) => {
+                    failures += 1;
+                    if failures == ACCEPTS_A_TURN {
+                        self.hold_starved(index, listener, errno, now, b);
+                    }
+                    continue;
+                }
             };
             match self.admit(index, peer, now, b) {
                 Ok(()) => self.answer(index, stream, peer, listener, now, b),
@@ -401,7 +408,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Takes nobody for a second: the system has no descriptor or no memory for one more.
+    /// Takes nobody for a second: the system has no descriptor or no memory for one more, or nothing else works.
     fn hold_starved(
         &mut self,
         index: ServiceIndex,
@@ -796,17 +803,21 @@ impl<B: Backend> Engine<B> {
             }
         }
         if let Some(mark) = holds {
+            // A child that never became its program took nothing, whatever arrived meanwhile.
+            let mark = failed.is_none().then_some(mark);
             self.take_back(index, mark, began, now, b);
         }
         self.place_free(index, b);
     }
 
     /// A wait server ended: its socket is watched again, at once unless it does not do its work.
-    fn take_back(&mut self, index: ServiceIndex, mark: u64, began: Instant, now: Now, b: &mut B) {
+    /// `mark` is what waited when it was started, `None` if it never ran.
+    fn take_back(&mut self, index: ServiceIndex, mark: Option<u64>, began: Instant, now: Now, b: &mut B) {
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
         let Some(listener) = run.listener.as_ref().filter(|_| run.state == State::Busy) else { return };
-        let idle = now.mono.since_ms(began) >= HASTY_MS || mark == 0 || b.mark(listener) != mark;
-        run.hasty = if idle { 0 } else { run.hasty.saturating_add(1) };
+        let worked = now.mono.since_ms(began) >= HASTY_MS
+            || mark.is_some_and(|mark| mark == 0 || b.mark(listener) != mark);
+        run.hasty = if worked { 0 } else { run.hasty.saturating_add(1) };
         if run.hasty <= HASTY_FREE {
             run.state = State::Listening;
             b.watch(ServiceId { index, generation: self.generation }, listener, true);

@@ -1073,6 +1073,38 @@ fn the_end_of_a_pause_is_told_if_its_beginning_was() {
     assert_eq!(sim.transcript()[..2], ["watch talk", "record Activating service talk"]);
 }
 
+#[test]
+fn an_accept_that_never_works_does_not_spin() {
+    let mut sim = serving(&[tcp("ssh", 22)]);
+    // A wait server before it called shutdown(2) on the socket, say.
+    for _ in 0..2 * ACCEPTS_A_TURN {
+        sim.fails_next(Call::Accept, Errno::INVAL);
+    }
+    sim.client("192.0.2.1").connects("ssh");
+    let got = sim.transcript();
+    assert_eq!(
+        got[ACCEPTS_A_TURN..],
+        ["record service ssh, accept: Invalid argument (errno = 22); trying again in 1 second", "leave ssh",]
+    );
+    sim.passes_s(2);
+    assert_eq!(sim.alive(), [1]);
+}
+
+#[test]
+fn a_wait_server_that_never_runs_is_hasty_whatever_arrives_meanwhile() {
+    let mut sim = serving(&[udp("talk", 518).wait()]);
+    sim.marks_by_count();
+    sim.client("192.0.2.1").sends("talk", b"x");
+    for pid in 1..=4 {
+        sim.client("192.0.2.1").sends("talk", b"more");
+        sim.fails(pid, ChildStep::Exec, Errno::NOENT);
+    }
+    assert!(paused(&sim, "talk"));
+    assert!(sim.alive().is_empty());
+    sim.passes_ms(200);
+    assert_eq!(sim.alive(), [5]);
+}
+
 // Reload.
 
 #[test]
