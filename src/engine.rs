@@ -135,6 +135,8 @@ pub struct Changes {
     pub removed: u16,
     /// Broken in the new files; the running predecessor was kept.
     pub preserved: u16,
+    /// Broken in the new files, and the table has no room to keep the predecessor: it stopped listening.
+    pub lost: u16,
 }
 
 /// A look at one service for the state dump.
@@ -917,22 +919,26 @@ impl<B: Backend> Engine<B> {
         for _ in old.services() {
             let _ = successors.push(None);
         }
-        // The same id at the same address first: ids need not be unique. Then the same id, then the same address.
-        for round in 0..3 {
-            for (service, successor) in old.services().iter().zip(&mut successors) {
-                if successor.is_some() || service.standing == Standing::Broken {
+        // Ids need not be unique (inetd.conf names echo twice), so the surest signs come first: the same id at the same
+        // address, then the same id for the same kind of socket. A broken service may not even say of what kind it
+        // is, and must not take the predecessor of a sound one.
+        for round in 0..5 {
+            for (index, (service, successor)) in old.services().iter().zip(&mut successors).enumerate() {
+                let alive = self.runs.get(index).is_some_and(|run| run.running > 0);
+                if successor.is_some() || (service.standing == Standing::Broken && !alive) {
                     continue;
                 }
                 let found = new.services().iter().enumerate().position(|(n, candidate)| {
-                    let same_id = old.bytes(service.id) == new.bytes(candidate.id)
-                        && (candidate.standing == Standing::Broken
-                            || (service.socket == candidate.socket
-                                && (service.family == Family::Unix) == (candidate.family == Family::Unix)));
-                    let same_place =
-                        candidate.standing == Standing::Ready && same_place(old, service, new, candidate);
+                    let same_id = old.bytes(service.id) == new.bytes(candidate.id);
+                    let same_kind = service.socket == candidate.socket
+                        && (service.family == Family::Unix) == (candidate.family == Family::Unix);
+                    let broken = candidate.standing == Standing::Broken;
+                    let same_place = !broken && same_place(old, service, new, candidate);
                     let fits = match round {
-                        0 => same_id && (same_place || candidate.standing == Standing::Broken),
-                        1 => same_id,
+                        0 => same_id && same_place,
+                        1 => same_id && same_kind && !broken,
+                        2 => same_id && same_kind,
+                        3 => same_id && broken,
                         _ => same_place,
                     };
                     fits && !taken.get(n).copied().unwrap_or(true)
@@ -945,43 +951,43 @@ impl<B: Backend> Engine<B> {
                 }
             }
         }
-        for (index, successor) in successors.iter_mut().enumerate() {
-            let Some(service) = old.services().get(index) else { continue };
+        for (service, successor) in old.services().iter().zip(&successors) {
+            let Some(n) = *successor else { continue };
+            if service.standing != Standing::Ready {
+                continue;
+            }
+            if let Some(continued) = continued.get_mut(usize::from(n)) {
+                *continued = true;
+            }
+            if new.service(n).is_none_or(|candidate| candidate.standing != Standing::Broken) {
+                changes.kept += 1;
+                continue;
+            }
+            // Its predecessor goes on, word for word.
+            match new.copy(old, service) {
+                Ok(copy) => {
+                    if let Some(place) = new.services_mut().get_mut(usize::from(n)) {
+                        *place = copy;
+                    }
+                    changes.preserved += 1;
+                }
+                Err(_) => changes.lost += 1,
+            }
+        }
+        // After them, because room may be short: this is for the records of servers that end later, no more.
+        for (index, (service, successor)) in old.services().iter().zip(&mut successors).enumerate() {
+            if successor.is_some() {
+                continue;
+            }
+            if service.standing == Standing::Ready {
+                changes.removed += 1;
+            }
             let alive = self.runs.get(index).is_some_and(|run| run.running > 0);
-            match *successor {
-                Some(n) => {
-                    let broken =
-                        new.service(n).is_some_and(|candidate| candidate.standing == Standing::Broken);
-                    // Its predecessor goes on, word for word, if it still runs at all.
-                    if broken
-                        && service.standing == Standing::Ready
-                        && let Ok(copy) = new.adopt(old, service)
-                    {
-                        if let (Some(kept), Some(place)) =
-                            (new.service(copy).copied(), new.services_mut().get_mut(usize::from(n)))
-                        {
-                            *place = kept;
-                        }
-                        new.pop_service(copy);
-                        changes.preserved += 1;
-                    } else if !broken && service.standing == Standing::Ready {
-                        changes.kept += 1;
-                    }
-                    if let Some(continued) = continued.get_mut(usize::from(n)) {
-                        *continued = service.standing == Standing::Ready;
-                    }
+            if alive && let Ok(copy) = new.adopt(old, service) {
+                if let Some(entry) = new.services_mut().get_mut(usize::from(copy)) {
+                    entry.standing = Standing::Departed;
                 }
-                None => {
-                    if service.standing == Standing::Ready {
-                        changes.removed += 1;
-                    }
-                    if alive && let Ok(copy) = new.adopt(old, service) {
-                        if let Some(entry) = new.services_mut().get_mut(usize::from(copy)) {
-                            entry.standing = Standing::Departed;
-                        }
-                        *successor = Some(copy);
-                    }
-                }
+                *successor = Some(copy);
             }
         }
 

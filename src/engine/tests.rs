@@ -12,6 +12,7 @@ use std::vec::Vec;
 use super::*;
 use crate::addr::Prefix;
 use crate::backend::sim::{Call, Connection, Pace, Sight, Simulation};
+use crate::capacity::TEXT_BYTES;
 use crate::service::{Answer, Bind, Cps, LogFields, Minutes};
 use crate::table::{Span, Text};
 
@@ -157,7 +158,7 @@ fn serving(drafts: &[Draft]) -> Simulation {
 }
 
 fn changes(kept: u16, added: u16, removed: u16, preserved: u16) -> Changes {
-    Changes { kept, added, removed, preserved }
+    Changes { kept, added, removed, preserved, lost: 0 }
 }
 
 fn paused(sim: &Simulation, id: &str) -> bool {
@@ -1453,4 +1454,95 @@ fn the_starts_of_a_client_are_counted_over_a_reload() {
     sim.client("192.0.2.1").connects("c");
     sim.client("192.0.2.2").connects("d");
     assert_eq!(sim.alive(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_mistake_takes_the_predecessor_of_its_own_kind() {
+    // inetd.conf names echo twice; the broken line comes first in the new file.
+    let (stream, dgram) = (tcp("echo", 7).is(Builtin::Echo), udp("echo", 7).is(Builtin::Echo));
+    for new in [[udp("echo", 0).broken(), stream.clone()], [stream.clone(), udp("echo", 0).broken()]] {
+        let mut sim = serving(&[stream.clone(), dgram.clone()]);
+        assert_eq!(reload(&mut sim, &new), changes(1, 0, 0, 1));
+        sim.expect(&[]);
+        assert_eq!(sim.engine.unheard(), 0);
+        sim.client("192.0.2.1").sends("udp/7", b"x");
+        assert_eq!(sim.replies().len(), 1);
+        let c = sim.client("192.0.2.1").connects("tcp/7");
+        assert_eq!(sim.sees(c), Sight::Taken);
+        sim.check_quiet();
+    }
+    // What is broken may not even say what it is.
+    let mut sim = serving(&[stream.clone(), dgram]);
+    assert_eq!(reload(&mut sim, &[tcp("echo", 0).broken(), stream]), changes(1, 0, 0, 1));
+    sim.expect(&[]);
+}
+
+#[test]
+fn a_table_full_of_services_still_keeps_the_predecessor_of_a_mistake() {
+    let services = |last: Draft| -> Vec<Draft> {
+        (1..SERVICES as u16).map(|n| tcp(&format!("s{n}"), n)).chain([last]).collect()
+    };
+    let mut sim = serving(&services(tcp("ssh", 2222)));
+    let all = SERVICES as u16 - 1;
+    assert_eq!(reload(&mut sim, &services(tcp("ssh", 0).broken())), changes(all, 0, 0, 1));
+    sim.expect(&[]);
+    assert_eq!(sim.state("ssh"), Some(State::Listening));
+}
+
+#[test]
+fn servers_of_a_service_for_which_there_is_no_room_any_more_still_end() {
+    let mut sim = serving(&[tcp("gone", 9999), udp("busy", 9998).wait()]);
+    sim.client("192.0.2.1").connects("gone");
+    sim.client("192.0.2.1").sends("busy", b"x");
+    let all: Vec<Draft> = (1..=SERVICES as u16).map(|n| tcp(&format!("s{n}"), n)).collect();
+    assert_eq!(reload(&mut sim, &all), changes(0, SERVICES as u16, 2, 0));
+    sim.transcript();
+    assert_eq!(sim.engine.running(), 2);
+    reload(&mut sim, &all);
+    sim.exits(1, 0);
+    sim.exits(2, 0);
+    sim.expect(&[]);
+    assert_eq!(sim.engine.running(), 0);
+    sim.check_quiet();
+}
+
+#[test]
+fn a_full_pool_keeps_mistakes_before_what_is_gone() {
+    let long = |id: &str, port, n| tcp(id, port).args(&["x".repeat(n).as_str()]);
+    let third = TEXT_BYTES / 3;
+    let mut sim = serving(&[long("gone", 1, TEXT_BYTES / 2), long("kept", 2, third)]);
+    sim.client("192.0.2.1").connects("gone");
+    // Room for one of them.
+    let new = [long("new", 3, third), tcp("kept", 2).broken()];
+    assert_eq!(reload(&mut sim, &new), changes(0, 1, 1, 1));
+    assert_eq!(sim.state("kept"), Some(State::Listening));
+    sim.exits(1, 0);
+    assert_eq!(sim.engine.running(), 0);
+}
+
+#[test]
+fn a_mistake_in_what_was_gone_and_is_right_again_finds_its_servers() {
+    let mut sim = serving(&[tcp("ssh", 22).instances(1)]);
+    sim.client("192.0.2.1").connects("ssh");
+    reload(&mut sim, &[]);
+    assert_eq!(reload(&mut sim, &[tcp("ssh", 22).broken()]), changes(0, 0, 0, 0));
+    assert_eq!((sim.state("ssh"), sim.running("ssh")), (Some(State::Off), 1));
+    assert_eq!(reload(&mut sim, &[tcp("ssh", 22).instances(1)]), changes(0, 1, 0, 0));
+    assert_eq!((sim.state("ssh"), sim.running("ssh")), (Some(State::Listening), 1));
+    assert_eq!(sim.engine.table().services().len(), 1);
+    sim.exits(1, 0);
+    assert_eq!(sim.running("ssh"), 0);
+}
+
+#[test]
+fn a_mistake_whose_predecessor_does_not_fit_is_counted() {
+    let long = |id: &str, port| tcp(id, port).args(&["x".repeat(TEXT_BYTES / 2 + 1).as_str()]);
+    let mut sim = serving(&[long("ssh", 22)]);
+    sim.client("192.0.2.1").connects("ssh");
+    let result = reload(&mut sim, &[tcp("ssh", 22).broken(), long("new", 3)]);
+    assert_eq!(result, Changes { lost: 1, added: 1, ..Changes::default() });
+    assert_eq!((sim.state("ssh"), sim.running("ssh")), (Some(State::Off), 1));
+    // The next attempt finds its servers.
+    reload(&mut sim, &[tcp("ssh", 22)]);
+    assert_eq!((sim.state("ssh"), sim.running("ssh")), (Some(State::Listening), 1));
 }
