@@ -41,7 +41,7 @@ pub enum Event {
 /// What a service is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum State {
-    /// Not started: broken, departed, or its socket could not be made for a reason that will not pass.
+    /// Not started: broken or departed; or the daemon has stopped listening.
     #[default]
     Off,
     /// Taking clients as they come.
@@ -159,6 +159,9 @@ const HASTY_LONGEST_MS: u64 = 10_000;
 const LISTEN_LONGEST_S: u64 = 16;
 /// Pause after accept or fork found no descriptors, memory or processes.
 const STARVED_MS: u64 = 1000;
+
+// Handles and counts are 16 bits wide.
+const _: () = assert!(SERVERS + SESSIONS < 65536);
 
 pub struct Engine<B: Backend> {
     tables: [Table; 2],
@@ -836,7 +839,7 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running = run.running.saturating_sub(1);
         }
-        if self.servers.len() < SERVERS / 2 && self.sessions.len() < SESSIONS / 2 {
+        if self.servers.len() <= SERVERS / 2 && self.sessions.len() <= SESSIONS / 2 {
             self.full_told = false;
         }
         let generation = self.generation;
@@ -939,7 +942,8 @@ impl<B: Backend> Engine<B> {
                         1 => same_id && same_kind && !broken,
                         2 => same_id && same_kind,
                         3 => same_id && broken,
-                        _ => same_place,
+                        // A new name for what listens there; what has departed listens nowhere.
+                        _ => same_place && service.standing == Standing::Ready,
                     };
                     fits && !taken.get(n).copied().unwrap_or(true)
                 });

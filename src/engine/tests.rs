@@ -1546,3 +1546,15 @@ fn a_mistake_whose_predecessor_does_not_fit_is_counted() {
     reload(&mut sim, &[tcp("ssh", 22)]);
     assert_eq!((sim.state("ssh"), sim.running("ssh")), (Some(State::Listening), 1));
 }
+
+#[test]
+fn servers_of_a_removed_service_are_not_those_of_the_next_at_its_place() {
+    let mut sim = serving(&[tcp("old", 22)]);
+    sim.client("192.0.2.1").connects("old");
+    reload(&mut sim, &[]);
+    assert_eq!(reload(&mut sim, &[tcp("new", 22).instances(1)]), changes(0, 1, 0, 0));
+    assert_eq!((sim.running("old"), sim.running("new")), (1, 0));
+    sim.transcript();
+    sim.exits(1, 0);
+    sim.expect(&["record EXIT: old status=0 pid=1 duration=0(sec) from=192.0.2.1"]);
+}
