@@ -826,6 +826,24 @@ fn a_service_without_places_holds_nobody_back_for_ever() {
     sim.check_quiet();
 }
 
+#[test]
+fn a_client_that_cannot_be_known_is_not_let_in_by_rules() {
+    // A stream wait server accepts itself: nobody knows whom. Rules that cannot be applied refuse.
+    for service in [
+        tcp("pop", 110).wait().no_access(&["192.0.2.0/24"]),
+        tcp("pop", 110).wait().only_from(&["192.0.2.0/24"]),
+    ] {
+        let mut sim = serving(&[service]);
+        let c = sim.client("192.0.2.1").connects("pop");
+        assert_eq!((sim.sees(c), sim.alive()), (Sight::Eof, vec![]));
+        sim.expect(&[
+            "record FAIL: pop address from=<no address>",
+            "accept pop 192.0.2.1",
+            "close pop 192.0.2.1",
+        ]);
+    }
+}
+
 // What goes wrong.
 
 #[test]
