@@ -1119,11 +1119,20 @@ impl<B: Backend> Engine<B> {
                 State::Off | State::Retry { .. } => debug_assert!(!has_socket),
                 _ => debug_assert!(has_socket),
             }
+            if run.state == State::Full {
+                debug_assert!(self.running() > 0, "service {index} waits for a place nobody will leave");
+            }
+            debug_assert!(!run.told || matches!(run.state, State::Paused { .. }), "a pause that was told");
             let holders =
                 self.servers.iter().filter(|(_, s)| s.service == index && s.holds.is_some()).count();
             debug_assert!(holders <= 1, "one wait server at a time");
             debug_assert_eq!(run.state == State::Busy, holders == 1, "busy means a wait server holds it");
         }
+        let services = self.runs.len();
+        debug_assert_eq!(services, self.table().services().len());
+        let nowhere = |index: ServiceIndex| index != ServiceIndex::MAX && usize::from(index) >= services;
+        debug_assert!(!self.servers.iter().any(|(_, s)| nowhere(s.service)));
+        debug_assert!(!self.sessions.iter().any(|(_, s)| nowhere(s.service)));
     }
 }
 

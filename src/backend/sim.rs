@@ -29,7 +29,7 @@ use crate::builtin::{Forward, Step, Stream};
 use crate::engine::{Changes, Engine, Event, State};
 use crate::errno::Errno;
 use crate::record::{ChildStep, Ending, Record, place};
-use crate::service::{Bind, Family, Service, SocketType};
+use crate::service::{Bind, Family, Service, SocketType, Standing};
 use crate::table::Table;
 use crate::time::{Instant, Now};
 
@@ -665,6 +665,8 @@ pub struct Simulation {
     world: Rc<RefCell<World>>,
     /// Events are held back while a script lets several things happen at once.
     held: bool,
+    /// The daemon was told to end.
+    ended: bool,
     next_port: u16,
 }
 
@@ -693,7 +695,14 @@ impl Simulation {
             marks_count: false,
         }));
         let sim = Sim { world: Rc::clone(&world), sessions: Vec::new() };
-        Simulation { engine: Box::new(Engine::new()), sim, world, held: false, next_port: 40000 }
+        Simulation {
+            engine: Box::new(Engine::new()),
+            sim,
+            world,
+            held: false,
+            ended: false,
+            next_port: 40000,
+        }
     }
 
     pub fn now(&self) -> Now {
@@ -935,6 +944,17 @@ impl Simulation {
         self.world.borrow().spawned[pid as usize - 1].clone()
     }
 
+    /// Addresses of who waits in a backlog or a datagram queue that somebody has open.
+    pub fn waiting(&self) -> Vec<Peer> {
+        let world = self.world.borrow();
+        let open = world.sockets.iter().filter(|s| s.is_open());
+        open.flat_map(|s| {
+            let clients = s.backlog.iter().map(|at| world.clients[*at].peer);
+            clients.chain(s.datagrams.iter().map(|(peer, _)| *peer))
+        })
+        .collect()
+    }
+
     /// Pids of servers that live.
     pub fn alive(&self) -> Vec<Pid> {
         self.world.borrow().spawned.iter().filter(|s| s.alive).map(|s| s.pid).collect()
@@ -994,6 +1014,7 @@ impl Simulation {
     /// What the daemon does when it is told to end: TERM.
     pub fn terminates(&mut self) {
         let now = self.now();
+        self.ended = true;
         self.engine.stop_listening();
         self.engine.end_servers(End::Ask, &mut self.sim);
         self.engine.end_sessions(now, &mut self.sim);
@@ -1030,6 +1051,8 @@ impl Simulation {
                     assert_eq!(watched, Some(None), "{id} takes nobody: {:?}", status.state);
                 }
             }
+            let ready = table.service(index).is_some_and(|s| s.standing == Standing::Ready);
+            assert_eq!(status.state != State::Off, ready && !self.ended, "{id} does what it should");
             if let State::Paused { until: at } | State::Retry { at } = status.state {
                 assert!(at > world.now.mono, "{id} is overdue");
             }

@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::addr::Prefix;
-use crate::backend::sim::{Call, Connection, Pace, Sight, Simulation};
+use crate::backend::sim::{Call, Connection, Dice, Pace, Sight, Simulation};
 use crate::capacity::TEXT_BYTES;
 use crate::service::{Answer, Bind, Cps, LogFields, Minutes};
 use crate::table::{Span, Text};
@@ -1575,4 +1575,249 @@ fn servers_of_a_removed_service_are_not_those_of_the_next_at_its_place() {
     sim.transcript();
     sim.exits(1, 0);
     sim.expect(&["record EXIT: old status=0 pid=1 duration=0(sec) from=192.0.2.1"]);
+}
+
+// The storm.
+
+/// A service of a random table. Few ids and places, so that tables have much in common.
+fn random_draft(dice: &mut Dice) -> Draft {
+    let id = ["a", "b", "c", "d", "e", "f"][dice.below(6)];
+    let port = [7, 13, 22, 518, 10007, 10008][dice.below(6)];
+    let mut draft = if dice.chance(500) { tcp(id, port) } else { udp(id, port).wait() };
+    if dice.chance(400) {
+        draft = draft.is(Builtin::ALL[dice.below(5)]);
+    } else if dice.chance(300) {
+        draft = draft.wait();
+    }
+    if dice.chance(250) {
+        draft = draft.at(["127.0.0.1", "192.0.2.200"][dice.below(2)]);
+    }
+    if dice.chance(100) {
+        draft = draft.with(|s| s.family = Family::V6);
+    }
+    if dice.chance(500) {
+        draft = draft.inetd();
+    }
+    if dice.chance(300) {
+        draft = draft.instances(dice.below(4) as u32);
+    }
+    if dice.chance(300) {
+        draft = draft.cps(1 + dice.below(4) as u32, dice.below(4) as u32);
+    }
+    if dice.chance(200) {
+        draft = draft.per_minute(1 + dice.below(10) as u32);
+    }
+    if dice.chance(200) {
+        draft = draft.per_source(1 + dice.below(3) as u32);
+    }
+    if dice.chance(200) {
+        draft = draft.with(|s| s.per_minute_source = Some(5));
+    }
+    if dice.chance(100) {
+        draft = draft.no_access(&["192.0.2.1/32"]);
+    }
+    if dice.chance(100) {
+        draft = draft.only_from(&["192.0.2.0/30", "2001:db8::/32"]);
+    }
+    if dice.chance(50) {
+        draft = draft.times(0, 700);
+    }
+    if dice.chance(50) {
+        draft = draft.with(|s| s.max_load = Some(200));
+    }
+    if dice.chance(150) {
+        draft = draft.broken();
+    }
+    draft
+}
+
+fn random_table(dice: &mut Dice) -> Vec<Draft> {
+    (0..dice.below(8)).map(|_| random_draft(dice)).collect()
+}
+
+/// One run of random steps. Returns all that the engine did.
+fn storm(seed: u64, steps: usize) -> Vec<String> {
+    let mut dice = Dice::new(seed);
+    let mut sim = Simulation::new();
+    let mut all = Vec::new();
+    let mut connections: Vec<Connection> = Vec::new();
+    // Half of the tables come back later, so that services do, too.
+    let tables: Vec<Vec<Draft>> = (0..4).map(|_| random_table(&mut dice)).collect();
+    if dice.chance(500) {
+        sim.marks_by_count();
+    }
+    for step in 0..steps {
+        sim.remark(&format!("-- step {step}"));
+        random_step(&mut sim, &mut dice, &tables, &mut connections);
+        sim.check_quiet();
+        all.extend(sim.transcript());
+    }
+    // Calm: everybody leaves, and whoever waits still gets his turn.
+    sim.remark("-- calm");
+    sim.troubles(0, 0);
+    sim.engine.set_limit(u32::MAX);
+    sim.sets_load(None);
+    let mut rounds = 0;
+    while sim.engine.running() > 0 || !sim.waiting().is_empty() {
+        for c in &connections {
+            sim.vanishes(*c);
+        }
+        connections.clear();
+        for pid in sim.alive() {
+            while sim.takes(pid) {}
+            sim.exits(pid, 0);
+        }
+        sim.jumps_ms(61_000);
+        sim.check_quiet();
+        rounds += 1;
+        assert!(rounds < 1000, "somebody waits for ever");
+    }
+    sim.jumps_ms(61_000);
+    sim.check_quiet();
+    for index in 0..sim.engine.table().services().len() as ServiceIndex {
+        assert!(!matches!(sim.engine.status(index).unwrap().state, State::Paused { .. } | State::Full));
+    }
+    sim.terminates();
+    sim.check_quiet();
+    all.extend(sim.transcript());
+    all
+}
+
+fn random_step(
+    sim: &mut Simulation,
+    dice: &mut Dice,
+    tables: &[Vec<Draft>],
+    connections: &mut Vec<Connection>,
+) {
+    const CLIENTS: [&str; 6] =
+        ["192.0.2.1", "192.0.2.2", "192.0.2.3", "::ffff:192.0.2.1", "2001:db8::1", "127.0.0.1"];
+    let connection = |dice: &mut Dice, connections: &[Connection]| {
+        // Those who came last are most likely to be there still.
+        connections.get(connections.len().saturating_sub(1 + dice.below(12))).copied()
+    };
+    match dice.below(100) {
+        0..25 => {
+            let together = dice.chance(300);
+            let clients = if together { 1 + dice.below(40) } else { 1 };
+            let port = [7, 13, 22, 518, 10007, 10008][dice.below(6)];
+            sim.together(|sim| {
+                for _ in 0..clients {
+                    let pace =
+                        if dice.chance(50) { Pace::PerMs(1 + dice.below(100)) } else { Pace::WhenTold };
+                    let client = sim.client(CLIENTS[dice.below(6)]).pace(pace);
+                    connections.push(client.connects(&format!("tcp/{port}")));
+                }
+            });
+        }
+        25..40 => {
+            let port = [7, 13, 22, 518, 10007, 10008][dice.below(6)];
+            let burst = if dice.chance(200) { dice.below(100) } else { 1 };
+            sim.together(|sim| {
+                for _ in 0..burst {
+                    let source = if dice.chance(50) { 7 } else { 30000 + dice.below(5) as u16 };
+                    let client = sim.client(CLIENTS[dice.below(6)]).port(source);
+                    client.sends(&format!("udp/{port}"), &[b'x'; 100][..dice.below(100)]);
+                }
+            });
+        }
+        40..50 => {
+            if let Some(c) = connection(dice, connections) {
+                let bytes = vec![b'x'; dice.below(200_000)];
+                sim.together(|sim| {
+                    sim.says(c, &bytes);
+                    if dice.chance(200) {
+                        sim.half_closes(c);
+                    }
+                    if dice.chance(100) {
+                        sim.vanishes(c);
+                    }
+                });
+            }
+        }
+        50..58 => {
+            if let Some(c) = connection(dice, connections) {
+                sim.reads(c, dice.below(100_000));
+            }
+        }
+        58..62 => {
+            if let Some(c) = connection(dice, connections) {
+                sim.vanishes(c);
+            }
+        }
+        62..82 => {
+            let alive = sim.alive();
+            let many = if dice.chance(100) { alive.len() } else { alive.len().min(1 + dice.below(3)) };
+            for _ in 0..many {
+                let alive = sim.alive();
+                let Some(pid) = alive.get(dice.below(alive.len())).copied() else { break };
+                if dice.chance(600) {
+                    sim.takes(pid);
+                }
+                match dice.below(10) {
+                    0 => sim.fails(pid, ChildStep::Exec, Errno::NOENT),
+                    1 => sim.dies(pid, 9),
+                    2 => {}
+                    _ => sim.exits(pid, 0),
+                }
+            }
+        }
+        82..88 => sim.passes_ms(dice.below(1500) as u64),
+        88..91 => sim.jumps_ms(dice.below(100_000) as u64),
+        91..96 => {
+            let drafts = match tables.get(dice.below(8)) {
+                Some(known) => known.clone(),
+                None => random_table(dice),
+            };
+            reload(sim, &drafts);
+        }
+        96 => sim.troubles(dice.roll(), [0, 0, 20, 300][dice.below(4)]),
+        97 => sim.engine.set_limit([3, 20, u32::MAX][dice.below(3)]),
+        98 => {
+            sim.sets_load([None, Some(100), Some(300)][dice.below(3)]);
+            let unix = sim.now().unix.or(Some(1_795_346_114));
+            sim.sets_clock(if dice.chance(200) { None } else { unix });
+        }
+        // Events that are late, early or made up.
+        _ => {
+            let index = dice.below(10) as u16;
+            let generation = dice.below(40) as u16;
+            sim.deliver(Event::Ready(ServiceId { index, generation }));
+            sim.deliver(Event::Session(SessionId { index, generation }));
+            sim.deliver(Event::Ended { pid: 0, ending: Ending::Exited(0), failed: None });
+            sim.deliver(Event::Tick);
+            sim.settle();
+        }
+    }
+}
+
+/// `USHERD_SEED=7 cargo test storm` replays one; `USHERD_STORMS=1000` plays that many.
+#[test]
+fn storms_leave_everything_in_order() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("USHERD_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("USHERD_STORMS").unwrap_or(30),
+    };
+    /// Says which seed it was when a storm ends in a panic.
+    struct Tell(u64);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                std::eprintln!("the storm of USHERD_SEED={} failed", self.0);
+            }
+        }
+    }
+    for seed in seeds {
+        let tell = Tell(seed);
+        storm(seed, 500);
+        drop(tell);
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_storm() {
+    let first = storm(4711, 1500);
+    assert!(first.len() > 3000, "{} lines", first.len());
+    assert!(first == storm(4711, 1500));
+    assert!(first != storm(4712, 1500));
 }
