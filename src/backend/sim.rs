@@ -151,6 +151,9 @@ struct Socket {
     /// Children that have it open.
     holders: Vec<Pid>,
     watch: Option<ServiceId>,
+    /// The place in the line of what is reported next: epoll puts what it has reported, and what is newly watched, at
+    /// the end.
+    turn: u64,
     backlog: VecDeque<usize>,
     datagrams: VecDeque<(Peer, Vec<u8>)>,
     /// Connections and datagrams taken so far.
@@ -248,6 +251,7 @@ struct World {
     load: Option<u32>,
     faults: VecDeque<(Call, Errno)>,
     dice: Dice,
+    turns: u64,
     /// How many calls of a thousand fail by themselves.
     trouble: usize,
     /// Marks are what a kernel can tell (how much waits), not what the trait asks for at best (what waits first).
@@ -463,6 +467,7 @@ impl Backend for Sim {
             ours: true,
             holders: Vec::new(),
             watch: None,
+            turn: 0,
             backlog: VecDeque::new(),
             datagrams: VecDeque::new(),
             taken: 0,
@@ -480,10 +485,13 @@ impl Backend for Sim {
 
     fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {
         let mut world = self.world.borrow_mut();
+        world.turns += 1;
+        let turn = world.turns;
         let socket = &mut world.sockets[listener.number];
         let was = socket.watch.is_some();
         socket.watch = on.then_some(id);
         if was != on {
+            socket.turn = turn;
             let line = format!("{} {}", if on { "watch" } else { "leave" }, socket.name);
             world.write(line);
         }
@@ -691,6 +699,7 @@ impl Simulation {
             load: None,
             faults: VecDeque::new(),
             dice: Dice::new(0),
+            turns: 0,
             trouble: 0,
             marks_count: false,
         }));
@@ -788,13 +797,20 @@ impl Simulation {
         if self.engine.next_deadline().is_some_and(|at| at <= self.now().mono) {
             batch.push(Event::Tick);
         }
-        let world = self.world.borrow();
-        for socket in &world.sockets {
-            if let Some(id) = socket.watch
-                && socket.is_ready()
-            {
-                batch.push(Event::Ready(id));
+        let mut world = self.world.borrow_mut();
+        let mut ready: Vec<(u64, usize)> = Vec::new();
+        for (at, socket) in world.sockets.iter().enumerate() {
+            if socket.watch.is_some() && socket.is_ready() {
+                ready.push((socket.turn, at));
             }
+        }
+        ready.sort_unstable();
+        for (_, at) in ready {
+            world.turns += 1;
+            let turn = world.turns;
+            let socket = &mut world.sockets[at];
+            socket.turn = turn;
+            batch.extend(socket.watch.map(Event::Ready));
         }
         self.sim.sessions.retain(|at| world.clients[*at].session.is_some());
         for at in &self.sim.sessions {

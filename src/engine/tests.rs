@@ -692,9 +692,9 @@ fn a_full_table_of_servers_leaves_clients_in_the_backlog() {
     assert_eq!(sim.sees(e), Sight::Taken);
     // One place: one of them gets it, the other goes on waiting, and nobody says so a second time.
     sim.transcript();
-    sim.exits(7, 0);
+    sim.exits(1, 0);
     sim.expect(&[
-        "record EXIT: ssh status=0 pid=7 duration=0(sec) from=192.0.2.1",
+        "record EXIT: ssh status=0 pid=1 duration=0(sec) from=192.0.2.1",
         "watch ssh",
         "watch talk",
         "accept ssh 192.0.2.2",
@@ -702,7 +702,7 @@ fn a_full_table_of_servers_leaves_clients_in_the_backlog() {
         &format!("record START: ssh pid={} from=192.0.2.2", SERVERS + 1),
         "leave talk",
     ]);
-    sim.exits(8, 0);
+    sim.exits(2, 0);
     assert_eq!(sim.state("talk"), Some(State::Busy));
     sim.check_quiet();
 }
@@ -719,7 +719,7 @@ fn a_full_table_of_sessions_leaves_clients_in_the_backlog() {
     ]);
     sim.client("192.0.2.2").connects("ssh");
     assert_eq!((sim.sees(c), sim.alive()), (Sight::Waiting, vec![1]));
-    sim.vanishes(all[5]);
+    sim.vanishes(all[1]);
     assert_eq!(sim.sees(c), Sight::Taken);
     sim.check_quiet();
 }
