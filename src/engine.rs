@@ -176,6 +176,8 @@ pub struct Engine<B: Backend> {
     limit: u32,
     /// That a table is full has been logged, and it has not been half empty since.
     full_told: bool,
+    /// Where [`place_free`](Engine::place_free) begins to look for a service that waits for a place.
+    woken_first: ServiceIndex,
     scratch: [u8; SCRATCH_BYTES],
     datagram: [u8; DATAGRAM_BYTES],
 }
@@ -193,6 +195,7 @@ impl<B: Backend> Engine<B> {
             zone: Zone::UTC,
             limit: u32::MAX,
             full_told: false,
+            woken_first: 0,
             scratch: [0; SCRATCH_BYTES],
             datagram: [0; DATAGRAM_BYTES],
         }
@@ -628,7 +631,7 @@ impl<B: Backend> Engine<B> {
         }
         let seconds = now.mono.since_s(began);
         self.note(index, Fact::Exit { pid: 0, peer, ending: Ending::Exited(0), seconds }, b);
-        self.place_free(index, b);
+        self.place_free(index, now, b);
     }
 
     /// Starts a server; on success it has a slot and START is written.
@@ -812,7 +815,7 @@ impl<B: Backend> Engine<B> {
             let mark = failed.is_none().then_some(mark);
             self.take_back(index, mark, began, now, b);
         }
-        self.place_free(index, b);
+        self.place_free(index, now, b);
     }
 
     /// A wait server ended: its socket is watched again, at once unless it does not do its work.
@@ -835,7 +838,8 @@ impl<B: Backend> Engine<B> {
     }
 
     /// A server or session of a service is gone: who waits for its place may have it.
-    fn place_free(&mut self, index: ServiceIndex, b: &mut B) {
+    fn place_free(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
+        let mut any_woken = false;
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running = run.running.saturating_sub(1);
         }
@@ -843,12 +847,25 @@ impl<B: Backend> Engine<B> {
             self.full_told = false;
         }
         let generation = self.generation;
-        for (index, run) in self.runs.iter_mut().enumerate() {
-            if run.state == State::Full
+        let services = self.runs.len();
+        let first = usize::from(self.woken_first);
+        // What is watched first is reported first and takes the place: everyone is first in turn.
+        for index in (first..services).chain(0..first.min(services)) {
+            let id = ServiceId { index: index as ServiceIndex, generation };
+            if !self.runs.get(index).is_some_and(|run| run.state == State::Full)
+                || matches!(self.must_wait(id.index, now), Some(Obstacle::Table | Obstacle::Instances))
+            {
+                continue;
+            }
+            if let Some(run) = self.runs.get_mut(index)
                 && let Some(listener) = &run.listener
             {
                 run.state = State::Listening;
-                b.watch(ServiceId { index: index as u16, generation }, listener, true);
+                b.watch(id, listener, true);
+                if !any_woken {
+                    any_woken = true;
+                    self.woken_first = id.index + 1;
+                }
             }
         }
     }
@@ -1023,6 +1040,21 @@ impl<B: Backend> Engine<B> {
                 to.told = run.told;
             }
         }
+        // A place that is in both tables keeps its socket and who waits there, even if its service is another now. Not if
+        // a wait server has it: that one's service is told when it ends, and no other.
+        for (to, candidate) in runs.iter_mut().zip(new.services()) {
+            if to.listener.is_some() || candidate.standing != Standing::Ready {
+                continue;
+            }
+            let left = self.runs.iter_mut().zip(old.services()).find(|(run, service)| {
+                run.listener.is_some() && run.state != State::Busy && same_place(old, service, new, candidate)
+            });
+            if let Some((run, _)) = left {
+                to.listener = run.listener.take();
+                to.state = State::Listening;
+                to.told = false;
+            }
+        }
         // What was not handed on closes here.
         self.runs = runs;
         for server in self.servers.values_mut() {
@@ -1057,20 +1089,20 @@ impl<B: Backend> Engine<B> {
                 run.state = State::Off;
                 continue;
             }
-            match &run.listener {
-                Some(listener) => {
-                    // A limit that was raised may let in who waited; a pause ends at its own time.
-                    if run.state == State::Full {
-                        run.state = State::Listening;
-                    }
-                    b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
-                }
-                None => {
-                    if !continued.get(usize::from(index)).copied().unwrap_or(false) {
-                        changes.added += 1;
-                    }
-                    self.listen(index, now, b);
-                }
+            if !continued.get(usize::from(index)).copied().unwrap_or(false) {
+                changes.added += 1;
+            }
+            let Some(listener) = &run.listener else {
+                self.listen(index, now, b);
+                continue;
+            };
+            // A limit that was raised may let in who waited; a pause ends at its own time.
+            if run.state == State::Full {
+                run.state = State::Listening;
+            }
+            b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
+            if core::mem::take(&mut run.listen_failures) > 0 {
+                self.note(index, Fact::ListenRecovered, b);
             }
         }
         #[cfg(debug_assertions)]

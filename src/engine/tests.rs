@@ -844,6 +844,38 @@ fn a_client_that_cannot_be_known_is_not_let_in_by_rules() {
     }
 }
 
+#[test]
+fn services_that_wait_for_a_place_take_turns() {
+    let mut sim = serving(&[tcp("a", 1), tcp("b", 2), tcp("c", 3)]);
+    for _ in 0..SERVERS {
+        sim.client("192.0.2.1").connects("a");
+    }
+    // There is always somebody waiting at each.
+    for _ in 0..20 {
+        for service in ["a", "b", "c"] {
+            sim.client("192.0.2.1").connects(service);
+        }
+    }
+    for pid in 1..=3 {
+        sim.exits(pid, 0);
+    }
+    let next = |sim: &Simulation, n: u32| sim.spawned(SERVERS as Pid + n).id;
+    let mut ids = [next(&sim, 1), next(&sim, 2), next(&sim, 3)];
+    ids.sort();
+    assert_eq!(ids, ["a", "b", "c"]);
+}
+
+#[test]
+fn who_is_full_by_itself_is_not_woken_by_others() {
+    let mut sim = serving(&[tcp("ssh", 22).inetd().instances(1), tcp("web", 80)]);
+    sim.client("192.0.2.1").connects("ssh");
+    sim.client("192.0.2.2").connects("ssh");
+    sim.client("192.0.2.1").connects("web");
+    sim.transcript();
+    sim.exits(2, 0);
+    sim.expect(&["record EXIT: web status=0 pid=2 duration=0(sec) from=192.0.2.1"]);
+}
+
 // What goes wrong.
 
 #[test]
@@ -1575,6 +1607,42 @@ fn servers_of_a_removed_service_are_not_those_of_the_next_at_its_place() {
     sim.transcript();
     sim.exits(1, 0);
     sim.expect(&["record EXIT: old status=0 pid=1 duration=0(sec) from=192.0.2.1"]);
+}
+
+#[test]
+fn a_place_keeps_its_socket_whoever_owns_it() {
+    let mut sim = serving(&[tcp("a", 1).inetd().instances(1), tcp("b", 2), udp("w", 3).wait()]);
+    sim.client("192.0.2.1").connects("a");
+    let waiting = sim.client("192.0.2.1").connects("a");
+    assert_eq!(sim.sees(waiting), Sight::Waiting);
+    sim.transcript();
+    // The two exchange their ports; who waits at a port has its new service.
+    assert_eq!(reload(&mut sim, &[tcp("a", 2), tcp("b", 1), udp("w", 3).wait()]), changes(3, 0, 0, 0));
+    assert_eq!(sim.sees(waiting), Sight::Taken);
+    let got = sim.transcript();
+    assert_eq!(got[2], "spawn b pid=2");
+    assert!(!got.iter().any(|line| line.contains("listen")), "{got:?}");
+    assert_eq!((sim.running("a"), sim.running("b")), (1, 1));
+    // The socket of a busy wait service is its server's until that ends.
+    sim.client("192.0.2.1").sends("w", b"x");
+    reload(&mut sim, &[tcp("a", 2), tcp("b", 1), udp("w", 4).wait(), udp("v", 3).wait()]);
+    assert!(matches!(sim.state("v"), Some(State::Retry { .. })));
+    sim.exits(3, 0);
+    sim.passes_s(1);
+    assert_eq!(sim.state("v"), Some(State::Listening));
+    sim.check_quiet();
+}
+
+#[test]
+fn a_service_that_could_not_listen_inherits_the_socket_it_lacked() {
+    let mut sim = serving(&[tcp("a", 1), tcp("b", 1)]);
+    assert!(matches!(sim.state("b"), Some(State::Retry { .. })));
+    assert_eq!(reload(&mut sim, &[tcp("a", 2), tcp("b", 1)]), changes(2, 0, 0, 0));
+    sim.expect(&["listen a tcp *:2", "watch a", "record Activating service b: listening on tcp *:1"]);
+    assert_eq!(reload(&mut sim, &[tcp("a", 3), tcp("b", 1), tcp("c", 2)]), changes(2, 1, 0, 0));
+    sim.expect(&["listen a tcp *:3", "watch a"]);
+    sim.passes_s(60);
+    sim.check_quiet();
 }
 
 // The storm.
