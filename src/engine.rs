@@ -923,10 +923,10 @@ impl<B: Backend> Engine<B> {
     /// that one is empty.
     ///
     /// A service of the new table is the successor of one with its id (or of the one with its very address) and keeps
-    /// counters, servers and, if address and protocol agree, the socket, with all who wait there. Sessions and servers
-    /// of services that are gone live on; their entry is kept, without listening, until the last has ended. Sockets
-    /// that are not wanted any more are closed before new ones are opened, because a wildcard and an address on
-    /// the same port exclude each other.
+    /// counters and servers; the socket stays with the place, with all who wait there. Sessions and servers of services
+    /// that are gone live on; their entry is kept, without listening, until the last has ended. Sockets that are not
+    /// wanted any more are closed before new ones are opened, because a wildcard and an address on the same port exclude
+    /// each other.
     pub fn adopt(&mut self, now: Now, b: &mut B) -> Changes {
         let mut changes = Changes::default();
         let [first, second] = &mut self.tables;
@@ -1115,6 +1115,7 @@ impl<B: Backend> Engine<B> {
         for run in &mut self.runs {
             run.listener = None;
             run.state = State::Off;
+            run.told = false;
         }
         // What a wait server holds is its own now.
         for server in self.servers.values_mut() {
