@@ -102,6 +102,8 @@ struct Server {
     began: Instant,
     /// Owns the service's socket; what waited there when it was started.
     holds: Option<u64>,
+    /// Owns a socket that its service has no more: another that wants the place cannot have it yet.
+    blocks: bool,
 }
 
 /// A client of a built-in stream service.
@@ -657,7 +659,7 @@ impl<B: Backend> Engine<B> {
                 return Err(Refusal::Fork);
             }
         };
-        let server = Server { service: index, pid, peer, began: now.mono, holds };
+        let server = Server { service: index, pid, peer, began: now.mono, holds, blocks: false };
         let inserted = self.servers.insert(server).is_ok();
         debug_assert!(inserted);
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
@@ -795,7 +797,8 @@ impl<B: Backend> Engine<B> {
     fn ended(&mut self, pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)>, now: Now, b: &mut B) {
         // Not a server: an orphan that came to us because we are process 1.
         let Some(id) = self.servers.iter().find(|(_, s)| s.pid == pid).map(|(id, _)| id) else { return };
-        let Some(Server { service: index, peer, began, holds, .. }) = self.servers.remove(id) else { return };
+        let Some(server) = self.servers.remove(id) else { return };
+        let Server { service: index, peer, began, holds, blocks, .. } = server;
         match failed {
             Some((what, errno)) => {
                 let fact = match what {
@@ -816,6 +819,9 @@ impl<B: Backend> Engine<B> {
             self.take_back(index, mark, began, now, b);
         }
         self.place_free(index, now, b);
+        if blocks {
+            self.listen_again(now, b);
+        }
     }
 
     /// A wait server ended: its socket is watched again, at once unless it does not do its work.
@@ -887,6 +893,15 @@ impl<B: Backend> Engine<B> {
                 }
                 State::Retry { at } if at <= now.mono => self.listen(id.index, now, b),
                 _ => {}
+            }
+        }
+    }
+
+    /// Somebody may have waited for just the socket that is closed now.
+    fn listen_again(&mut self, now: Now, b: &mut B) {
+        for index in 0..self.runs.len() {
+            if self.runs.get(index).is_some_and(|run| matches!(run.state, State::Retry { .. })) {
+                self.listen(index as ServiceIndex, now, b);
             }
         }
     }
@@ -1067,7 +1082,7 @@ impl<B: Backend> Engine<B> {
                 .is_some_and(|run| run.state == State::Busy && run.listener.is_some());
             if !kept {
                 // Its socket is not the service's any more: its end gives nothing back.
-                server.holds = None;
+                server.blocks |= server.holds.take().is_some();
             }
         }
         for session in self.sessions.values_mut() {

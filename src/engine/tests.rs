@@ -1405,8 +1405,15 @@ fn a_busy_wait_service_that_was_removed_and_comes_back_waits_for_its_socket() {
     reload(&mut sim, &[tcp("web", 80), udp("talk", 518).wait()]);
     // Its old server has the socket still.
     assert!(matches!(sim.state("talk"), Some(State::Retry { .. })));
+    sim.passes_s(20);
+    sim.transcript();
     sim.exits(1, 0);
-    sim.passes_s(1);
+    sim.expect(&[
+        "record EXIT: talk status=0 pid=1 duration=20(sec) from=192.0.2.1",
+        "listen talk udp *:518",
+        "watch talk",
+        "record Activating service talk: listening on udp *:518",
+    ]);
     assert_eq!(sim.state("talk"), Some(State::Listening));
     sim.check_quiet();
 }
@@ -1628,7 +1635,6 @@ fn a_place_keeps_its_socket_whoever_owns_it() {
     reload(&mut sim, &[tcp("a", 2), tcp("b", 1), udp("w", 4).wait(), udp("v", 3).wait()]);
     assert!(matches!(sim.state("v"), Some(State::Retry { .. })));
     sim.exits(3, 0);
-    sim.passes_s(1);
     assert_eq!(sim.state("v"), Some(State::Listening));
     sim.check_quiet();
 }
