@@ -15,13 +15,14 @@ fn best(prefixes: &[Prefix], address: IpAddr) -> Option<u8> {
     prefixes.iter().filter(|p| p.contains(address)).map(Prefix::bits).max()
 }
 
-/// Whether the address rules let `peer` in. A peer without an address is in no list.
+/// Whether the address rules let `peer` in. A client of a unix socket has no address and is in no list; one that is
+/// not known yet (a wait server will accept it) might be in any, so rules refuse it.
 pub fn admits_address(table: &Table, service: &Service, peer: Peer) -> bool {
     let restricted = service.flags.has(Flags::ONLY_FROM);
     if !restricted && service.no_access.is_empty() {
         return true;
     }
-    let Some(address) = peer.address() else { return !restricted };
+    let Some(address) = peer.address() else { return !restricted && peer == Peer::Local };
     let allowed = best(table.prefixes(service.only_from), address);
     let denied = best(table.prefixes(service.no_access), address);
     match (allowed, denied) {

@@ -15,6 +15,7 @@ use crate::table::Table;
 
 #[cfg(feature = "linux")]
 pub mod linux;
+#[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
 /// Names a service to the backend: its place in the table, and the table's generation, so that readiness of a

@@ -41,7 +41,7 @@ pub enum Event {
 /// What a service is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum State {
-    /// Not started: broken, departed, or its socket could not be made for a reason that will not pass.
+    /// Not started: broken or departed; or the daemon has stopped listening.
     #[default]
     Off,
     /// Taking clients as they come.
@@ -60,6 +60,8 @@ pub enum State {
 struct Run<L> {
     listener: Option<L>,
     state: State,
+    /// The pause was announced (cps, starts a minute): its end is, too.
+    told: bool,
     /// Servers and sessions of it that live.
     running: u16,
     /// Connections or starts since it was configured first.
@@ -79,6 +81,7 @@ impl<L> Run<L> {
         Run {
             listener: None,
             state: State::Off,
+            told: false,
             running: 0,
             started: 0,
             refused: 0,
@@ -99,6 +102,8 @@ struct Server {
     began: Instant,
     /// Owns the service's socket; what waited there when it was started.
     holds: Option<u64>,
+    /// Owns a socket that its service has no more: another that wants the place cannot have it yet.
+    blocks: bool,
 }
 
 /// A client of a built-in stream service.
@@ -112,6 +117,17 @@ struct Session<S> {
     stream: S,
 }
 
+/// Why nobody is taken from a backlog.
+#[derive(Clone, Copy)]
+enum Obstacle {
+    /// The table of servers, or of sessions, is full.
+    Table,
+    /// inetd's limit of servers at one time.
+    Instances,
+    /// Starts a minute.
+    Minute { until: Instant, seconds: u64 },
+}
+
 /// What a reload did, in services.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Changes {
@@ -121,6 +137,8 @@ pub struct Changes {
     pub removed: u16,
     /// Broken in the new files; the running predecessor was kept.
     pub preserved: u16,
+    /// Broken in the new files, and the table has no room to keep the predecessor: it stopped listening.
+    pub lost: u16,
 }
 
 /// A look at one service for the state dump.
@@ -144,6 +162,9 @@ const LISTEN_LONGEST_S: u64 = 16;
 /// Pause after accept or fork found no descriptors, memory or processes.
 const STARVED_MS: u64 = 1000;
 
+// Handles and counts are 16 bits wide.
+const _: () = assert!(SERVERS + SESSIONS < 65536);
+
 pub struct Engine<B: Backend> {
     tables: [Table; 2],
     active: bool,
@@ -157,6 +178,8 @@ pub struct Engine<B: Backend> {
     limit: Option<u32>,
     /// That a table is full has been logged, and it has not been half empty since.
     full_told: bool,
+    /// Where [`place_free`](Engine::place_free) begins to look for a service that waits for a place.
+    woken_first: ServiceIndex,
     scratch: [u8; SCRATCH_BYTES],
     datagram: [u8; DATAGRAM_BYTES],
 }
@@ -174,6 +197,7 @@ impl<B: Backend> Engine<B> {
             zone: Zone::UTC,
             limit: None,
             full_told: false,
+            woken_first: 0,
             scratch: [0; SCRATCH_BYTES],
             datagram: [0; DATAGRAM_BYTES],
         }
@@ -287,23 +311,31 @@ impl<B: Backend> Engine<B> {
     }
 
     fn take_connections(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
-        for _ in 0..ACCEPTS_A_TURN {
-            if let Some(state) = self.must_wait(index, now, b) {
-                self.hold(index, listener, state, b);
+        let mut failures = 0;
+        for turn in 0..ACCEPTS_A_TURN {
+            if let Some(obstacle) = self.must_wait(index, now) {
+                // Behind the first client nobody may be waiting: then there is nothing to say or to hold back.
+                if turn == 0 {
+                    self.hold_back(index, listener, obstacle, b);
+                }
                 return;
             }
             let (stream, peer) = match b.accept(listener) {
                 Ok(taken) => taken,
                 Err(Errno::AGAIN) => return,
-                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
-                    self.note(index, Fact::AcceptFailed { errno }, b);
-                    let until = now.mono.plus_ms(STARVED_MS);
-                    self.hold(index, listener, State::Paused { until }, b);
+                Err(errno) if is_starved(errno) => {
+                    self.hold_starved(index, listener, errno, now, b);
                     return;
                 }
                 // A client that left before it was taken (ECONNABORTED, EPROTO), or one whose network failed:
-                // accept(2) says to try again.
-                Err(_) => continue,
+                // accept(2) says to try again. But not for ever, if it is the socket that is broken.
+                Err(errno) => {
+                    failures += 1;
+                    if failures == ACCEPTS_A_TURN {
+                        self.hold_starved(index, listener, errno, now, b);
+                    }
+                    continue;
+                }
             };
             match self.admit(index, peer, now, b) {
                 Ok(()) => self.answer(index, stream, peer, listener, now, b),
@@ -322,39 +354,51 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Whether nobody may be taken from the backlog now, and what the service does instead.
-    fn must_wait(&mut self, index: ServiceIndex, now: Now, b: &mut B) -> Option<State> {
+    /// Why nobody may be taken from the backlog now, if so.
+    fn must_wait(&self, index: ServiceIndex, now: Now) -> Option<Obstacle> {
         let service = self.table().service(index)?;
-        let builtin = service.builtin();
-        let limit = service.per_minute;
-        // inetd's own limits leave clients in the backlog; xinetd's `instances` refuses them (see `admit`).
-        let places = match service.dialect {
-            Dialect::Inetd => service.instances,
-            Dialect::Xinetd => None,
-        };
-        let full = match builtin {
+        let run = self.runs.get(usize::from(index))?;
+        let full = match service.builtin() {
+            Some(Builtin::Daytime | Builtin::Time) => false,
             Some(_) => self.sessions.is_full(),
             None => self.servers.is_full(),
         };
-        let run = self.runs.get(usize::from(index))?;
         if full {
-            // Once per episode: every client that leaves lets the next one in and fills the table again.
-            if !self.full_told {
-                self.full_told = true;
-                self.note(index, Fact::TableFull, b);
-            }
-            return Some(State::Full);
+            return Some(Obstacle::Table);
         }
-        if places.is_some_and(|places| u32::from(run.running) >= places) {
-            return Some(State::Full);
+        // inetd's own limits leave clients in the backlog; xinetd's `instances` refuses them (see `admit`).
+        if service.dialect == Dialect::Inetd
+            // With no places at all nobody would ever wake it: `admit` refuses.
+            && service.instances.is_some_and(|places| places > 0 && u32::from(run.running) >= places)
+        {
+            return Some(Obstacle::Instances);
         }
-        if limit.is_some_and(|limit| run.minute.is_minute_full(now.mono, limit)) {
+        if service.per_minute.is_some_and(|limit| run.minute.is_minute_full(now.mono, limit)) {
             let until = run.minute.minute_end();
-            let seconds = until.since_ms(now.mono).div_ceil(1000);
-            self.note(index, Fact::MinutePause { seconds }, b);
-            return Some(State::Paused { until });
+            return Some(Obstacle::Minute { until, seconds: until.since_ms(now.mono).div_ceil(1000) });
         }
         None
+    }
+
+    /// Leaves clients in the backlog, and says so.
+    fn hold_back(&mut self, index: ServiceIndex, listener: &B::Listener, obstacle: Obstacle, b: &mut B) {
+        let state = match obstacle {
+            Obstacle::Table => {
+                // Once per episode: every client that leaves lets the next one in and fills the table again.
+                if !self.full_told {
+                    self.full_told = true;
+                    self.note(index, Fact::TableFull, b);
+                }
+                State::Full
+            }
+            Obstacle::Instances => State::Full,
+            Obstacle::Minute { until, seconds } => {
+                self.note(index, Fact::MinutePause { seconds }, b);
+                self.hold_told(index, listener, until, b);
+                return;
+            }
+        };
+        self.hold(index, listener, state, b);
     }
 
     /// Stops watching a listener for a while.
@@ -366,11 +410,38 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    fn pause_for_cps(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
+    /// Takes nobody until then, which has been announced.
+    fn hold_told(&mut self, index: ServiceIndex, listener: &B::Listener, until: Instant, b: &mut B) {
+        self.hold(index, listener, State::Paused { until }, b);
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.told = true;
+        }
+    }
+
+    /// Takes nobody for a second: the system has no descriptor or no memory for one more, or nothing else works.
+    fn hold_starved(
+        &mut self,
+        index: ServiceIndex,
+        listener: &B::Listener,
+        errno: Errno,
+        now: Now,
+        b: &mut B,
+    ) {
+        self.note(index, Fact::AcceptFailed { errno }, b);
+        let until = now.mono.plus_ms(STARVED_MS);
+        self.hold(index, listener, State::Paused { until }, b);
+    }
+
+    /// Begins the pause of `cps`; false if it is 0 seconds long, which refuses just what is too much.
+    fn pause_for_cps(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) -> bool {
         let pause = self.table().service(index).and_then(|s| s.cps).map_or(0, |cps| cps.pause);
+        if pause == 0 {
+            return false;
+        }
         let seconds = u64::from(pause);
         self.note(index, Fact::CpsPause { seconds }, b);
-        self.hold(index, listener, State::Paused { until: now.mono.plus_s(seconds) }, b);
+        self.hold_told(index, listener, now.mono.plus_s(seconds), b);
+        true
     }
 
     /// Whether `peer` may come in. Who is refused for what only he did (address, time, his own share) is asked about
@@ -402,7 +473,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         if let (Some(most), Some(address)) = (service.per_minute_source, peer.address())
-            && !self.sources.take(index, address, now.mono, most)
+            && self.sources.is_full(index, address, now.mono, most)
         {
             return Err(Refusal::PerMinuteLimit);
         }
@@ -423,6 +494,10 @@ impl<B: Backend> Engine<B> {
         }
         if let Some(limit) = service.per_minute {
             run.minute.take_minute(now.mono, limit);
+        }
+        // Only who really comes in is counted: one who trips `cps` and waits on is asked about again.
+        if let (Some(most), Some(address)) = (service.per_minute_source, peer.address()) {
+            self.sources.take(index, address, now.mono, most);
         }
         Ok(())
     }
@@ -470,6 +545,14 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// A client of a built-in service is being answered.
+    fn started(&mut self, index: ServiceIndex, peer: Peer, b: &mut B) {
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.started += 1;
+        }
+        self.note(index, Fact::Start { pid: 0, peer }, b);
+    }
+
     /// Begins the session of a client of a built-in service.
     fn converse(
         &mut self,
@@ -486,14 +569,12 @@ impl<B: Backend> Engine<B> {
             b.close(stream);
             return;
         };
-        if let Some(run) = self.runs.get_mut(usize::from(index)) {
-            run.started += 1;
-        }
-        self.note(index, Fact::Start { pid: 0, peer }, b);
         let mut moved = 0;
         let mut waits_for = talk.first();
-        if waits_for == Step::Write {
+        let says = matches!(talk, Talk::Say { .. });
+        if says {
             // A fresh connection has room: daytime and time end right here, without a slot.
+            self.started(index, peer, b);
             let mut io = b.io(&mut stream);
             match talk.go_on(&mut io, &mut self.scratch, &mut moved) {
                 Ok(Step::Close) => {
@@ -512,12 +593,15 @@ impl<B: Backend> Engine<B> {
         };
         let Some(session) = self.sessions.get(id) else { return };
         if b.open(id, &session.stream, waits_for).is_err() {
-            self.sessions.remove(id);
             self.refuse(index, Refusal::ProcessLimit, peer, b);
+            self.sessions.remove(id);
             return;
         }
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running += 1;
+        }
+        if !says {
+            self.started(index, peer, b);
         }
     }
 
@@ -550,7 +634,7 @@ impl<B: Backend> Engine<B> {
         }
         let seconds = now.mono.since_s(began);
         self.note(index, Fact::Exit { pid: 0, peer, ending: Ending::Exited(0), seconds }, b);
-        self.place_free(index, b);
+        self.place_free(index, now, b);
     }
 
     /// Starts a server; on success it has a slot and START is written.
@@ -577,7 +661,7 @@ impl<B: Backend> Engine<B> {
                 return Err(Refusal::Fork);
             }
         };
-        let server = Server { service: index, pid, peer, began: now.mono, holds };
+        let server = Server { service: index, pid, peer, began: now.mono, holds, blocks: false };
         let inserted = self.servers.insert(server).is_ok();
         debug_assert!(inserted);
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
@@ -590,8 +674,8 @@ impl<B: Backend> Engine<B> {
 
     /// Something waits for a wait service: its server gets the socket itself.
     fn start_wait_server(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
-        if let Some(state) = self.must_wait(index, now, b) {
-            self.hold(index, listener, state, b);
+        if let Some(obstacle) = self.must_wait(index, now) {
+            self.hold_back(index, listener, obstacle, b);
             return;
         }
         let Some(service) = self.table().service(index) else { return };
@@ -602,28 +686,28 @@ impl<B: Backend> Engine<B> {
             return;
         }
         if let Err(refusal) = self.admit(index, peer, now, b) {
+            // During a pause nobody is turned away: who waits goes on waiting.
+            if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
+                return;
+            }
             self.refuse(index, refusal, peer, b);
-            match refusal {
-                Refusal::ConnectionsPerSecond => self.pause_for_cps(index, listener, now, b),
-                // What waits cannot be taken away from a stream's backlog without accepting it, and a datagram
-                // that may not come in must not be asked about again.
-                _ if is_dgram => {
-                    let _ = b.receive(listener, &mut self.datagram);
-                }
-                _ => match b.accept(listener) {
-                    Ok((stream, _)) => b.close(stream),
-                    Err(_) => {
-                        self.hold(index, listener, State::Paused { until: now.mono.plus_ms(STARVED_MS) }, b)
-                    }
-                },
+            // What may not come in must not be asked about again: it is taken away.
+            if is_dgram {
+                let _ = b.receive(listener, &mut self.datagram);
+                return;
+            }
+            match b.accept(listener) {
+                Ok((stream, _)) => b.close(stream),
+                Err(errno) if is_starved(errno) => self.hold_starved(index, listener, errno, now, b),
+                Err(_) => {}
             }
             return;
         }
         let mark = b.mark(listener);
         match self.start_server(index, listener, Given::Listener(listener), peer, Some(mark), now, b) {
             Ok(()) => self.hold(index, listener, State::Busy, b),
-            Err(refusal) => {
-                self.refuse(index, refusal, peer, b);
+            // Nobody is turned away here either: what waits has its server a little later.
+            Err(_) => {
                 let until = now.mono.plus_ms(STARVED_MS);
                 self.hold(index, listener, State::Paused { until }, b);
             }
@@ -643,8 +727,7 @@ impl<B: Backend> Engine<B> {
             let Ok((len, peer)) = b.receive(listener, &mut self.datagram) else { return };
             if let Err(refusal) = self.admit_datagram(index, peer, now, b) {
                 self.refuse(index, refusal, peer, b);
-                if refusal == Refusal::ConnectionsPerSecond {
-                    self.pause_for_cps(index, listener, now, b);
+                if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
                     return;
                 }
                 continue;
@@ -653,7 +736,6 @@ impl<B: Backend> Engine<B> {
             let table = if self.active { second } else { first };
             let at = usize::from(index);
             let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return };
-            run.started += 1;
             let dialect = service.dialect;
             let chargen = run.chargen.get_or_insert(Chargen::new(dialect));
             let request = self.datagram.get(..len).unwrap_or(&[]);
@@ -666,7 +748,7 @@ impl<B: Backend> Engine<B> {
                 self.refuse(index, Refusal::NoTime, peer, b);
                 continue;
             }
-            self.note(index, Fact::Start { pid: 0, peer }, b);
+            self.started(index, peer, b);
         }
     }
 
@@ -717,7 +799,8 @@ impl<B: Backend> Engine<B> {
     fn ended(&mut self, pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)>, now: Now, b: &mut B) {
         // Not a server: an orphan that came to us because we are process 1.
         let Some(id) = self.servers.iter().find(|(_, s)| s.pid == pid).map(|(id, _)| id) else { return };
-        let Some(Server { service: index, peer, began, holds, .. }) = self.servers.remove(id) else { return };
+        let Some(server) = self.servers.remove(id) else { return };
+        let Server { service: index, peer, began, holds, blocks, .. } = server;
         match failed {
             Some((what, errno)) => {
                 let fact = match what {
@@ -733,17 +816,24 @@ impl<B: Backend> Engine<B> {
             }
         }
         if let Some(mark) = holds {
+            // A child that never became its program took nothing, whatever arrived meanwhile.
+            let mark = failed.is_none().then_some(mark);
             self.take_back(index, mark, began, now, b);
         }
-        self.place_free(index, b);
+        self.place_free(index, now, b);
+        if blocks {
+            self.listen_again(now, b);
+        }
     }
 
     /// A wait server ended: its socket is watched again, at once unless it does not do its work.
-    fn take_back(&mut self, index: ServiceIndex, mark: u64, began: Instant, now: Now, b: &mut B) {
+    /// `mark` is what waited when it was started, `None` if it never ran.
+    fn take_back(&mut self, index: ServiceIndex, mark: Option<u64>, began: Instant, now: Now, b: &mut B) {
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
         let Some(listener) = run.listener.as_ref().filter(|_| run.state == State::Busy) else { return };
-        let idle = now.mono.since_ms(began) >= HASTY_MS || mark == 0 || b.mark(listener) != mark;
-        run.hasty = if idle { 0 } else { run.hasty.saturating_add(1) };
+        let worked = now.mono.since_ms(began) >= HASTY_MS
+            || mark.is_some_and(|mark| mark == 0 || b.mark(listener) != mark);
+        run.hasty = if worked { 0 } else { run.hasty.saturating_add(1) };
         if run.hasty <= HASTY_FREE {
             run.state = State::Listening;
             b.watch(ServiceId { index, generation: self.generation }, listener, true);
@@ -756,20 +846,34 @@ impl<B: Backend> Engine<B> {
     }
 
     /// A server or session of a service is gone: who waits for its place may have it.
-    fn place_free(&mut self, index: ServiceIndex, b: &mut B) {
+    fn place_free(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
+        let mut any_woken = false;
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running = run.running.saturating_sub(1);
         }
-        if self.servers.len() < SERVERS / 2 && self.sessions.len() < SESSIONS / 2 {
+        if self.servers.len() <= SERVERS / 2 && self.sessions.len() <= SESSIONS / 2 {
             self.full_told = false;
         }
         let generation = self.generation;
-        for (index, run) in self.runs.iter_mut().enumerate() {
-            if run.state == State::Full
+        let services = self.runs.len();
+        let first = usize::from(self.woken_first);
+        // What is watched first is reported first and takes the place: everyone is first in turn.
+        for index in (first..services).chain(0..first.min(services)) {
+            let id = ServiceId { index: index as ServiceIndex, generation };
+            if !self.runs.get(index).is_some_and(|run| run.state == State::Full)
+                || matches!(self.must_wait(id.index, now), Some(Obstacle::Table | Obstacle::Instances))
+            {
+                continue;
+            }
+            if let Some(run) = self.runs.get_mut(index)
                 && let Some(listener) = &run.listener
             {
                 run.state = State::Listening;
-                b.watch(ServiceId { index: index as u16, generation }, listener, true);
+                b.watch(id, listener, true);
+                if !any_woken {
+                    any_woken = true;
+                    self.woken_first = id.index + 1;
+                }
             }
         }
     }
@@ -783,15 +887,23 @@ impl<B: Backend> Engine<B> {
             match run.state {
                 State::Paused { until } if until <= now.mono => {
                     let Some(listener) = &run.listener else { continue };
-                    let hasty = run.hasty > 0;
                     run.state = State::Listening;
                     b.watch(id, listener, true);
-                    if !hasty {
+                    if core::mem::take(&mut run.told) {
                         self.note(id.index, Fact::Resumed, b);
                     }
                 }
                 State::Retry { at } if at <= now.mono => self.listen(id.index, now, b),
                 _ => {}
+            }
+        }
+    }
+
+    /// Somebody may have waited for just the socket that is closed now.
+    fn listen_again(&mut self, now: Now, b: &mut B) {
+        for index in 0..self.runs.len() {
+            if self.runs.get(index).is_some_and(|run| matches!(run.state, State::Retry { .. })) {
+                self.listen(index as ServiceIndex, now, b);
             }
         }
     }
@@ -828,10 +940,10 @@ impl<B: Backend> Engine<B> {
     /// that one is empty.
     ///
     /// A service of the new table is the successor of one with its id (or of the one with its very address) and keeps
-    /// counters, servers and, if address and protocol agree, the socket, with all who wait there. Sessions and servers
-    /// of services that are gone live on; their entry is kept, without listening, until the last has ended. Sockets
-    /// that are not wanted any more are closed before new ones are opened, because a wildcard and an address on
-    /// the same port exclude each other.
+    /// counters and servers; the socket stays with the place, with all who wait there. Sessions and servers of services
+    /// that are gone live on; their entry is kept, without listening, until the last has ended. Sockets that are not
+    /// wanted any more are closed before new ones are opened, because a wildcard and an address on the same port exclude
+    /// each other.
     pub fn adopt(&mut self, now: Now, b: &mut B) -> Changes {
         let mut changes = Changes::default();
         let [first, second] = &mut self.tables;
@@ -839,26 +951,33 @@ impl<B: Backend> Engine<B> {
         // Successor of each old service.
         let mut successors: Vec<Option<ServiceIndex>, SERVICES> = Vec::new();
         let mut taken = [false; SERVICES];
+        // Whether a service that listened, or tried to, goes on as this one of the new table.
+        let mut continued = [false; SERVICES];
         for _ in old.services() {
             let _ = successors.push(None);
         }
-        // The same id at the same address first: ids need not be unique. Then the same id, then the same address.
-        for round in 0..3 {
-            for (service, successor) in old.services().iter().zip(&mut successors) {
-                if successor.is_some() || service.standing == Standing::Broken {
+        // Ids need not be unique (inetd.conf names echo twice), so the surest signs come first: the same id at the same
+        // address, then the same id for the same kind of socket. A broken service may not even say of what kind it
+        // is, and must not take the predecessor of a sound one.
+        for round in 0..5 {
+            for (index, (service, successor)) in old.services().iter().zip(&mut successors).enumerate() {
+                let alive = self.runs.get(index).is_some_and(|run| run.running > 0);
+                if successor.is_some() || (service.standing == Standing::Broken && !alive) {
                     continue;
                 }
                 let found = new.services().iter().enumerate().position(|(n, candidate)| {
-                    let same_id = old.bytes(service.id) == new.bytes(candidate.id)
-                        && (candidate.standing == Standing::Broken
-                            || (service.socket == candidate.socket
-                                && (service.family == Family::Unix) == (candidate.family == Family::Unix)));
-                    let same_place =
-                        candidate.standing == Standing::Ready && same_place(old, service, new, candidate);
+                    let same_id = old.bytes(service.id) == new.bytes(candidate.id);
+                    let same_kind = service.socket == candidate.socket
+                        && (service.family == Family::Unix) == (candidate.family == Family::Unix);
+                    let broken = candidate.standing == Standing::Broken;
+                    let same_place = !broken && same_place(old, service, new, candidate);
                     let fits = match round {
-                        0 => same_id && (same_place || candidate.standing == Standing::Broken),
-                        1 => same_id,
-                        _ => same_place,
+                        0 => same_id && same_place,
+                        1 => same_id && same_kind && !broken,
+                        2 => same_id && same_kind,
+                        3 => same_id && broken,
+                        // A new name for what listens there; what has departed listens nowhere.
+                        _ => same_place && service.standing == Standing::Ready,
                     };
                     fits && !taken.get(n).copied().unwrap_or(true)
                 });
@@ -870,40 +989,43 @@ impl<B: Backend> Engine<B> {
                 }
             }
         }
-        for (index, successor) in successors.iter_mut().enumerate() {
-            let Some(service) = old.services().get(index) else { continue };
+        for (service, successor) in old.services().iter().zip(&successors) {
+            let Some(n) = *successor else { continue };
+            if service.standing != Standing::Ready {
+                continue;
+            }
+            if let Some(continued) = continued.get_mut(usize::from(n)) {
+                *continued = true;
+            }
+            if new.service(n).is_none_or(|candidate| candidate.standing != Standing::Broken) {
+                changes.kept += 1;
+                continue;
+            }
+            // Its predecessor goes on, word for word.
+            match new.copy(old, service) {
+                Ok(copy) => {
+                    if let Some(place) = new.services_mut().get_mut(usize::from(n)) {
+                        *place = copy;
+                    }
+                    changes.preserved += 1;
+                }
+                Err(_) => changes.lost += 1,
+            }
+        }
+        // After them, because room may be short: this is for the records of servers that end later, no more.
+        for (index, (service, successor)) in old.services().iter().zip(&mut successors).enumerate() {
+            if successor.is_some() {
+                continue;
+            }
+            if service.standing == Standing::Ready {
+                changes.removed += 1;
+            }
             let alive = self.runs.get(index).is_some_and(|run| run.running > 0);
-            match *successor {
-                Some(n) => {
-                    let broken =
-                        new.service(n).is_some_and(|candidate| candidate.standing == Standing::Broken);
-                    // Its predecessor goes on, word for word, if it still runs at all.
-                    if broken
-                        && service.standing == Standing::Ready
-                        && let Ok(copy) = new.adopt(old, service)
-                    {
-                        if let (Some(kept), Some(place)) =
-                            (new.service(copy).copied(), new.services_mut().get_mut(usize::from(n)))
-                        {
-                            *place = kept;
-                        }
-                        new.pop_service(copy);
-                        changes.preserved += 1;
-                    } else if !broken && service.standing == Standing::Ready {
-                        changes.kept += 1;
-                    }
+            if alive && let Ok(copy) = new.adopt(old, service) {
+                if let Some(entry) = new.services_mut().get_mut(usize::from(copy)) {
+                    entry.standing = Standing::Departed;
                 }
-                None => {
-                    if service.standing == Standing::Ready {
-                        changes.removed += 1;
-                    }
-                    if alive && let Ok(copy) = new.adopt(old, service) {
-                        if let Some(entry) = new.services_mut().get_mut(usize::from(copy)) {
-                            entry.standing = Standing::Departed;
-                        }
-                        *successor = Some(copy);
-                    }
-                }
+                *successor = Some(copy);
             }
         }
 
@@ -932,6 +1054,22 @@ impl<B: Backend> Engine<B> {
                 to.hasty = run.hasty;
                 to.listen_failures = run.listen_failures;
                 to.state = run.state;
+                to.told = run.told;
+            }
+        }
+        // A place that is in both tables keeps its socket and who waits there, even if its service is another now. Not if
+        // a wait server has it: that one's service is told when it ends, and no other.
+        for (to, candidate) in runs.iter_mut().zip(new.services()) {
+            if to.listener.is_some() || candidate.standing != Standing::Ready {
+                continue;
+            }
+            let left = self.runs.iter_mut().zip(old.services()).find(|(run, service)| {
+                run.listener.is_some() && run.state != State::Busy && same_place(old, service, new, candidate)
+            });
+            if let Some((run, _)) = left {
+                to.listener = run.listener.take();
+                to.state = State::Listening;
+                to.told = false;
             }
         }
         // What was not handed on closes here.
@@ -946,14 +1084,14 @@ impl<B: Backend> Engine<B> {
                 .is_some_and(|run| run.state == State::Busy && run.listener.is_some());
             if !kept {
                 // Its socket is not the service's any more: its end gives nothing back.
-                server.holds = None;
+                server.blocks |= server.holds.take().is_some();
             }
         }
         for session in self.sessions.values_mut() {
             session.service =
                 successors.get(usize::from(session.service)).copied().flatten().unwrap_or(ServiceIndex::MAX);
         }
-        self.sources.clear();
+        self.sources.renumber(|index| successors.get(usize::from(index)).copied().flatten());
         self.active = !self.active;
         self.generation = self.generation.wrapping_add(1);
 
@@ -968,20 +1106,20 @@ impl<B: Backend> Engine<B> {
                 run.state = State::Off;
                 continue;
             }
-            match &run.listener {
-                Some(listener) => {
-                    // A limit that was raised may let in who waited; a pause ends at its own time.
-                    if run.state == State::Full {
-                        run.state = State::Listening;
-                    }
-                    b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
-                }
-                None => {
-                    if !taken.get(usize::from(index)).copied().unwrap_or(false) {
-                        changes.added += 1;
-                    }
-                    self.listen(index, now, b);
-                }
+            if !continued.get(usize::from(index)).copied().unwrap_or(false) {
+                changes.added += 1;
+            }
+            let Some(listener) = &run.listener else {
+                self.listen(index, now, b);
+                continue;
+            };
+            // A limit that was raised may let in who waited; a pause ends at its own time.
+            if run.state == State::Full {
+                run.state = State::Listening;
+            }
+            b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
+            if core::mem::take(&mut run.listen_failures) > 0 {
+                self.note(index, Fact::ListenRecovered, b);
             }
         }
         #[cfg(debug_assertions)]
@@ -994,6 +1132,11 @@ impl<B: Backend> Engine<B> {
         for run in &mut self.runs {
             run.listener = None;
             run.state = State::Off;
+            run.told = false;
+        }
+        // What a wait server holds is its own now.
+        for server in self.servers.values_mut() {
+            server.holds = None;
         }
     }
 
@@ -1026,11 +1169,20 @@ impl<B: Backend> Engine<B> {
                 State::Off | State::Retry { .. } => debug_assert!(!has_socket),
                 _ => debug_assert!(has_socket),
             }
+            if run.state == State::Full {
+                debug_assert!(self.running() > 0, "service {index} waits for a place nobody will leave");
+            }
+            debug_assert!(!run.told || matches!(run.state, State::Paused { .. }), "a pause that was told");
             let holders =
                 self.servers.iter().filter(|(_, s)| s.service == index && s.holds.is_some()).count();
             debug_assert!(holders <= 1, "one wait server at a time");
             debug_assert_eq!(run.state == State::Busy, holders == 1, "busy means a wait server holds it");
         }
+        let services = self.runs.len();
+        debug_assert_eq!(services, self.table().services().len());
+        let nowhere = |index: ServiceIndex| index != ServiceIndex::MAX && usize::from(index) >= services;
+        debug_assert!(!self.servers.iter().any(|(_, s)| nowhere(s.service)));
+        debug_assert!(!self.sessions.iter().any(|(_, s)| nowhere(s.service)));
     }
 }
 
@@ -1038,6 +1190,11 @@ impl<B: Backend> Default for Engine<B> {
     fn default() -> Self {
         Engine::new()
     }
+}
+
+/// Whether accept(2) failed for want of something that others may give back: trying at once would only spin.
+const fn is_starved(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)
 }
 
 /// Whether two services of two tables listen on the same socket: kind, family, address and port, and for an answer
@@ -1060,3 +1217,6 @@ fn same_place(old: &Table, a: &Service, new: &Table, b: &Service) -> bool {
         && a.receive_buffer == b.receive_buffer
         && (a.node_mode, a.node_uid, a.node_gid) == (b.node_mode, b.node_uid, b.node_gid)
 }
+
+#[cfg(test)]
+mod tests;

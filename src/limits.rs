@@ -71,8 +71,21 @@ impl Sources {
         Sources { entries: Vec::new() }
     }
 
-    pub fn clear(&mut self) {
-        self.entries.clear();
+    /// Gives each service its index after a reload; what `index` gives none is forgotten.
+    pub fn renumber(&mut self, index: impl Fn(u16) -> Option<u16>) {
+        self.entries.retain_mut(|(service, _, _)| match index(*service) {
+            Some(new) => {
+                *service = new;
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Whether `address` had `limit` starts of `service` in this minute already.
+    pub fn is_full(&self, service: u16, address: IpAddr, now: Instant, limit: u32) -> bool {
+        let known = self.entries.iter().find(|(s, a, _)| *s == service && *a == address);
+        limit == 0 || known.is_some_and(|(_, _, window)| window.is_minute_full(now, limit))
     }
 
     /// Counts a start of `service` for `address`, unless it had `limit` in this minute already.

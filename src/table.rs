@@ -225,9 +225,16 @@ impl Table {
         ]
     }
 
-    /// Copies a service of another table into this one, with all its strings and lists. A reload keeps the running
-    /// predecessor of a broken service this way, and a removed service whose servers still run.
+    /// Adds a copy of a service of another table, with all its strings and lists. A reload keeps a removed service
+    /// whose servers still run this way.
     pub fn adopt(&mut self, from: &Table, service: &Service) -> Result<ServiceIndex, Full> {
+        let copy = self.copy(from, service)?;
+        self.push_service(copy)
+    }
+
+    /// A service of another table with all its strings and lists in the pools of this one, to be put in a place that
+    /// is there already: a reload keeps the running predecessor of a broken service this way.
+    pub fn copy(&mut self, from: &Table, service: &Service) -> Result<Service, Full> {
         use crate::service::{Bind, LogFile, LogType};
         let mut copy = *service;
         for text in [&mut copy.name, &mut copy.id, &mut copy.file, &mut copy.program] {
@@ -252,7 +259,7 @@ impl Table {
         copy.no_access = self.push_prefixes(from.prefixes(copy.no_access))?;
         copy.identity.groups = self.push_gids(from.gids(copy.identity.groups))?;
         copy.access_times = self.push_times(from.times(copy.access_times))?;
-        self.push_service(copy)
+        Ok(copy)
     }
 }
 

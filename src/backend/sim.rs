@@ -1,1 +1,1156 @@
+//! The simulation: a world of sockets, clients and children in memory, on a virtual clock.
+//!
+//! [`Sim`] is the backend; it writes every action of the engine down in a transcript. [`Simulation`] puts an engine on
+//! top and lets a test (or a fuzzer) play the rest of the world: clients connect, send, read slowly, half-close or
+//! vanish; servers take what waits, exit or fail; time passes; calls fail, as scripted or at random from a seed.
+//! Readiness is level-triggered and comes in batches, as epoll's does, so that what an earlier event of a batch did may
+//! have made a later one stale. The same script gives the same transcript, always.
+//!
+//! It needs `std`, which the core does without: it exists in tests and with the feature `sim`.
+#![forbid(unsafe_code)]
 
+extern crate std;
+
+use core::cell::RefCell;
+use core::net::IpAddr;
+use std::borrow::ToOwned;
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::format;
+use std::rc::Rc;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
+
+use crate::addr::Peer;
+use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn};
+use crate::builtin::{Forward, Step, Stream};
+use crate::engine::{Changes, Engine, Event, State};
+use crate::errno::Errno;
+use crate::record::{ChildStep, Ending, Record, place};
+use crate::service::{Bind, Family, Service, SocketType, Standing};
+use crate::table::Table;
+use crate::time::{Instant, Now};
+
+/// What a client's side of a connection holds before the server's writes have to wait.
+const ROOM: usize = 64 * 1024;
+/// Events in a row without time passing after which the engine is said to spin.
+const SPIN: usize = 100_000;
+
+/// A generator of numbers that look random: xorshift64*.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below `n`; 0 if `n` is 0.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((self.roll() >> 33) as usize).checked_rem(n).unwrap_or(0)
+    }
+
+    /// True `n` times of a thousand.
+    pub fn chance(&mut self, n: usize) -> bool {
+        self.below(1000) < n
+    }
+}
+
+/// What can be made to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    Listen,
+    Accept,
+    Open,
+    Spawn,
+}
+
+impl Call {
+    const ALL: [Call; 4] = [Call::Listen, Call::Accept, Call::Open, Call::Spawn];
+
+    /// What the system says when it fails.
+    const fn errnos(self) -> &'static [Errno] {
+        match self {
+            Call::Listen => &[Errno::ADDRINUSE, Errno::ADDRNOTAVAIL, Errno::ACCESS, Errno::NODEV],
+            Call::Accept => &[Errno::CONNABORTED, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::PROTO],
+            Call::Open => &[Errno::NOMEM],
+            Call::Spawn => &[Errno::AGAIN, Errno::NOMEM],
+        }
+    }
+}
+
+/// Names a connection of a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connection(usize);
+
+/// How fast a client takes what it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    AtOnce,
+    /// That many bytes in a millisecond.
+    PerMs(usize),
+    /// Only with [`Simulation::reads`].
+    WhenTold,
+}
+
+/// What a client sees of its connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sight {
+    /// In the backlog.
+    Waiting,
+    /// Taken by the daemon or by a server.
+    Taken,
+    /// The other side has closed.
+    Eof,
+    Reset,
+    /// Nobody listens.
+    Refused,
+}
+
+/// A server as it was started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spawned {
+    pub pid: Pid,
+    pub id: String,
+    pub program: String,
+    pub argv: Vec<String>,
+    pub env: Vec<String>,
+    pub peer: Peer,
+    /// The socket it was given, if it was the service's own.
+    socket: Option<usize>,
+    connection: Option<usize>,
+    alive: bool,
+}
+
+/// A place to listen at, comparable over tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Spot {
+    Everywhere,
+    Address(IpAddr),
+    Interface(Vec<u8>),
+    Path(Vec<u8>),
+}
+
+struct Socket {
+    name: String,
+    kind: SocketType,
+    family: Family,
+    spot: Spot,
+    port: u16,
+    /// The daemon has it open.
+    ours: bool,
+    /// Children that have it open.
+    holders: Vec<Pid>,
+    watch: Option<ServiceId>,
+    /// The place in the line of what is reported next: epoll puts what it has reported, and what is newly watched, at
+    /// the end.
+    turn: u64,
+    backlog: VecDeque<usize>,
+    datagrams: VecDeque<(Peer, Vec<u8>)>,
+    /// Connections and datagrams taken so far.
+    taken: u64,
+}
+
+impl Socket {
+    fn is_open(&self) -> bool {
+        self.ours || !self.holders.is_empty()
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.backlog.is_empty() || !self.datagrams.is_empty()
+    }
+
+    fn waiting(&self) -> usize {
+        self.backlog.len() + self.datagrams.len()
+    }
+
+    /// Whether the kernel would not let both be bound.
+    fn excludes(&self, other: &Socket) -> bool {
+        let family = match (self.family, other.family) {
+            (Family::Unix, Family::Unix) => return self.spot == other.spot,
+            (Family::Unix, _) | (_, Family::Unix) => return false,
+            (Family::V4, Family::V6) | (Family::V6, Family::V4) => false,
+            _ => true,
+        };
+        let spot = match (&self.spot, &other.spot) {
+            (Spot::Address(a), Spot::Address(b)) => a == b,
+            (Spot::Interface(a), Spot::Interface(b)) => a == b,
+            (Spot::Everywhere, _) | (_, Spot::Everywhere) => true,
+            _ => false,
+        };
+        self.kind == other.kind && self.port == other.port && self.port != 0 && family && spot
+    }
+}
+
+struct Client {
+    peer: Peer,
+    /// The service's name when it was reached.
+    name: String,
+    sight: Sight,
+    pace: Pace,
+    /// Sent by the client, not read yet.
+    to_server: VecDeque<u8>,
+    half_closed: bool,
+    vanished: bool,
+    /// Written to the client, not taken by it yet.
+    to_client: VecDeque<u8>,
+    /// Taken by the client.
+    heard: Vec<u8>,
+    /// The daemon has it open.
+    ours: bool,
+    holder: Option<Pid>,
+    session: Option<(SessionId, Step)>,
+}
+
+impl Client {
+    fn room(&self) -> usize {
+        ROOM.saturating_sub(self.to_client.len())
+    }
+
+    fn take(&mut self, most: usize) {
+        let n = self.to_client.len().min(most);
+        self.heard.extend(self.to_client.drain(..n));
+    }
+
+    fn drained(&mut self) {
+        if self.pace == Pace::AtOnce {
+            self.take(usize::MAX);
+        }
+    }
+
+    /// Whether epoll would report it for what it is watched for. Errors are always reported.
+    fn is_ready(&self, step: Step) -> bool {
+        self.vanished
+            || match step {
+                Step::Read => !self.to_server.is_empty() || self.half_closed,
+                Step::Write => self.room() > 0,
+                Step::Close => false,
+            }
+    }
+}
+
+struct World {
+    now: Now,
+    lines: Vec<String>,
+    sockets: Vec<Socket>,
+    clients: Vec<Client>,
+    /// Clients that read at a pace of their own.
+    paced: Vec<usize>,
+    spawned: Vec<Spawned>,
+    replies: Vec<(Peer, Vec<u8>)>,
+    own: Vec<IpAddr>,
+    load: Option<u32>,
+    faults: VecDeque<(Call, Errno)>,
+    dice: Dice,
+    turns: u64,
+    /// How many calls of a thousand fail by themselves.
+    trouble: usize,
+    /// Marks are what a kernel can tell (how much waits), not what the trait asks for at best (what waits first).
+    marks_count: bool,
+}
+
+impl World {
+    fn write(&mut self, line: String) {
+        self.lines.push(line);
+    }
+
+    fn fault(&mut self, call: Call) -> Option<Errno> {
+        if let Some(at) = self.faults.iter().position(|(c, _)| *c == call) {
+            return self.faults.remove(at).map(|(_, errno)| errno);
+        }
+        if self.trouble > 0 && self.dice.chance(self.trouble) {
+            let errnos = call.errnos();
+            let at = self.dice.below(errnos.len());
+            return errnos.get(at).copied();
+        }
+        None
+    }
+
+    /// A connection is closed on the server's side by whoever had it last.
+    fn hang_up(&mut self, client: usize, reset: bool) {
+        let client = &mut self.clients[client];
+        if client.ours || client.holder.is_some() {
+            return;
+        }
+        if client.sight == Sight::Taken {
+            client.sight = if reset { Sight::Reset } else { Sight::Eof };
+        }
+    }
+
+    /// A socket that nobody has open any more resets who waits at it.
+    fn abandon(&mut self, socket: usize) {
+        if self.sockets[socket].is_open() {
+            return;
+        }
+        self.sockets[socket].watch = None;
+        self.sockets[socket].datagrams.clear();
+        while let Some(client) = self.sockets[socket].backlog.pop_front() {
+            self.clients[client].sight = Sight::Reset;
+        }
+    }
+
+    /// Clients that read at a pace of their own and have something to read.
+    fn slow_readers(&self) -> impl Iterator<Item = usize> {
+        let unread = |at: &usize| !self.clients[*at].to_client.is_empty();
+        self.paced.iter().copied().filter(unread)
+    }
+
+    fn find(&self, service: &str) -> Option<usize> {
+        self.sockets.iter().position(|s| {
+            let kind = match (s.family, s.kind) {
+                (Family::Unix, _) => "unix",
+                (_, SocketType::Stream) => "tcp",
+                (_, SocketType::Dgram) => "udp",
+            };
+            s.is_open() && (s.name == service || service == format!("{kind}/{}", s.port))
+        })
+    }
+}
+
+/// A listening or datagram socket of the simulation. Dropping it closes the daemon's side.
+pub struct Listener {
+    number: usize,
+    world: Rc<RefCell<World>>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut world = self.world.borrow_mut();
+        let socket = &mut world.sockets[self.number];
+        socket.ours = false;
+        let line = format!("unlisten {}", socket.name);
+        world.write(line);
+        world.abandon(self.number);
+    }
+}
+
+/// The daemon's side of a connection of the simulation.
+pub struct Accepted {
+    number: usize,
+    world: Rc<RefCell<World>>,
+    closing: bool,
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        let mut world = self.world.borrow_mut();
+        let client = &mut world.clients[self.number];
+        client.ours = false;
+        client.session = None;
+        let handed_over = client.holder.is_some();
+        let unread = !client.to_server.is_empty();
+        if !self.closing && !handed_over {
+            let line = format!("drop {} {}", client.name, client.peer);
+            world.write(line);
+        }
+        world.hang_up(self.number, unread && !self.closing);
+    }
+}
+
+/// A connection in the hands of a built-in service.
+pub struct Io<'a>(&'a mut Accepted);
+
+impl ErrorType for Io<'_> {
+    type Error = Errno;
+}
+
+impl Read for Io<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
+        let mut world = self.0.world.borrow_mut();
+        let client = &mut world.clients[self.0.number];
+        if client.vanished {
+            return Err(Errno::CONNRESET);
+        }
+        if client.to_server.is_empty() {
+            return if client.half_closed { Ok(0) } else { Err(Errno::AGAIN) };
+        }
+        let n = client.to_server.len().min(buf.len());
+        for (to, from) in buf.iter_mut().zip(client.to_server.drain(..n)) {
+            *to = from;
+        }
+        Ok(n)
+    }
+}
+
+impl ReadReady for Io<'_> {
+    fn read_ready(&mut self) -> Result<bool, Errno> {
+        Ok(self.0.world.borrow().clients[self.0.number].is_ready(Step::Read))
+    }
+}
+
+impl Write for Io<'_> {
+    fn write(&mut self, buf: &[u8]) -> Result<usize, Errno> {
+        let mut world = self.0.world.borrow_mut();
+        let client = &mut world.clients[self.0.number];
+        if client.vanished {
+            return Err(Errno::CONNRESET);
+        }
+        let n = client.room().min(buf.len());
+        if n == 0 && !buf.is_empty() {
+            return Err(Errno::AGAIN);
+        }
+        client.to_client.extend(&buf[..n]);
+        client.drained();
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+impl WriteReady for Io<'_> {
+    fn write_ready(&mut self) -> Result<bool, Errno> {
+        Ok(self.0.world.borrow().clients[self.0.number].is_ready(Step::Write))
+    }
+}
+
+impl Stream for Io<'_> {
+    fn forward(&mut self, scratch: &mut [u8]) -> Result<Forward, Errno> {
+        let room = {
+            let world = self.0.world.borrow();
+            let client = &world.clients[self.0.number];
+            match (client.vanished, client.to_server.is_empty(), client.half_closed) {
+                (true, _, _) => return Err(Errno::CONNRESET),
+                (_, true, true) => return Ok(Forward::End),
+                (_, true, false) => return Ok(Forward::Empty),
+                (_, false, _) => client.room(),
+            }
+        };
+        if room == 0 {
+            return Ok(Forward::Blocked);
+        }
+        let most = room.min(scratch.len());
+        let n = self.read(&mut scratch[..most])?;
+        self.write(&scratch[..n])?;
+        Ok(Forward::Moved(n))
+    }
+}
+
+/// The backend.
+pub struct Sim {
+    world: Rc<RefCell<World>>,
+    /// Sessions that are watched: what epoll would know.
+    sessions: Vec<usize>,
+}
+
+impl Backend for Sim {
+    type Listener = Listener;
+    type Stream = Accepted;
+    type Io<'a> = Io<'a>;
+
+    fn listen(&mut self, table: &Table, service: &Service) -> Result<Listener, Errno> {
+        let mut world = self.world.borrow_mut();
+        let name = text(table.bytes(service.id));
+        let mut at = String::new();
+        let _ = place(&mut at, table, service);
+        let socket = Socket {
+            name: name.clone(),
+            kind: service.socket,
+            family: service.family,
+            spot: match service.bind {
+                Bind::Everywhere => Spot::Everywhere,
+                Bind::Address(address) => Spot::Address(address),
+                Bind::Interface(name) => Spot::Interface(table.bytes(name).to_owned()),
+                Bind::Path(path) => Spot::Path(table.bytes(path).to_owned()),
+            },
+            port: service.port,
+            ours: true,
+            holders: Vec::new(),
+            watch: None,
+            turn: 0,
+            backlog: VecDeque::new(),
+            datagrams: VecDeque::new(),
+            taken: 0,
+        };
+        let in_use = world.sockets.iter().any(|other| other.is_open() && other.excludes(&socket));
+        let fault = world.fault(Call::Listen).or(in_use.then_some(Errno::ADDRINUSE));
+        if let Some(errno) = fault {
+            world.write(format!("listen {name} {at}: {errno}"));
+            return Err(errno);
+        }
+        world.write(format!("listen {name} {at}"));
+        world.sockets.push(socket);
+        Ok(Listener { number: world.sockets.len() - 1, world: Rc::clone(&self.world) })
+    }
+
+    fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {
+        let mut world = self.world.borrow_mut();
+        world.turns += 1;
+        let turn = world.turns;
+        let socket = &mut world.sockets[listener.number];
+        let was = socket.watch.is_some();
+        socket.watch = on.then_some(id);
+        if was != on {
+            socket.turn = turn;
+            let line = format!("{} {}", if on { "watch" } else { "leave" }, socket.name);
+            world.write(line);
+        }
+    }
+
+    fn accept(&mut self, listener: &Listener) -> Result<(Accepted, Peer), Errno> {
+        let mut world = self.world.borrow_mut();
+        if world.sockets[listener.number].backlog.is_empty() {
+            return Err(Errno::AGAIN);
+        }
+        let name = world.sockets[listener.number].name.clone();
+        if let Some(errno) = world.fault(Call::Accept) {
+            world.write(format!("accept {name}: {errno}"));
+            if matches!(errno, Errno::CONNABORTED | Errno::PROTO) {
+                // The client that left is not in the backlog any more.
+                let gone = world.sockets[listener.number].backlog.pop_front();
+                if let Some(gone) = gone {
+                    world.clients[gone].sight = Sight::Reset;
+                }
+            }
+            return Err(errno);
+        }
+        let Some(number) = world.sockets[listener.number].backlog.pop_front() else {
+            return Err(Errno::AGAIN);
+        };
+        world.sockets[listener.number].taken += 1;
+        let client = &mut world.clients[number];
+        client.ours = true;
+        client.sight = Sight::Taken;
+        let peer = client.peer;
+        world.write(format!("accept {name} {peer}"));
+        Ok((Accepted { number, world: Rc::clone(&self.world), closing: false }, peer))
+    }
+
+    fn receive(&mut self, listener: &Listener, buf: &mut [u8]) -> Result<(usize, Peer), Errno> {
+        let mut world = self.world.borrow_mut();
+        let socket = &mut world.sockets[listener.number];
+        let Some((peer, bytes)) = socket.datagrams.pop_front() else { return Err(Errno::AGAIN) };
+        socket.taken += 1;
+        let n = bytes.len().min(buf.len());
+        buf[..n].copy_from_slice(&bytes[..n]);
+        let line = format!("receive {} {peer} {n} bytes", socket.name);
+        world.write(line);
+        Ok((n, peer))
+    }
+
+    fn reply(&mut self, listener: &Listener, peer: Peer, bytes: &[u8]) -> Result<(), Errno> {
+        let mut world = self.world.borrow_mut();
+        let line = format!("reply {} {peer} {} bytes", world.sockets[listener.number].name, bytes.len());
+        world.write(line);
+        world.replies.push((peer, bytes.to_owned()));
+        Ok(())
+    }
+
+    fn sender(&mut self, listener: &Listener) -> Peer {
+        let world = self.world.borrow();
+        world.sockets[listener.number].datagrams.front().map_or(Peer::Unknown, |(peer, _)| *peer)
+    }
+
+    fn mark(&mut self, listener: &Listener) -> u64 {
+        let world = self.world.borrow();
+        let socket = &world.sockets[listener.number];
+        match socket.waiting() {
+            0 => 0,
+            n if world.marks_count => n as u64,
+            _ => socket.taken + 1,
+        }
+    }
+
+    fn is_own(&mut self, peer: Peer) -> bool {
+        peer.address().is_some_and(|address| self.world.borrow().own.contains(&address))
+    }
+
+    fn open(&mut self, id: SessionId, stream: &Accepted, wait_for: Step) -> Result<(), Errno> {
+        let mut world = self.world.borrow_mut();
+        let fault = world.fault(Call::Open);
+        let client = &mut world.clients[stream.number];
+        let who = format!("{} {}", client.name, client.peer);
+        if let Some(errno) = fault {
+            world.write(format!("open {who}: {errno}"));
+            return Err(errno);
+        }
+        client.session = Some((id, wait_for));
+        world.write(format!("open {who}, {}", wish(wait_for)));
+        self.sessions.push(stream.number);
+        Ok(())
+    }
+
+    fn wait_for(&mut self, id: SessionId, stream: &Accepted, step: Step) {
+        let mut world = self.world.borrow_mut();
+        let client = &mut world.clients[stream.number];
+        client.session = Some((id, step));
+        let line = format!("{} {}, {}", client.name, client.peer, wish(step));
+        world.write(line);
+    }
+
+    fn io<'a>(&'a mut self, stream: &'a mut Accepted) -> Io<'a> {
+        Io(stream)
+    }
+
+    fn close(&mut self, mut stream: Accepted) {
+        stream.closing = true;
+        let mut world = self.world.borrow_mut();
+        let client = &world.clients[stream.number];
+        let line = format!("close {} {}", client.name, client.peer);
+        world.write(line);
+    }
+
+    fn spawn(&mut self, spawn: Spawn<'_, Listener, Accepted>) -> Result<Pid, Errno> {
+        let mut world = self.world.borrow_mut();
+        let Spawn { table, service, given, peer } = spawn;
+        let id = text(table.bytes(service.id));
+        if let Some(errno) = world.fault(Call::Spawn) {
+            world.write(format!("spawn {id}: {errno}"));
+            return Err(errno);
+        }
+        let pid = world.spawned.len() as Pid + 1;
+        let words =
+            |span| table.words(span).iter().map(|word| text(table.bytes(*word))).collect::<Vec<String>>();
+        let (mut socket, mut connection) = (None, None);
+        match given {
+            Given::Connection(stream) => {
+                world.clients[stream.number].holder = Some(pid);
+                connection = Some(stream.number);
+            }
+            Given::Listener(listener) => {
+                world.sockets[listener.number].holders.push(pid);
+                socket = Some(listener.number);
+            }
+        }
+        world.spawned.push(Spawned {
+            pid,
+            id: id.clone(),
+            program: text(table.bytes(service.program)),
+            argv: words(service.argv),
+            env: words(service.env),
+            peer,
+            socket,
+            connection,
+            alive: true,
+        });
+        world.write(format!("spawn {id} pid={pid}"));
+        Ok(pid)
+    }
+
+    fn end(&mut self, pid: Pid, how: End) {
+        let how = match how {
+            End::Ask => "TERM",
+            End::Kill => "KILL",
+        };
+        self.world.borrow_mut().write(format!("end pid={pid} {how}"));
+    }
+
+    fn load(&mut self) -> Option<u32> {
+        self.world.borrow().load
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        self.world.borrow_mut().write(format!("record {record}"));
+    }
+}
+
+fn wish(step: Step) -> &'static str {
+    match step {
+        Step::Read => "waits for input",
+        Step::Write => "waits for room",
+        Step::Close => "is over",
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// An engine and the world around it.
+pub struct Simulation {
+    pub engine: Box<Engine<Sim>>,
+    sim: Sim,
+    world: Rc<RefCell<World>>,
+    /// Events are held back while a script lets several things happen at once.
+    held: bool,
+    /// The daemon was told to end.
+    ended: bool,
+    next_port: u16,
+}
+
+impl Default for Simulation {
+    fn default() -> Self {
+        Simulation::new()
+    }
+}
+
+impl Simulation {
+    /// An engine without services, at 2026-11-22 11:15:14 UTC.
+    pub fn new() -> Simulation {
+        let world = Rc::new(RefCell::new(World {
+            now: Now { mono: Instant(1_000_000), unix: Some(1_795_346_114) },
+            lines: Vec::new(),
+            sockets: Vec::new(),
+            clients: Vec::new(),
+            paced: Vec::new(),
+            spawned: Vec::new(),
+            replies: Vec::new(),
+            own: ["127.0.0.1", "::1", "198.51.100.1"].iter().flat_map(|text| text.parse()).collect(),
+            load: None,
+            faults: VecDeque::new(),
+            dice: Dice::new(0),
+            turns: 0,
+            trouble: 0,
+            marks_count: false,
+        }));
+        let sim = Sim { world: Rc::clone(&world), sessions: Vec::new() };
+        Simulation {
+            engine: Box::new(Engine::new()),
+            sim,
+            world,
+            held: false,
+            ended: false,
+            next_port: 40000,
+        }
+    }
+
+    pub fn now(&self) -> Now {
+        self.world.borrow().now
+    }
+
+    /// What the engine did since this was asked last.
+    pub fn transcript(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.world.borrow_mut().lines)
+    }
+
+    /// The engine did just this since the last time.
+    #[track_caller]
+    pub fn expect(&mut self, lines: &[&str]) {
+        let got = self.transcript();
+        assert!(got == lines, "expected:\n  {}\ngot:\n  {}", lines.join("\n  "), got.join("\n  "));
+    }
+
+    /// Fills the spare table and puts it in place.
+    pub fn reload(&mut self, fill: impl FnOnce(&mut Table)) -> Changes {
+        let spare = self.engine.spare();
+        spare.clear();
+        fill(spare);
+        let now = self.now();
+        let changes = self.engine.adopt(now, &mut self.sim);
+        self.settle();
+        changes
+    }
+
+    /// The state of the first service with that id.
+    pub fn state(&self, id: &str) -> Option<State> {
+        let at = self.index(id)?;
+        self.engine.status(at).map(|status| status.state)
+    }
+
+    /// The place of the first service with that id.
+    pub fn index(&self, id: &str) -> Option<u16> {
+        let table = self.engine.table();
+        table.services().iter().position(|s| table.bytes(s.id) == id.as_bytes()).map(|n| n as u16)
+    }
+
+    /// Servers and sessions of the first service with that id; 0 if there is none.
+    pub fn running(&self, id: &str) -> u16 {
+        self.index(id).and_then(|at| self.engine.status(at)).map_or(0, |status| status.running)
+    }
+
+    /// Gives the engine one event, true or not.
+    pub fn deliver(&mut self, event: Event) {
+        let now = self.now();
+        self.engine.handle(event, now, &mut self.sim);
+    }
+
+    /// Lets all that `script` does happen before the engine hears of any of it.
+    pub fn together(&mut self, script: impl FnOnce(&mut Simulation)) {
+        self.held = true;
+        script(self);
+        self.held = false;
+        self.settle();
+    }
+
+    /// Delivers what there is to deliver, until there is nothing more.
+    pub fn settle(&mut self) {
+        if self.held {
+            return;
+        }
+        let mut spent = 0;
+        loop {
+            let batch = self.batch();
+            if batch.is_empty() {
+                return;
+            }
+            for event in batch {
+                self.deliver(event);
+                spent += 1;
+            }
+            assert!(spent < SPIN, "the engine spins");
+        }
+    }
+
+    /// What one epoll_wait would return.
+    fn batch(&mut self) -> Vec<Event> {
+        let mut batch = Vec::new();
+        if self.engine.next_deadline().is_some_and(|at| at <= self.now().mono) {
+            batch.push(Event::Tick);
+        }
+        let mut world = self.world.borrow_mut();
+        let mut ready: Vec<(u64, usize)> = Vec::new();
+        for (at, socket) in world.sockets.iter().enumerate() {
+            if socket.watch.is_some() && socket.is_ready() {
+                ready.push((socket.turn, at));
+            }
+        }
+        ready.sort_unstable();
+        for (_, at) in ready {
+            world.turns += 1;
+            let turn = world.turns;
+            let socket = &mut world.sockets[at];
+            socket.turn = turn;
+            batch.extend(socket.watch.map(Event::Ready));
+        }
+        self.sim.sessions.retain(|at| world.clients[*at].session.is_some());
+        for at in &self.sim.sessions {
+            let client = &world.clients[*at];
+            if let Some((id, step)) = client.session
+                && client.is_ready(step)
+            {
+                batch.push(Event::Session(id));
+            }
+        }
+        batch
+    }
+
+    /// Time passes; deadlines are kept and slow clients read.
+    pub fn passes_ms(&mut self, ms: u64) {
+        let end = self.now().mono.plus_ms(ms);
+        loop {
+            let now = self.now().mono;
+            if now >= end {
+                return;
+            }
+            let slow = self.world.borrow().slow_readers().next().is_some();
+            let mut next = self.engine.next_deadline().map_or(end, |at| at.min(end)).max(now.plus_ms(1));
+            if slow {
+                next = now.plus_ms(1);
+            }
+            self.jumps_ms(next.since_ms(now));
+        }
+    }
+
+    pub fn passes_s(&mut self, s: u64) {
+        self.passes_ms(s * 1000);
+    }
+
+    /// Time jumps (a machine was suspended): whatever was due in between is late.
+    pub fn jumps_ms(&mut self, ms: u64) {
+        {
+            let mut world = self.world.borrow_mut();
+            let before = world.now.mono;
+            world.now.mono = before.plus_ms(ms);
+            let seconds = world.now.mono.0 / 1000 - before.0 / 1000;
+            if let Some(unix) = &mut world.now.unix {
+                *unix += seconds as i64;
+            }
+            let slow: Vec<usize> = world.slow_readers().collect();
+            for at in slow {
+                let client = &mut world.clients[at];
+                if let Pace::PerMs(n) = client.pace {
+                    client.take(n.saturating_mul(ms as usize));
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// The time of day, in seconds since 1970, or that it is not known.
+    pub fn sets_clock(&mut self, unix: Option<i64>) {
+        self.world.borrow_mut().now.unix = unix;
+    }
+
+    /// The 1-minute load average in hundredths.
+    pub fn sets_load(&mut self, load: Option<u32>) {
+        self.world.borrow_mut().load = load;
+    }
+
+    /// The next such call fails, after those that were announced before.
+    pub fn fails_next(&mut self, call: Call, errno: Errno) {
+        self.world.borrow_mut().faults.push_back((call, errno));
+    }
+
+    /// From now on `per_mille` calls of a thousand fail, chosen by `seed`; 0 for none.
+    pub fn troubles(&mut self, seed: u64, per_mille: usize) {
+        let mut world = self.world.borrow_mut();
+        world.dice = Dice::new(seed);
+        world.trouble = per_mille;
+    }
+
+    /// Marks of what waits are how much waits from now on: they change when something arrives.
+    pub fn marks_by_count(&mut self) {
+        self.world.borrow_mut().marks_count = true;
+    }
+
+    /// A client with that address. Its port is a new one for every client unless it is set.
+    pub fn client(&mut self, address: &str) -> Visitor<'_> {
+        let port = self.next_port;
+        self.next_port = self.next_port.checked_add(1).unwrap_or(40000);
+        let peer = match address.parse() {
+            Ok(address) => Peer::ip(address, port),
+            Err(_) => Peer::Local,
+        };
+        Visitor { simulation: self, peer, pace: Pace::AtOnce }
+    }
+
+    fn client_mut(&mut self, at: Connection, change: impl FnOnce(&mut Client)) {
+        change(&mut self.world.borrow_mut().clients[at.0]);
+        self.settle();
+    }
+
+    pub fn says(&mut self, at: Connection, bytes: &[u8]) {
+        self.client_mut(at, |client| client.to_server.extend(bytes));
+    }
+
+    /// The client sends no more and goes on reading.
+    pub fn half_closes(&mut self, at: Connection) {
+        self.client_mut(at, |client| client.half_closed = true);
+    }
+
+    /// The client is gone: whatever is sent to it is answered with a reset.
+    pub fn vanishes(&mut self, at: Connection) {
+        self.client_mut(at, |client| client.vanished = true);
+    }
+
+    /// A client that reads when told takes that many bytes, at most.
+    pub fn reads(&mut self, at: Connection, bytes: usize) {
+        self.client_mut(at, |client| client.take(bytes));
+    }
+
+    /// Changes how fast a client reads.
+    pub fn sets_pace(&mut self, at: Connection, pace: Pace) {
+        self.client_mut(at, |client| {
+            client.pace = pace;
+            client.drained();
+        });
+        if matches!(pace, Pace::PerMs(_)) {
+            let paced = &mut self.world.borrow_mut().paced;
+            paced.retain(|known| *known != at.0);
+            paced.push(at.0);
+        }
+    }
+
+    /// What the client has read since this was asked last.
+    pub fn heard(&mut self, at: Connection) -> Vec<u8> {
+        core::mem::take(&mut self.world.borrow_mut().clients[at.0].heard)
+    }
+
+    pub fn sees(&self, at: Connection) -> Sight {
+        self.world.borrow().clients[at.0].sight
+    }
+
+    /// Datagrams that were answered since this was asked last.
+    pub fn replies(&mut self) -> Vec<(Peer, Vec<u8>)> {
+        core::mem::take(&mut self.world.borrow_mut().replies)
+    }
+
+    /// The server with that pid, as it was started.
+    pub fn spawned(&self, pid: Pid) -> Spawned {
+        self.world.borrow().spawned[pid as usize - 1].clone()
+    }
+
+    /// Addresses of who waits in a backlog or a datagram queue that somebody has open.
+    pub fn waiting(&self) -> Vec<Peer> {
+        let world = self.world.borrow();
+        let open = world.sockets.iter().filter(|s| s.is_open());
+        open.flat_map(|s| {
+            let clients = s.backlog.iter().map(|at| world.clients[*at].peer);
+            clients.chain(s.datagrams.iter().map(|(peer, _)| *peer))
+        })
+        .collect()
+    }
+
+    /// Pids of servers that live.
+    pub fn alive(&self) -> Vec<Pid> {
+        self.world.borrow().spawned.iter().filter(|s| s.alive).map(|s| s.pid).collect()
+    }
+
+    /// A wait server takes the connection or datagram that waits first; whether there was one.
+    pub fn takes(&mut self, pid: Pid) -> bool {
+        let mut world = self.world.borrow_mut();
+        let Some(at) = world.spawned[pid as usize - 1].socket else { return false };
+        let socket = &mut world.sockets[at];
+        if let Some(client) = socket.backlog.pop_front() {
+            socket.taken += 1;
+            world.clients[client].sight = Sight::Taken;
+            world.clients[client].holder = Some(pid);
+            return true;
+        }
+        let taken = socket.datagrams.pop_front().is_some();
+        socket.taken += u64::from(taken);
+        taken
+    }
+
+    /// A server exits.
+    pub fn exits(&mut self, pid: Pid, status: u8) {
+        self.ends(pid, Ending::Exited(status), None);
+    }
+
+    /// A server is killed.
+    pub fn dies(&mut self, pid: Pid, signal: u8) {
+        self.ends(pid, Ending::Signalled(signal), None);
+    }
+
+    /// A child ends before it became its program.
+    pub fn fails(&mut self, pid: Pid, step: ChildStep, errno: Errno) {
+        self.ends(pid, Ending::Exited(127), Some((step, errno)));
+    }
+
+    fn ends(&mut self, pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)>) {
+        {
+            let mut world = self.world.borrow_mut();
+            let server = &mut world.spawned[pid as usize - 1];
+            assert!(core::mem::take(&mut server.alive), "pid {pid} has ended before");
+            if let Some(socket) = server.socket {
+                world.sockets[socket].holders.retain(|holder| *holder != pid);
+                world.abandon(socket);
+            }
+            for at in 0..world.clients.len() {
+                if world.clients[at].holder == Some(pid) {
+                    world.clients[at].holder = None;
+                    world.hang_up(at, false);
+                }
+            }
+        }
+        self.deliver(Event::Ended { pid, ending, failed });
+        self.settle();
+    }
+
+    /// What the daemon does when it is told to end: TERM.
+    pub fn terminates(&mut self) {
+        let now = self.now();
+        self.ended = true;
+        self.engine.stop_listening();
+        self.engine.end_servers(End::Ask, &mut self.sim);
+        self.engine.end_sessions(now, &mut self.sim);
+        self.settle();
+    }
+
+    /// Every kind of call that can fail, for scripts that choose one.
+    pub const fn calls() -> [Call; 4] {
+        Call::ALL
+    }
+
+    /// What must be true when nothing is left to deliver: nobody waits where the engine could have taken him.
+    pub fn check_quiet(&self) {
+        let world = self.world.borrow();
+        for socket in &world.sockets {
+            assert!(
+                socket.watch.is_none() || !socket.is_ready(),
+                "{} waits at a watched socket",
+                socket.waiting()
+            );
+        }
+        let table = self.engine.table();
+        for index in 0..table.services().len() as u16 {
+            let Some(status) = self.engine.status(index) else { panic!("service {index} has no state") };
+            let watched = self
+                .engine
+                .listener(index)
+                .map(|listener| world.sockets[listener.number].watch.map(|id| id.index));
+            let id = table.service(index).map(|s| text(table.bytes(s.id))).unwrap_or_default();
+            match status.state {
+                State::Listening => assert_eq!(watched, Some(Some(index)), "{id} listens"),
+                State::Off | State::Retry { .. } => assert_eq!(watched, None, "{id} has no socket"),
+                State::Busy | State::Full | State::Paused { .. } => {
+                    assert_eq!(watched, Some(None), "{id} takes nobody: {:?}", status.state);
+                }
+            }
+            let ready = table.service(index).is_some_and(|s| s.standing == Standing::Ready);
+            assert_eq!(status.state != State::Off, ready && !self.ended, "{id} does what it should");
+            if let State::Paused { until: at } | State::Retry { at } = status.state {
+                assert!(at > world.now.mono, "{id} is overdue");
+            }
+        }
+        let alive = world.spawned.iter().filter(|s| s.alive).count();
+        assert_eq!(self.engine.servers().count(), alive, "every child is a server");
+        let sessions = world.clients.iter().filter(|c| c.session.is_some()).count();
+        assert_eq!(self.engine.sessions().count(), sessions, "every session has a client");
+        let open = world.clients.iter().filter(|c| c.ours).count();
+        assert_eq!(open, sessions, "no connection is forgotten");
+    }
+
+    /// Writes a line of the script into the transcript.
+    pub fn remark(&mut self, line: &str) {
+        self.world.borrow_mut().write(line.to_string());
+    }
+}
+
+/// A client about to do something.
+pub struct Visitor<'a> {
+    simulation: &'a mut Simulation,
+    peer: Peer,
+    pace: Pace,
+}
+
+impl Visitor<'_> {
+    /// With this port.
+    pub fn port(mut self, number: u16) -> Self {
+        if let Peer::Ip { port, .. } = &mut self.peer {
+            *port = number;
+        }
+        self
+    }
+
+    pub fn pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// Connects to a service, by its id or as `tcp/22`.
+    pub fn connects(self, service: &str) -> Connection {
+        let Visitor { simulation, peer, pace } = self;
+        let number = {
+            let mut world = simulation.world.borrow_mut();
+            let found = world.find(service);
+            let number = world.clients.len();
+            let name = found.map_or_else(|| service.to_owned(), |at| world.sockets[at].name.clone());
+            world.clients.push(Client {
+                peer,
+                name,
+                sight: if found.is_some() { Sight::Waiting } else { Sight::Refused },
+                pace,
+                to_server: VecDeque::new(),
+                half_closed: false,
+                vanished: false,
+                to_client: VecDeque::new(),
+                heard: Vec::new(),
+                ours: false,
+                holder: None,
+                session: None,
+            });
+            if matches!(pace, Pace::PerMs(_)) {
+                world.paced.push(number);
+            }
+            if let Some(at) = found {
+                world.sockets[at].backlog.push_back(number);
+            }
+            number
+        };
+        simulation.settle();
+        Connection(number)
+    }
+
+    /// Sends a datagram to a service, by its id or as `udp/7`.
+    pub fn sends(self, service: &str, bytes: &[u8]) {
+        let Visitor { simulation, peer, .. } = self;
+        {
+            let mut world = simulation.world.borrow_mut();
+            if let Some(at) = world.find(service) {
+                world.sockets[at].datagrams.push_back((peer, bytes.to_owned()));
+            }
+        }
+        simulation.settle();
+    }
+}
