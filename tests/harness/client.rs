@@ -3,6 +3,7 @@
 use super::net::{A_WHILE, drain};
 use super::{PATIENCE, until};
 use std::io::{ErrorKind, Read, Write};
+use std::mem::size_of;
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 
 fn parse(address: &str) -> SocketAddr {
@@ -127,4 +128,45 @@ pub fn tcp_eventually(to: &str) -> TcpStream {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A connection from one of our own addresses: `127.0.0.2:0`.
+pub fn tcp_from(from: &str, to: &str) -> TcpStream {
+    use std::os::fd::FromRawFd;
+    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (parse(from), parse(to)) else {
+        panic!("only for IPv4");
+    };
+    let raw = |a: std::net::SocketAddrV4| libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: a.port().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(*a.ip()).to_be(),
+        },
+        sin_zero: [0; 8],
+    };
+    let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
+    let stream = unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        let stream = TcpStream::from_raw_fd(fd);
+        let (from, to) = (raw(from), raw(to));
+        let one: libc::c_int = 1;
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_REUSEADDR,
+            (&raw const one).cast(),
+            4,
+        );
+        for rc in [
+            libc::bind(fd, (&raw const from).cast(), len),
+            libc::connect(fd, (&raw const to).cast(), len),
+        ] {
+            assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+        }
+        stream
+    };
+    stream.set_read_timeout(Some(PATIENCE)).expect("time-out");
+    stream.set_write_timeout(Some(PATIENCE)).expect("time-out");
+    stream
 }

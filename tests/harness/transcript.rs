@@ -3,7 +3,7 @@
 
 use super::Subject;
 
-/// A difference on purpose. It holds for the rows named, or for all with `*`.
+/// A difference on purpose. It holds for the rows named; a `*` at the end of a name stands for any rest.
 pub struct Difference {
     pub rows: &'static [&'static str],
     /// Lines that begin so...
@@ -60,6 +60,17 @@ pub fn compare(row: &str, a: (Subject, &str), b: (Subject, &str), differences: &
     );
 }
 
+/// What a line of an older daemon becomes in ours.
+pub fn translate(row: &str, line: &str, differences: &[Difference]) -> String {
+    let mut line = line.to_owned();
+    for subject in [Subject::Xinetd, Subject::OpenbsdInetd] {
+        line = apply(row, (subject, &line), differences)
+            .pop()
+            .unwrap_or_default();
+    }
+    line
+}
+
 fn apply(
     row: &str,
     (subject, transcript): (Subject, &str),
@@ -67,7 +78,11 @@ fn apply(
 ) -> Vec<String> {
     let mut lines: Vec<String> = transcript.lines().map(str::to_owned).collect();
     for d in differences.iter().filter(|d| d.of == subject) {
-        if !d.rows.contains(&"*") && !d.rows.contains(&row) {
+        let meant = |pattern: &&str| match pattern.strip_suffix('*') {
+            Some(start) => row.starts_with(start),
+            None => row == *pattern,
+        };
+        if !d.rows.iter().any(meant) {
             continue;
         }
         for line in &mut lines {
