@@ -6,7 +6,7 @@ use harness::net::A_WHILE;
 use harness::*;
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -158,11 +158,15 @@ fn ask(case: &Case, port: u16, question: &[u8]) -> Vec<u8> {
     if case.burst {
         return ask_udp(&to, question);
     }
-    let client = udp("0.0.0.0:0", &to);
+    insist(&udp("0.0.0.0:0", &to), question)
+}
+
+/// Asks until there is an answer.
+fn insist(client: &UdpSocket, question: &[u8]) -> Vec<u8> {
     client.set_read_timeout(Some(A_WHILE)).expect("time-out");
     until("an answer", || {
         client.send(question).expect("send");
-        answer(&client)
+        answer(client)
     })
 }
 
@@ -330,6 +334,19 @@ fn echo_udp_a_burst() {
             println!("{} of 50 were answered", answered.len());
             assert!(!answered.is_empty());
         }
+    });
+}
+
+#[test]
+fn echo_over_ipv6() {
+    each(|case| {
+        if case.subject == Subject::InetutilsInetd {
+            // Its `tcp` and `udp` are IPv4 alone.
+            assert!(refused("[::1]:7"));
+            return;
+        }
+        round_trip(&mut tcp("[::1]:7"), b"over six");
+        assert_eq!(insist(&udp("[::1]:0", "[::1]:7"), b"over six"), b"over six");
     });
 }
 
@@ -597,11 +614,7 @@ fn a_datagram_from_another_service() {
                 for from in ["127.0.0.9:7", "127.0.0.9:19"] {
                     let client = udp(from, &at("127.0.0.1", service));
                     if case.answers_services {
-                        client.send(b"ping").expect("send");
-                        assert!(
-                            answer(&client).is_some(),
-                            "{service} does not answer {from}"
-                        );
+                        insist(&client, b"ping");
                     } else {
                         assert!(silent(&client, b"ping"), "{service} answered {from}");
                     }

@@ -32,6 +32,8 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
     ("TZ", "UTC"),
 ];
 
+const FILE_LOG: &str = "/run/test/daemon.log";
+
 pub struct Daemon<'n> {
     pub subject: Subject,
     net: &'n Net,
@@ -54,39 +56,43 @@ impl<'n> Daemon<'n> {
 
     /// Starts a subject with a configuration that is in place already. `ours` are arguments for usherd alone.
     pub fn start_with(net: &'n Net, subject: Subject, conf: PathBuf, ours: &[&str]) -> Daemon<'n> {
-        let file_log = PathBuf::from(DIR).join("daemon.log");
-        let stderr_log = PathBuf::from(DIR).join("daemon.stderr");
-        let mut command = match subject {
-            Subject::Usherd => Command::new(usherd()),
-            Subject::Xinetd => Command::new(net.peer("xinetd", "usr/sbin/xinetd")),
-            Subject::OpenbsdInetd => Command::new(net.peer("openbsd-inetd", "usr/sbin/inetd")),
-            Subject::InetutilsInetd => {
-                Command::new(net.peer("inetutils-inetd", "usr/sbin/inetutils-inetd"))
-            }
-        };
-        match subject {
+        let mut args: Vec<&str> = match subject {
+            // Without a terminal xinetd's -d cannot start; -dontfork would log to syslog alone.
             Subject::Usherd | Subject::Xinetd => {
-                // Without a terminal xinetd's -d cannot start; -dontfork would log to syslog alone.
-                command.arg("-dontfork").arg("-filelog").arg(&file_log);
-                command
-                    .arg("-pidfile")
-                    .arg("/run/daemon.pid")
-                    .arg("-f")
-                    .arg(&conf);
-                if subject == Subject::Usherd {
-                    command.args(ours);
-                }
+                vec![
+                    "-dontfork",
+                    "-filelog",
+                    FILE_LOG,
+                    "-pidfile",
+                    "/run/daemon.pid",
+                    "-f",
+                ]
             }
-            Subject::OpenbsdInetd => {
-                command.arg("-i").arg(&conf);
-            }
+            Subject::OpenbsdInetd => vec!["-i"],
             // Its only way to stay in the foreground.
-            Subject::InetutilsInetd => {
-                command.arg("-d").arg(&conf);
-            }
+            Subject::InetutilsInetd => vec!["-d"],
+        };
+        args.push(conf.to_str().expect("a printable path"));
+        if subject == Subject::Usherd {
+            args.extend(ours);
         }
+        let mut daemon = Daemon::run(net, subject, &args);
+        daemon.conf = conf;
+        daemon
+    }
+
+    /// Starts a subject with exactly these arguments.
+    pub fn run(net: &'n Net, subject: Subject, args: &[&str]) -> Daemon<'n> {
+        let stderr_log = PathBuf::from(DIR).join("daemon.stderr");
+        let mut command = Command::new(match subject {
+            Subject::Usherd => usherd(),
+            Subject::Xinetd => net.peer("xinetd", "usr/sbin/xinetd"),
+            Subject::OpenbsdInetd => net.peer("openbsd-inetd", "usr/sbin/inetd"),
+            Subject::InetutilsInetd => net.peer("inetutils-inetd", "usr/sbin/inetutils-inetd"),
+        });
         let stderr = File::create(&stderr_log).expect("log file");
         command
+            .args(args)
             .env_clear()
             .envs(ENVIRONMENT)
             .current_dir("/")
@@ -135,8 +141,8 @@ impl<'n> Daemon<'n> {
             subject,
             net,
             child,
-            logs: vec![file_log, stderr_log],
-            conf,
+            logs: vec![FILE_LOG.into(), stderr_log],
+            conf: PathBuf::new(),
             ended: None,
         }
     }
