@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::*;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -243,7 +243,7 @@ fn telnet() {
         |net| {
             net.script(
                 "session",
-                "#!/bin/sh\ntest -t 0 && echo on a terminal\necho who?\nread name\necho \"hello, $name\"\n",
+                "#!/bin/sh\ntest -t 0 && echo on a terminal\necho who?\nread name\necho \"hello, $name\"\nread rest\n",
             );
             Service {
                 name: "telnet",
@@ -259,17 +259,31 @@ fn telnet() {
             client
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
+                .stderr(Stdio::inherit());
             let mut child = client.spawn().expect("telnet");
-            // The client ends at the end of its input, so that stays open until the server has answered.
             let mut stdin = child.stdin.take().expect("piped");
-            stdin.write_all(b"alice\n").expect("send");
-            let output = child.wait_with_output().expect("wait");
-            let all = said(&output);
+            let mut stdout = child.stdout.take().expect("piped");
+            // Like a person: read the question, then answer it. The client ends at the end of its input, so that
+            // stays open; its own time limit ends the reading.
+            let mut all = String::new();
+            let mut part = [0; 1024];
+            // The server leaves as soon as its program ends, with what that said last still in the terminal; so the
+            // program is kept until all is read.
+            while !all.contains("hello, alice\r\n")
+                && let Ok(n @ 1..) = stdout.read(&mut part)
+            {
+                let asked = all.contains("who?");
+                all.push_str(&text(&part[..n]));
+                if !asked && all.contains("who?") {
+                    stdin.write_all(b"alice\n").expect("send");
+                }
+            }
+            drop(stdin);
+            drop(stdout);
+            child.wait().expect("wait");
             for line in ["on a terminal", "who?", "hello, alice"] {
                 assert!(all.contains(line), "no {line:?} in {all}");
             }
-            drop(stdin);
         },
     );
 }
