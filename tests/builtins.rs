@@ -424,8 +424,9 @@ fn chargen_tcp_to_a_client_that_goes() {
 
 // ---- daytime and time ----
 
-/// The text for a second, in UTC: so runs every daemon of the tests.
-fn daytime_text(case: &Case, second: u64) -> String {
+/// The text for a second, in a zone so far east of Greenwich.
+fn daytime_text(case: &Case, second: u64, zone: &str, east: u64) -> String {
+    let second = second + east;
     let (day, of_day) = (second / 86400, second % 86400);
     let (year, month, day_of_month) = civil(day as i64);
     let clock = format!(
@@ -440,7 +441,7 @@ fn daytime_text(case: &Case, second: u64) -> String {
     match case.daytime {
         Daytime::Xinetd => {
             format!(
-                "{day_of_month:02} {} {year} {clock} UTC\r\n",
+                "{day_of_month:02} {} {year} {clock} {zone}\r\n",
                 month.to_uppercase()
             )
         }
@@ -472,7 +473,9 @@ fn daytime_is_one_line() {
         let before = now();
         let stream = read_to_end(&mut tcp("127.0.0.1:13"));
         let datagram = ask(case, 13, b"");
-        let right: Vec<String> = (before..=now()).map(|s| daytime_text(case, s)).collect();
+        let right: Vec<String> = (before..=now())
+            .map(|s| daytime_text(case, s, "UTC", 0))
+            .collect();
         assert!(
             right.contains(&text(&stream)),
             "{:?}, not {right:?}",
@@ -484,6 +487,28 @@ fn daytime_is_one_line() {
             text(&datagram)
         );
     });
+}
+
+#[test]
+fn daytime_is_local_time() {
+    for case in cases() {
+        in_net(move |net| {
+            println!("{:?}, {}", case.subject, grammar(&case));
+            net.set_env("TZ", None);
+            net.write("/etc/localtime", net::zone_file("XYZ", 20_700, "XYZ-5:45"));
+            let _daemon = Daemon::start(net, case.subject, case.conf).ready(&PORTS);
+            let before = now();
+            let stream = read_to_end(&mut tcp("127.0.0.1:13"));
+            let right: Vec<String> = (before..=now())
+                .map(|s| daytime_text(&case, s, "XYZ", 20_700))
+                .collect();
+            assert!(
+                right.contains(&text(&stream)),
+                "{:?}, not {right:?}",
+                text(&stream)
+            );
+        });
+    }
 }
 
 #[test]

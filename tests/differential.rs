@@ -130,9 +130,15 @@ const DIFFERENCES: &[Difference] = &[
 // ---- xinetd.conf ----
 
 /// A row's text is the attributes of one service, completed with what every service needs; an optional part before
-/// a line `---` is put before that service.
-fn xinetd_conf(row: &str) -> String {
+/// `---` is put before that service. Lines in that part that begin with `@` and a path go into that file instead.
+fn xinetd_conf(net: &Net, row: &str) -> String {
     let (before, attributes) = row.split_once("---").unwrap_or(("", row));
+    let (files, before): (Vec<_>, Vec<_>) = before.lines().partition(|l| l.starts_with('@'));
+    for line in files {
+        let (path, text) = line[1..].split_once(' ').expect("@path text");
+        net.append(path, &format!("{text}\n"));
+    }
+    let before = before.join("\n");
     let mut text = format!("{before}\nservice probe\n{{\n{attributes}\n");
     for (name, value) in [
         ("socket_type", "stream"),
@@ -163,10 +169,10 @@ type Ask = fn(&Net) -> String;
 fn xinetd_row(row: &'static str, conf: &'static str, ask: Ask, lines: &'static [&'static str]) {
     in_net(move |net| {
         scripts(net);
+        let conf = xinetd_conf(net, conf);
         let mut transcripts = vec![];
         for subject in xinetd_family() {
             net.write("service.log", "");
-            let conf = xinetd_conf(conf);
             let port = if conf.contains("= dgram") {
                 "udp/9901"
             } else {
@@ -419,6 +425,18 @@ xinetd_table! {
         format!("client {}\n", fate(tcp("127.0.0.1:9901")))
     }, ["client \"\" end"];
     access_times_always: "access_times = 0:00-12:00 12:00-23:59", v4, ["argv 0 probe"];
+    // hosts.allow and hosts.deny, asked for the name of the server
+    wrapped_denied: "@/etc/hosts.deny ALL: ALL\n---", silent_client, ["client \"\" end"];
+    wrapped_allowed: "@/etc/hosts.deny ALL: ALL\n@/etc/hosts.allow probe: 127.0.0.1\n---", v4, ["argv 0 probe"];
+    wrapped_other_allowed: "@/etc/hosts.deny ALL: ALL\n@/etc/hosts.allow other: ALL\n---", silent_client, ["client \"\" end"];
+    wrapped_by_argv0: "@/etc/hosts.deny ALL: ALL\n@/etc/hosts.allow other: ALL\n---flags = NAMEINARGS\nserver_args = other", v4, ["argv 0 other"];
+    wrapped_by_attribute: "@/etc/hosts.deny ALL: ALL\n@/etc/hosts.allow third: ALL\n---libwrap = third", v4, ["argv 0 probe"];
+    wrapped_not: "@/etc/hosts.deny ALL: ALL\n---flags = NOLIBWRAP", v4, ["argv 0 probe"];
+    wrapped_by_prefix: "@/etc/hosts.deny ALL: ALL EXCEPT 127.0.0.\n---", v4, ["argv 0 probe"];
+    wrapped_by_net: "@/etc/hosts.deny probe: 127.0.0.0/255.255.255.248\n---", silent_client, ["client \"\" end"];
+    wrapped_by_v6_net: "@/etc/hosts.deny ALL: ALL\n@/etc/hosts.allow probe: [::1]\n---", v6, ["argv 0 probe"];
+    wrapped_by_name: "@/etc/hosts.deny ALL: ALL\n@/etc/hosts.allow probe: localhost\n---flags = IPv4", v4, ["argv 0 probe"];
+    wrapped_after_only_from: "@/etc/hosts.allow ALL: ALL\n---only_from = 127.0.0.9", silent_client, ["client \"\" end"];
     // banners
     banner: "banner = /run/test/banner\nserver = /bin/true", with_banner, ["client \"hello\\n\" end"];
     banner_success: "banner_success = /run/test/banner\nserver = /bin/true", with_banner, ["client \"hello\\n\" end"];

@@ -99,6 +99,12 @@ impl<'n> Daemon<'n> {
             .stdin(Stdio::null())
             .stdout(stderr.try_clone().expect("clone a file"))
             .stderr(stderr);
+        for (name, value) in net.environment() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         // SAFETY: only system calls between fork and exec.
         unsafe {
             command.pre_exec(|| {
