@@ -5,10 +5,12 @@ mod harness;
 use harness::*;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// A service on port 9901 that copies, without a brake on new connections, in the grammar of the subject.
 fn copies(subject: Subject, args: &str) -> String {
@@ -247,6 +249,88 @@ fn nothing_is_left_of_served_clients() {
         until(what, || (holdings(daemon.pid()) == before).then_some(()));
         session("one");
     });
+}
+
+#[test]
+fn the_user_of_a_service_cannot_harm_the_daemon() {
+    for subject in everybody() {
+        in_net(move |net| {
+            println!("{subject:?}");
+            let text = match subject {
+                Subject::Usherd | Subject::Xinetd => {
+                    "\
+                    defaults\n{\n\tcps = 0 0\n}\n\
+                    service probe\n{\n\tsocket_type = stream\n\twait = no\n\tuser = nobody\n\tserver = /bin/true\n}\n\
+                    service daytime\n{\n\ttype = INTERNAL\n\tsocket_type = stream\n\twait = no\n\tuser = root\n}\n"
+                }
+                _ => {
+                    "\
+                    probe stream tcp nowait.100000 nobody /bin/true true\n\
+                    daytime stream tcp nowait root internal\n"
+                }
+            };
+            let mut daemon =
+                Daemon::start(net, subject, conf(subject, text)).ready(&["tcp/9901", "tcp/13"]);
+            let program =
+                fs::read_link(format!("/proc/{}/exe", daemon.pid())).expect("its program");
+            let mut attacker = Command::new(net.dir().join("attacker"))
+                .arg(daemon.pid().to_string())
+                .arg(program)
+                .uid(65534)
+                .gid(65534)
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("attacker");
+            let mut says = attacker.stdout.take().expect("piped");
+            let mut begins = [0; 7];
+            says.read_exact(&mut begins).expect("the attack");
+
+            let start = Instant::now();
+            let mut longest = Duration::ZERO;
+            let mut connections = vec![];
+            while start.elapsed() < Duration::from_secs(2) {
+                for _ in 0..10 {
+                    // Whether these are served is up to the attacker.
+                    connections.push(tcp("127.0.0.1:9901"));
+                }
+                let asked = Instant::now();
+                assert!(!read_to_end(&mut tcp("127.0.0.1:13")).is_empty());
+                longest = longest.max(asked.elapsed());
+                if connections.len() > 100 {
+                    connections.drain(..50);
+                }
+            }
+            attacker.kill().expect("end the attack");
+            attacker.wait().expect("wait");
+            println!(
+                "{} clients of the daemon waited at most {longest:?}",
+                connections.len()
+            );
+            assert!(
+                longest < Duration::from_secs(1),
+                "somebody waited {longest:?}"
+            );
+            let mut found = String::new();
+            says.read_to_string(&mut found).expect("what it found");
+            assert!(
+                !found.contains("hole"),
+                "a child was open to its user before exec"
+            );
+
+            drop(connections);
+            until("all children gone", || {
+                let path = format!("/proc/{0}/task/{0}/children", daemon.pid());
+                let children = fs::read_to_string(path).expect("children");
+                for pid in children.split_whitespace().filter_map(|p| p.parse().ok()) {
+                    // SAFETY: plain system call.
+                    unsafe { libc::kill(pid, libc::SIGCONT) };
+                }
+                children.is_empty().then_some(())
+            });
+            assert!(daemon.running());
+            assert_eq!(listen_to("127.0.0.1:9901"), "");
+        });
+    }
 }
 
 // ---- logs and dumps ----

@@ -476,6 +476,38 @@ xinetd_table! {
     }, ["!log"];
 }
 
+/// Six datagrams, and a server that takes one and ends: five wait in the socket's queue meanwhile.
+#[test]
+fn datagrams_that_wait_for_a_server() {
+    in_net(|net| {
+        for subject in xinetd_family() {
+            let conf = xinetd_conf(
+                net,
+                "socket_type = dgram\nwait = yes\nserver = /run/test/udponce",
+            );
+            let _daemon = Daemon::start(net, subject, Conf::Xinetd(&conf)).ready(&["udp/9901"]);
+            let client = udp("127.0.0.1:0", "127.0.0.1:9901");
+            client
+                .set_read_timeout(Some(2 * net::A_WHILE))
+                .expect("time-out");
+            for n in 0..6 {
+                client.send(&[n]).expect("send");
+            }
+            let answered = (0..6).filter(|_| answer(&client).is_some()).count();
+            // xinetd empties the queue when a server ends.
+            let all = if subject == Subject::Xinetd {
+                1..=5
+            } else {
+                6..=6
+            };
+            assert!(
+                all.contains(&answered),
+                "{subject:?}: {answered} of 6 answered"
+            );
+        }
+    });
+}
+
 // ---- inetd.conf ----
 
 /// A line of a row may begin with `openbsd|`, `inetutils|` or `usherd|` when it holds for that one alone; the line

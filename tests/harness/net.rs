@@ -21,7 +21,7 @@ use std::time::Duration;
 pub const DIR: &str = "/run/test";
 
 /// The service programs that [`super::probe`] implements, under the names they are executed by.
-pub const PROGRAMS: [&str; 4] = ["probe", "udpecho", "udponce", "acceptecho"];
+pub const PROGRAMS: [&str; 5] = ["probe", "udpecho", "udponce", "acceptecho", "attacker"];
 
 pub struct Net {
     namespace: PathBuf,

@@ -26,6 +26,7 @@ extern "C" fn before_main() {
         Some("udpecho") => udp_echo(500, usize::MAX),
         Some("udponce") => udp_echo(5000, 1),
         Some("acceptecho") => accept_echo(),
+        Some("attacker") => attack(),
         _ => return,
     }
     // SAFETY: nothing is left to be flushed.
@@ -341,6 +342,49 @@ fn accept_echo() {
             let n = libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len());
             if n <= 0 || libc::write(fd, buffer.as_ptr().cast(), n as usize) != n {
                 return;
+            }
+        }
+    }
+}
+
+/// Does to the children of a daemon whatever their user may do, until it is killed. Its arguments: the daemon's
+/// number, and the daemon's program, which no child may be caught running: between the change of user and exec it
+/// is still the daemon's code, perhaps in the daemon's memory, and must be closed to that user.
+fn attack() {
+    let arguments = fs::read("/proc/self/cmdline").unwrap_or_default();
+    let arguments = String::from_utf8_lossy(&arguments).into_owned();
+    let mut arguments = arguments.split('\0').skip(1);
+    let daemon = arguments.next().unwrap_or_default();
+    let program = arguments.next().unwrap_or_default();
+    let list = format!("/proc/{daemon}/task/{daemon}/children");
+    println!("begins");
+    let mut hit = [false; 4];
+    for round in 0usize.. {
+        let children = fs::read_to_string(&list).unwrap_or_default();
+        for pid in children
+            .split_whitespace()
+            .filter_map(|p| p.parse::<i32>().ok())
+        {
+            if let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe"))
+                && exe.to_str() == Some(program)
+            {
+                println!("hole");
+            }
+            // SAFETY: no memory of ours is involved.
+            let rc = unsafe {
+                match round % 4 {
+                    0 => libc::kill(pid, libc::SIGSTOP),
+                    1 => libc::kill(pid, libc::SIGCONT),
+                    2 => libc::kill(pid, libc::SIGKILL),
+                    _ => libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) as c_int,
+                }
+            };
+            if rc == 0 && !hit[round % 4] {
+                hit[round % 4] = true;
+                println!(
+                    "{} worked",
+                    ["stop", "continue", "kill", "trace"][round % 4]
+                );
             }
         }
     }
