@@ -1,0 +1,31 @@
+//! Every capacity of the core, in one place.
+//!
+//! What does not fit in a table gets a diagnostic that names the constant here; what does not fit at run time
+//! has a defined answer, stated beside the constant. The bytes each one costs stand in `memory-budget.md`.
+//! A constant that can be raised for a board is read from an environment variable when the crate is built, as
+//! smoltcp does: `USHERD_SERVICES=256 cargo build --release`.
+
+include!(concat!(env!("OUT_DIR"), "/capacity.rs"));
+
+/// Levels of `include`, `includedir` and `.include` that may be open at once. A file that includes itself stops
+/// here at the latest (xinetd recursed until it had no descriptors left).
+pub const INCLUDE_DEPTH: usize = 8;
+
+/// Longest path of a configuration file, in bytes, with the directory of `includedir` before the name.
+pub const PATH_BYTES: usize = 256;
+
+/// Longest file name that `includedir` and `.include` consider, in bytes (Linux's NAME_MAX).
+pub const NAME_BYTES: usize = 255;
+
+/// Largest datagram a built-in service answers or drops, in bytes. echo returns at most this many, as
+/// inetutils' 8192 and above xinetd's 2048.
+pub const DATAGRAM_BYTES: usize = 8192;
+
+/// Bytes a built-in stream service may move for one client before the next client has its turn.
+pub const TURN_BYTES: usize = 64 * 1024;
+
+/// Connections taken from one listener before the next event is looked at.
+pub const ACCEPTS_A_TURN: usize = 32;
+
+/// Datagrams answered for one built-in service before the next event is looked at.
+pub const DATAGRAMS_A_TURN: usize = 64;

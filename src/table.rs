@@ -1,0 +1,292 @@
+//! The fixed table of services and the pools their strings and lists live in.
+//!
+//! Two tables exist: the one that serves, and the one a reload fills beside it. Nothing is ever removed from a
+//! table singly; it is cleared as a whole before it is filled. So a pool is a plain vector that only grows, and a
+//! [`Text`] or [`Span`] stays good as long as its table does.
+
+use heapless::Vec;
+
+use crate::addr::Prefix;
+use crate::capacity::{GIDS, PREFIXES, SERVICES, TEXT_BYTES, TIMES, WORDS};
+use crate::service::{Minutes, Service};
+
+/// A string in [`Table`]'s text pool, followed there by a NUL byte. The default is the empty string.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Text {
+    start: u16,
+    len: u16,
+}
+
+impl Text {
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A range of one of [`Table`]'s lists. Which one, its field says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    pub start: u16,
+    pub len: u16,
+}
+
+impl Span {
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A pool is full. Displays as what to raise and how, the cure of a diagnostic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full {
+    /// The constant in [`capacity`](crate::capacity), which is also the environment variable's name after `USHERD_`.
+    pub capacity: &'static str,
+    pub value: usize,
+}
+
+impl core::fmt::Display for Full {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "this build holds {} ({}); build with USHERD_{}={} or more",
+            self.value,
+            self.capacity,
+            self.capacity,
+            self.value.saturating_mul(2)
+        )
+    }
+}
+
+macro_rules! full {
+    ($capacity:ident) => {
+        Full { capacity: stringify!($capacity), value: $capacity }
+    };
+}
+
+/// Index of a service in the table that holds it.
+pub type ServiceIndex = u16;
+
+pub struct Table {
+    services: Vec<Service, SERVICES>,
+    text: Vec<u8, TEXT_BYTES>,
+    words: Vec<Text, WORDS>,
+    prefixes: Vec<Prefix, PREFIXES>,
+    gids: Vec<u32, GIDS>,
+    times: Vec<Minutes, TIMES>,
+}
+
+const _: () = assert!(TEXT_BYTES <= 65536 && WORDS <= 65536 && PREFIXES <= 65536 && SERVICES <= 4096);
+
+impl Table {
+    pub const fn new() -> Table {
+        Table {
+            services: Vec::new(),
+            text: Vec::new(),
+            words: Vec::new(),
+            prefixes: Vec::new(),
+            gids: Vec::new(),
+            times: Vec::new(),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.services.clear();
+        self.text.clear();
+        self.words.clear();
+        self.prefixes.clear();
+        self.gids.clear();
+        self.times.clear();
+    }
+
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    pub fn services_mut(&mut self) -> &mut [Service] {
+        &mut self.services
+    }
+
+    pub fn service(&self, index: ServiceIndex) -> Option<&Service> {
+        self.services.get(usize::from(index))
+    }
+
+    pub fn push_service(&mut self, service: Service) -> Result<ServiceIndex, Full> {
+        let index = self.services.len();
+        self.services.push(service).map_err(|_| full!(SERVICES))?;
+        Ok(index as ServiceIndex)
+    }
+
+    /// Takes out the last service, if that is `index`. What it held in the pools stays until the table is cleared.
+    pub fn pop_service(&mut self, index: ServiceIndex) {
+        if usize::from(index) + 1 == self.services.len() {
+            self.services.pop();
+        }
+    }
+
+    /// Removes the services for which `keep` is false; the order of the others stays.
+    pub fn retain_services(&mut self, keep: impl FnMut(&Service) -> bool) {
+        self.services.retain(keep);
+    }
+
+    pub fn bytes(&self, text: Text) -> &[u8] {
+        let start = usize::from(text.start);
+        self.text.get(start..start + usize::from(text.len)).unwrap_or(&[])
+    }
+
+    /// The string with the NUL byte behind it, as system calls want it. Empty texts share one NUL.
+    pub fn c_bytes(&self, text: Text) -> &[u8] {
+        if text.is_empty() {
+            return b"\0";
+        }
+        let start = usize::from(text.start);
+        self.text.get(start..start + usize::from(text.len) + 1).unwrap_or(b"\0")
+    }
+
+    /// Copies `bytes` into the text pool, with a NUL behind them.
+    pub fn push_text(&mut self, bytes: &[u8]) -> Result<Text, Full> {
+        if bytes.is_empty() {
+            return Ok(Text::default());
+        }
+        let start = self.text.len();
+        if TEXT_BYTES - start < bytes.len() + 1 {
+            return Err(full!(TEXT_BYTES));
+        }
+        // The check above leaves room for both, so neither can fail half way.
+        let pushed = self.text.extend_from_slice(bytes).is_ok() && self.text.push(0).is_ok();
+        debug_assert!(pushed);
+        Ok(Text { start: start as u16, len: bytes.len() as u16 })
+    }
+
+    pub fn words(&self, span: Span) -> &[Text] {
+        part(&self.words, span)
+    }
+
+    pub fn push_words(&mut self, words: &[Text]) -> Result<Span, Full> {
+        push_all(&mut self.words, words).ok_or(full!(WORDS))
+    }
+
+    pub fn prefixes(&self, span: Span) -> &[Prefix] {
+        part(&self.prefixes, span)
+    }
+
+    pub fn push_prefixes(&mut self, prefixes: &[Prefix]) -> Result<Span, Full> {
+        push_all(&mut self.prefixes, prefixes).ok_or(full!(PREFIXES))
+    }
+
+    pub fn gids(&self, span: Span) -> &[u32] {
+        part(&self.gids, span)
+    }
+
+    pub fn push_gids(&mut self, gids: &[u32]) -> Result<Span, Full> {
+        push_all(&mut self.gids, gids).ok_or(full!(GIDS))
+    }
+
+    pub fn times(&self, span: Span) -> &[Minutes] {
+        part(&self.times, span)
+    }
+
+    pub fn push_times(&mut self, times: &[Minutes]) -> Result<Span, Full> {
+        push_all(&mut self.times, times).ok_or(full!(TIMES))
+    }
+
+    /// Bytes and entries in use, for the state dump and memory-budget.md: services, text bytes, words, prefixes,
+    /// gids, times.
+    pub fn in_use(&self) -> [(&'static str, usize, usize); 6] {
+        [
+            ("SERVICES", self.services.len(), SERVICES),
+            ("TEXT_BYTES", self.text.len(), TEXT_BYTES),
+            ("WORDS", self.words.len(), WORDS),
+            ("PREFIXES", self.prefixes.len(), PREFIXES),
+            ("GIDS", self.gids.len(), GIDS),
+            ("TIMES", self.times.len(), TIMES),
+        ]
+    }
+
+    /// Copies a service of another table into this one, with all its strings and lists. A reload keeps the running
+    /// predecessor of a broken service this way, and a removed service whose servers still run.
+    pub fn adopt(&mut self, from: &Table, service: &Service) -> Result<ServiceIndex, Full> {
+        use crate::service::{Bind, LogFile, LogType};
+        let mut copy = *service;
+        for text in [&mut copy.name, &mut copy.id, &mut copy.file, &mut copy.program] {
+            *text = self.push_text(from.bytes(*text))?;
+        }
+        match &mut copy.bind {
+            Bind::Interface(text) | Bind::Path(text) => *text = self.push_text(from.bytes(*text))?,
+            Bind::Everywhere | Bind::Address(_) => {}
+        }
+        if let LogType::File(LogFile { path, .. }) = &mut copy.log_type {
+            *path = self.push_text(from.bytes(*path))?;
+        }
+        for span in [&mut copy.argv, &mut copy.env, &mut copy.passenv] {
+            let start = self.words.len();
+            for word in from.words(*span) {
+                let word = self.push_text(from.bytes(*word))?;
+                self.words.push(word).map_err(|_| full!(WORDS))?;
+            }
+            *span = Span { start: start as u16, len: span.len };
+        }
+        copy.only_from = self.push_prefixes(from.prefixes(copy.only_from))?;
+        copy.no_access = self.push_prefixes(from.prefixes(copy.no_access))?;
+        copy.identity.groups = self.push_gids(from.gids(copy.identity.groups))?;
+        copy.access_times = self.push_times(from.times(copy.access_times))?;
+        self.push_service(copy)
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Table::new()
+    }
+}
+
+fn part<T>(list: &[T], span: Span) -> &[T] {
+    let start = usize::from(span.start);
+    list.get(start..start + usize::from(span.len)).unwrap_or(&[])
+}
+
+/// All of `items` or, if they do not fit, none of them.
+fn push_all<T: Clone, const N: usize>(list: &mut Vec<T, N>, items: &[T]) -> Option<Span> {
+    let start = list.len();
+    list.extend_from_slice(items).ok()?;
+    Some(Span { start: start as u16, len: items.len() as u16 })
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::boxed::Box;
+
+    #[test]
+    fn texts_end_in_nul_and_survive_adoption() {
+        let mut old = Box::new(Table::new());
+        let name = old.push_text(b"echo").unwrap();
+        let word = old.push_text(b"-v").unwrap();
+        let argv = old.push_words(&[name, word]).unwrap();
+        let service = Service { name, id: name, argv, ..Service::default() };
+        let index = old.push_service(service).unwrap();
+        assert_eq!(old.c_bytes(name), b"echo\0");
+
+        let mut new = Box::new(Table::new());
+        new.push_text(b"something before").unwrap();
+        let copied = new.adopt(&old, old.service(index).unwrap()).unwrap();
+        let copy = new.service(copied).unwrap();
+        assert_eq!(new.bytes(copy.id), b"echo");
+        let words: std::vec::Vec<_> = new.words(copy.argv).iter().map(|w| new.bytes(*w)).collect();
+        assert_eq!(words, [b"echo".as_slice(), b"-v"]);
+    }
+
+    #[test]
+    fn a_full_pool_takes_nothing_and_names_itself() {
+        let mut table = Box::new(Table::new());
+        let big = [b'x'; 4096];
+        let mut last = Ok(Text::default());
+        for _ in 0..=TEXT_BYTES / 4096 {
+            last = table.push_text(&big);
+        }
+        let full = last.unwrap_err();
+        assert_eq!(full.capacity, "TEXT_BYTES");
+        let used = table.in_use()[1].1;
+        assert!(table.push_text(&[b'y'; 4095]).is_err() || used + 4096 <= TEXT_BYTES);
+    }
+}
