@@ -49,23 +49,12 @@ enum TimeAnswer {
     EightBytes,
 }
 
-const XINETD_CHARGEN: Chargen = Chargen {
-    first: b'!',
-    ring: 93,
-    lines: 93,
-    datagram: 1024,
-};
-const INETD_CHARGEN: Chargen = Chargen {
-    first: b' ',
-    ring: 95,
-    lines: 200,
-    datagram: 74,
-};
+const XINETD_CHARGEN: Chargen = Chargen { first: b'!', ring: 93, lines: 93, datagram: 1024 };
+const INETD_CHARGEN: Chargen = Chargen { first: b' ', ring: 95, lines: 200, datagram: 74 };
 
 const NAMES: [&str; 5] = ["echo", "discard", "chargen", "daytime", "time"];
-const PORTS: [&str; 10] = [
-    "tcp/7", "tcp/9", "tcp/19", "tcp/13", "tcp/37", "udp/7", "udp/9", "udp/19", "udp/13", "udp/37",
-];
+const PORTS: [&str; 10] =
+    ["tcp/7", "tcp/9", "tcp/19", "tcp/13", "tcp/37", "udp/7", "udp/9", "udp/19", "udp/13", "udp/37"];
 
 fn xinetd_conf() -> Conf<'static> {
     // The brake on new connections is not what is tested here.
@@ -110,11 +99,7 @@ fn cases() -> Vec<Case> {
             subject,
             conf: inetd_conf(),
             // openbsd takes every question from 127.x for a forged one.
-            udp: if subject == Subject::OpenbsdInetd {
-                "[::1]"
-            } else {
-                "127.0.0.1"
-            },
+            udp: if subject == Subject::OpenbsdInetd { "[::1]" } else { "127.0.0.1" },
             chargen: INETD_CHARGEN,
             daytime: Daytime::Ctime,
             time: match subject {
@@ -182,10 +167,7 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a clock after 1970")
-        .as_secs()
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs()
 }
 
 // ---- echo ----
@@ -213,12 +195,7 @@ fn echo_tcp_after_a_half_close() {
         });
         let back = read_to_end(&mut client);
         thread.join().expect("sender");
-        assert!(
-            back == question,
-            "{} of {} bytes came back, or others",
-            back.len(),
-            question.len()
-        );
+        assert!(back == question, "{} of {} bytes came back, or others", back.len(), question.len());
         assert_eq!(ask_tcp("127.0.0.1:7", b""), b"");
     });
 }
@@ -265,10 +242,7 @@ fn echo_tcp_clients_that_reset() {
 
 /// Closes with a reset instead of an end.
 fn reset(stream: TcpStream) {
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let len = size_of::<libc::linger>() as libc::socklen_t;
     // SAFETY: the structure lives until the call returns.
     let rc = unsafe {
@@ -287,11 +261,7 @@ fn reset(stream: TcpStream) {
 fn echo_udp_gives_back_what_it_gets() {
     each(|case| {
         for question in [&b"x"[..], b"", b"\0\r\n\xff", &noise(1400), &noise(2048)] {
-            assert!(
-                ask(case, 7, question) == question,
-                "{} bytes",
-                question.len()
-            );
+            assert!(ask(case, 7, question) == question, "{} bytes", question.len());
         }
     });
 }
@@ -301,11 +271,7 @@ fn echo_udp_never_answers_with_more() {
     each(|case| {
         let question = noise(5000);
         let back = ask(case, 7, &question);
-        assert!(
-            back.len() >= 2048 && question.starts_with(&back),
-            "{} bytes",
-            back.len()
-        );
+        assert!(back.len() >= 2048 && question.starts_with(&back), "{} bytes", back.len());
     });
 }
 
@@ -313,11 +279,7 @@ fn echo_udp_never_answers_with_more() {
 fn echo_udp_a_burst() {
     each(|case| {
         let to = at(case.udp, 7);
-        let from = if to.starts_with('[') {
-            "[::1]:0"
-        } else {
-            "127.0.0.1:0"
-        };
+        let from = if to.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" };
         let client = udp(from, &to);
         for n in 0..50u8 {
             client.send(&[n; 32]).expect("send");
@@ -357,14 +319,7 @@ fn discard_says_nothing() {
     each(|case| {
         assert_eq!(ask_tcp("127.0.0.1:9", &noise(1_000_000)), b"");
         let to = at(case.udp, 9);
-        let client = udp(
-            if to.starts_with('[') {
-                "[::1]:0"
-            } else {
-                "127.0.0.1:0"
-            },
-            &to,
-        );
+        let client = udp(if to.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" }, &to);
         assert!(silent(&client, b"hello"));
     });
 }
@@ -372,9 +327,7 @@ fn discard_says_nothing() {
 // ---- chargen ----
 
 fn chargen_line(chargen: &Chargen, start: usize, width: usize) -> Vec<u8> {
-    let mut line: Vec<u8> = (0..width)
-        .map(|i| chargen.first + ((start + i) % chargen.ring) as u8)
-        .collect();
+    let mut line: Vec<u8> = (0..width).map(|i| chargen.first + ((start + i) % chargen.ring) as u8).collect();
     line.extend_from_slice(b"\r\n");
     line
 }
@@ -385,11 +338,7 @@ fn chargen_tcp_is_a_ring() {
         let mut client = tcp("127.0.0.1:19");
         for n in 0..case.chargen.lines {
             let line = read_n(&mut client, 74);
-            assert_eq!(
-                text(&line),
-                text(&chargen_line(&case.chargen, n, 72)),
-                "line {n}"
-            );
+            assert_eq!(text(&line), text(&chargen_line(&case.chargen, n, 72)), "line {n}");
         }
     });
 }
@@ -429,21 +378,13 @@ fn daytime_text(case: &Case, second: u64, zone: &str, east: u64) -> String {
     let second = second + east;
     let (day, of_day) = (second / 86400, second % 86400);
     let (year, month, day_of_month) = civil(day as i64);
-    let clock = format!(
-        "{:02}:{:02}:{:02}",
-        of_day / 3600,
-        of_day / 60 % 60,
-        of_day % 60
-    );
+    let clock = format!("{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60);
     let month = &"JanFebMarAprMayJunJulAugSepOctNovDec"[month * 3..month * 3 + 3];
     let weekday = (day as usize + 4) % 7;
     let weekday = &"SunMonTueWedThuFriSat"[weekday * 3..weekday * 3 + 3];
     match case.daytime {
         Daytime::Xinetd => {
-            format!(
-                "{day_of_month:02} {} {year} {clock} {zone}\r\n",
-                month.to_uppercase()
-            )
+            format!("{day_of_month:02} {} {year} {clock} {zone}\r\n", month.to_uppercase())
         }
         Daytime::Ctime => format!("{weekday} {month} {day_of_month:2} {clock} {year}\r\n"),
     }
@@ -473,19 +414,9 @@ fn daytime_is_one_line() {
         let before = now();
         let stream = read_to_end(&mut tcp("127.0.0.1:13"));
         let datagram = ask(case, 13, b"");
-        let right: Vec<String> = (before..=now())
-            .map(|s| daytime_text(case, s, "UTC", 0))
-            .collect();
-        assert!(
-            right.contains(&text(&stream)),
-            "{:?}, not {right:?}",
-            text(&stream)
-        );
-        assert!(
-            right.contains(&text(&datagram)),
-            "{:?}, not {right:?}",
-            text(&datagram)
-        );
+        let right: Vec<String> = (before..=now()).map(|s| daytime_text(case, s, "UTC", 0)).collect();
+        assert!(right.contains(&text(&stream)), "{:?}, not {right:?}", text(&stream));
+        assert!(right.contains(&text(&datagram)), "{:?}, not {right:?}", text(&datagram));
     });
 }
 
@@ -499,14 +430,9 @@ fn daytime_is_local_time() {
             let _daemon = Daemon::start(net, case.subject, case.conf).ready(&PORTS);
             let before = now();
             let stream = read_to_end(&mut tcp("127.0.0.1:13"));
-            let right: Vec<String> = (before..=now())
-                .map(|s| daytime_text(&case, s, "XYZ", 20_700))
-                .collect();
-            assert!(
-                right.contains(&text(&stream)),
-                "{:?}, not {right:?}",
-                text(&stream)
-            );
+            let right: Vec<String> =
+                (before..=now()).map(|s| daytime_text(&case, s, "XYZ", 20_700)).collect();
+            assert!(right.contains(&text(&stream)), "{:?}, not {right:?}", text(&stream));
         });
     }
 }
@@ -574,20 +500,14 @@ fn a_client_that_never_reads_its_echo() {
         const MOST: usize = 50_000_000;
         let mut hog = tcp("127.0.0.1:7");
         let sent = fill(&mut hog, MOST);
-        assert!(
-            sent < MOST,
-            "somebody keeps {sent} bytes for a client that does not read"
-        );
+        assert!(sent < MOST, "somebody keeps {sent} bytes for a client that does not read");
         others_are_served(case);
         // When it reads at last, nothing is missing: what was not taken stayed with the sender.
         hog.shutdown(Shutdown::Write).expect("shut down");
         let back = read_to_end(&mut hog);
         assert_eq!(back.len(), sent);
         let block = noise(1 << 16);
-        assert!(
-            back.chunks(block.len()).all(|c| c == &block[..c.len()]),
-            "other bytes came back"
-        );
+        assert!(back.chunks(block.len()).all(|c| c == &block[..c.len()]), "other bytes came back");
     });
 }
 
@@ -604,11 +524,7 @@ fn clients_that_never_read_chargen() {
 #[test]
 fn clients_that_say_nothing() {
     each(|case| {
-        let idle: Vec<_> = ["127.0.0.1:7", "127.0.0.1:9"]
-            .repeat(20)
-            .into_iter()
-            .map(tcp)
-            .collect();
+        let idle: Vec<_> = ["127.0.0.1:7", "127.0.0.1:9"].repeat(20).into_iter().map(tcp).collect();
         others_are_served(case);
         for mut client in idle {
             client.set_nonblocking(true).expect("non-blocking");
@@ -628,11 +544,7 @@ fn a_datagram_from_another_service() {
                 Conf::Xinetd(text) => (text.replace("cps =", "bind = 127.0.0.1\n\tcps ="), true),
                 Conf::Inetd(text) => (format!("127.0.0.1:\n{text}"), false),
             };
-            let conf = if is_xinetd {
-                Conf::Xinetd(&conf)
-            } else {
-                Conf::Inetd(&conf)
-            };
+            let conf = if is_xinetd { Conf::Xinetd(&conf) } else { Conf::Inetd(&conf) };
             let _daemon = Daemon::start(net, case.subject, conf).ready(&PORTS);
             for service in [7, 19] {
                 // As if echo or chargen on another machine had sent it.

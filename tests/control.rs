@@ -55,10 +55,7 @@ fn each(subjects: Vec<Subject>, test: fn(&Net, &mut Daemon)) {
 /// A running server, and what it said first.
 fn session(says: &str) -> std::net::TcpStream {
     let mut client = tcp("127.0.0.1:9901");
-    assert_eq!(
-        text(&read_n(&mut client, says.len() + 1)),
-        format!("{says}\n")
-    );
+    assert_eq!(text(&read_n(&mut client, says.len() + 1)), format!("{says}\n"));
     round_trip(&mut client, b"x\n");
     client
 }
@@ -69,11 +66,7 @@ fn session(says: &str) -> std::net::TcpStream {
 fn term_ends_the_daemon_and_removes_the_pid_file() {
     each(everybody(), |_, daemon| {
         let inetd = Path::new("/run/inetd.pid");
-        let path = if inetd.exists() {
-            inetd
-        } else {
-            Path::new("/run/daemon.pid")
-        };
+        let path = if inetd.exists() { inetd } else { Path::new("/run/daemon.pid") };
         let pid = fs::read_to_string(path).expect("pid file");
         assert_eq!(pid, format!("{}\n", daemon.pid()));
         daemon.signal(libc::SIGTERM);
@@ -169,9 +162,7 @@ fn reload_without_a_file() {
             return;
         }
         // The old table stays, and the log says so.
-        until("a word about it", || {
-            (daemon.log().len() > before).then_some(())
-        });
+        until("a word about it", || (daemon.log().len() > before).then_some(()));
         for _ in 0..20 {
             session("one");
         }
@@ -191,9 +182,7 @@ fn reload_with_a_mistake_in_the_service() {
             assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
             return;
         }
-        until("a line about the mistake", || {
-            daemon.log().contains("perhaps").then_some(())
-        });
+        until("a line about the mistake", || daemon.log().contains("perhaps").then_some(()));
         round_trip(&mut client, b"still there\n");
         session("one");
     });
@@ -208,9 +197,7 @@ fn reload_with_a_mistake_in_defaults() {
             daemon.wait_exit();
             return;
         }
-        until("a line about the mistake", || {
-            daemon.log().contains("some").then_some(())
-        });
+        until("a line about the mistake", || daemon.log().contains("some").then_some(()));
         round_trip(&mut client, b"still there\n");
         session("one");
     });
@@ -220,11 +207,8 @@ fn reload_with_a_mistake_in_defaults() {
 
 /// How many descriptors a daemon holds, and how many children, the dead included.
 fn holdings(pid: i32) -> (usize, usize) {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("descriptors")
-        .count();
-    let children =
-        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
     (descriptors, children.split_whitespace().count())
 }
 
@@ -232,9 +216,7 @@ fn holdings(pid: i32) -> (usize, usize) {
 fn nothing_is_left_of_served_clients() {
     each(everybody(), |_, daemon| {
         session("one");
-        until("the first server's end", || {
-            (holdings(daemon.pid()).1 == 0).then_some(())
-        });
+        until("the first server's end", || (holdings(daemon.pid()).1 == 0).then_some(()));
         let before = holdings(daemon.pid());
         for n in 0..200 {
             let mut client = tcp("127.0.0.1:9901");
@@ -269,10 +251,8 @@ fn the_user_of_a_service_cannot_harm_the_daemon() {
                     daytime stream tcp nowait root internal\n"
                 }
             };
-            let mut daemon =
-                Daemon::start(net, subject, conf(subject, text)).ready(&["tcp/9901", "tcp/13"]);
-            let program =
-                fs::read_link(format!("/proc/{}/exe", daemon.pid())).expect("its program");
+            let mut daemon = Daemon::start(net, subject, conf(subject, text)).ready(&["tcp/9901", "tcp/13"]);
+            let program = fs::read_link(format!("/proc/{}/exe", daemon.pid())).expect("its program");
             let mut attacker = Command::new(net.dir().join("attacker"))
                 .arg(daemon.pid().to_string())
                 .arg(program)
@@ -302,20 +282,14 @@ fn the_user_of_a_service_cannot_harm_the_daemon() {
             }
             attacker.kill().expect("end the attack");
             attacker.wait().expect("wait");
-            println!(
-                "{} clients of the daemon waited at most {longest:?}",
-                connections.len()
-            );
-            assert!(
-                longest < Duration::from_secs(1),
-                "somebody waited {longest:?}"
-            );
+            println!("others waited at most {longest:?}");
+            assert!(longest < Duration::from_secs(1), "somebody waited {longest:?}");
             let mut found = String::new();
             says.read_to_string(&mut found).expect("what it found");
-            assert!(
-                !found.contains("hole"),
-                "a child was open to its user before exec"
-            );
+            println!("{found}");
+            // A started program is its user's; an attack that never met one proves nothing.
+            assert!(found.contains("worked"), "no child was ever met");
+            assert!(!found.contains("hole"), "a child was open to its user before exec");
 
             drop(connections);
             until("all children gone", || {
@@ -345,12 +319,8 @@ fn syslog_gets_the_messages() {
             let args = ["-dontfork", "-syslog", "local3", "-f", conf];
             let mut daemon = Daemon::run(net, subject, &args).ready(&["tcp/9901"]);
             // local3 is facility 19: whatever the level, the number is between 152 and 159.
-            let ours = |line: &str| {
-                line.starts_with("<15") && line.contains(&format!("[{}]", daemon.pid()))
-            };
-            until("a line in syslog", || {
-                net.syslog().lines().any(ours).then_some(())
-            });
+            let ours = |line: &str| line.starts_with("<15") && line.contains(&format!("[{}]", daemon.pid()));
+            until("a line in syslog", || net.syslog().lines().any(ours).then_some(()));
             daemon.signal(libc::SIGTERM);
             daemon.wait_exit();
         });
@@ -375,10 +345,7 @@ fn usr1_writes_the_state() {
         let _client = session("one");
         daemon.signal(libc::SIGUSR1);
         let dump = until("a dump in /run", || {
-            let names = fs::read_dir("/run")
-                .expect("/run")
-                .flatten()
-                .map(|e| e.path());
+            let names = fs::read_dir("/run").expect("/run").flatten().map(|e| e.path());
             let mut dumps = names.filter(|p| p.extension().is_some_and(|e| e == "dump"));
             let text = fs::read_to_string(dumps.next()?).ok()?;
             text.contains("END OF DUMP").then_some(text)
@@ -413,16 +380,10 @@ fn check_of_a_file() {
         net.write("conf", copies(Subject::Usherd, "one"));
         let (code, said) = usherd_ends(net, &["-t", "-f", "/run/test/conf"]);
         assert_eq!(code, Some(0), "{said}");
-        net.write(
-            "conf",
-            copies(Subject::Usherd, "one").replace("wait = no", "wait = perhaps"),
-        );
+        net.write("conf", copies(Subject::Usherd, "one").replace("wait = no", "wait = perhaps"));
         let (code, said) = usherd_ends(net, &["-t", "-f", "/run/test/conf"]);
         assert_ne!(code, Some(0), "{said}");
-        assert!(
-            said.contains("/run/test/conf") && said.contains("8"),
-            "no file and line in {said}"
-        );
+        assert!(said.contains("/run/test/conf") && said.contains("8"), "no file and line in {said}");
         net.write("conf", copies(Subject::InetutilsInetd, "one"));
         let (code, said) = usherd_ends(net, &["-t", "-f", "/run/test/conf"]);
         assert_eq!(code, Some(0), "an inetd.conf is recognised: {said}");

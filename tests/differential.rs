@@ -140,16 +140,10 @@ fn xinetd_conf(net: &Net, row: &str) -> String {
     }
     let before = before.join("\n");
     let mut text = format!("{before}\nservice probe\n{{\n{attributes}\n");
-    for (name, value) in [
-        ("socket_type", "stream"),
-        ("wait", "no"),
-        ("user", "root"),
-        ("server", "/run/test/probe"),
-    ] {
-        if !attributes
-            .lines()
-            .any(|l| l.split_whitespace().next() == Some(name))
-        {
+    for (name, value) in
+        [("socket_type", "stream"), ("wait", "no"), ("user", "root"), ("server", "/run/test/probe")]
+    {
+        if !attributes.lines().any(|l| l.split_whitespace().next() == Some(name)) {
             text.push_str(&format!("\t{name} = {value}\n"));
         }
     }
@@ -173,20 +167,12 @@ fn xinetd_row(row: &'static str, conf: &'static str, ask: Ask, lines: &'static [
         let mut transcripts = vec![];
         for subject in xinetd_family() {
             net.write("service.log", "");
-            let port = if conf.contains("= dgram") {
-                "udp/9901"
-            } else {
-                "tcp/9901"
-            };
+            let port = if conf.contains("= dgram") { "udp/9901" } else { "tcp/9901" };
             let daemon = Daemon::start(net, subject, Conf::Xinetd(&conf)).ready(&[port]);
             let transcript = ask(net);
             drop(daemon);
             let ours: Vec<_> = lines.iter().map(|l| expected(row, subject, l)).collect();
-            let ours: Vec<_> = ours
-                .iter()
-                .map(String::as_str)
-                .filter(|l| !l.is_empty())
-                .collect();
+            let ours: Vec<_> = ours.iter().map(String::as_str).filter(|l| !l.is_empty()).collect();
             expect(row, subject, &transcript, &ours);
             transcripts.push((subject, transcript));
         }
@@ -246,9 +232,7 @@ fn while_busy(other: &str) -> String {
     let mut first = tcp_from("127.0.0.1:0", "127.0.0.1:9901");
     round_trip(&mut first, b"first\n");
     let second = tcp_from(&format!("{other}:0"), "127.0.0.1:9901");
-    second
-        .set_read_timeout(Some(net::A_WHILE))
-        .expect("time-out");
+    second.set_read_timeout(Some(net::A_WHILE)).expect("time-out");
     let mut out = format!("meanwhile {}\n", fate(second));
     round_trip(&mut first, b"still there\n");
     drop(first);
@@ -279,10 +263,7 @@ fn service_log(net: &Net, lines: usize) -> String {
         let (stamp, rest) = line.split_once(": ").expect("a time stamp");
         let digits = |s: &str, sep| s.split(sep).all(|n: &str| n.parse::<u32>().is_ok());
         let (day, time) = stamp.split_once('@').expect("day@time");
-        assert!(
-            digits(day, '/') && digits(time, ':') && time.len() == 8,
-            "{stamp}"
-        );
+        assert!(digits(day, '/') && digits(time, ':') && time.len() == 8, "{stamp}");
         let words: Vec<String> = rest
             .split(' ')
             .map(|w| match w.split_once('=') {
@@ -481,29 +462,17 @@ xinetd_table! {
 fn datagrams_that_wait_for_a_server() {
     in_net(|net| {
         for subject in xinetd_family() {
-            let conf = xinetd_conf(
-                net,
-                "socket_type = dgram\nwait = yes\nserver = /run/test/udponce",
-            );
+            let conf = xinetd_conf(net, "socket_type = dgram\nwait = yes\nserver = /run/test/udponce");
             let _daemon = Daemon::start(net, subject, Conf::Xinetd(&conf)).ready(&["udp/9901"]);
             let client = udp("127.0.0.1:0", "127.0.0.1:9901");
-            client
-                .set_read_timeout(Some(2 * net::A_WHILE))
-                .expect("time-out");
+            client.set_read_timeout(Some(2 * net::A_WHILE)).expect("time-out");
             for n in 0..6 {
                 client.send(&[n]).expect("send");
             }
             let answered = (0..6).filter(|_| answer(&client).is_some()).count();
             // xinetd empties the queue when a server ends.
-            let all = if subject == Subject::Xinetd {
-                1..=5
-            } else {
-                6..=6
-            };
-            assert!(
-                all.contains(&answered),
-                "{subject:?}: {answered} of 6 answered"
-            );
+            let all = if subject == Subject::Xinetd { 1..=5 } else { 6..=6 };
+            assert!(all.contains(&answered), "{subject:?}: {answered} of 6 answered");
         }
     });
 }
@@ -532,19 +501,11 @@ fn inetd_row(row: &'static str, conf: &'static str, ask: Ask, lines: &'static [&
             if ours.iter().any(|l| l == "unknown") {
                 continue;
             }
-            let port = if conf.contains("dgram") {
-                "udp/9901"
-            } else {
-                "tcp/9901"
-            };
+            let port = if conf.contains("dgram") { "udp/9901" } else { "tcp/9901" };
             let daemon = Daemon::start(net, subject, Conf::Inetd(conf)).ready(&[port]);
             let transcript = ask(net);
             drop(daemon);
-            let ours: Vec<_> = ours
-                .iter()
-                .map(String::as_str)
-                .filter(|l| !l.is_empty())
-                .collect();
+            let ours: Vec<_> = ours.iter().map(String::as_str).filter(|l| !l.is_empty()).collect();
             expect(row, subject, &transcript, &ours);
             transcripts.push((subject, transcript));
         }
@@ -692,24 +653,14 @@ inetd_table! {
 #[test]
 fn unix_socket_of_inetd_conf() {
     in_net(|net| {
-        for subject in inetd_family()
-            .into_iter()
-            .filter(|s| *s != Subject::InetutilsInetd)
-        {
+        for subject in inetd_family().into_iter().filter(|s| *s != Subject::InetutilsInetd) {
             let path = net.dir().join("socket");
             let line = "/run/test/socket stream unix nowait root /run/test/probe probe a\n";
             let _daemon = Daemon::start(net, subject, Conf::Inetd(line));
-            let client = until("the unix socket", || {
-                std::os::unix::net::UnixStream::connect(&path).ok()
-            });
+            let client = until("the unix socket", || std::os::unix::net::UnixStream::connect(&path).ok());
             client.set_read_timeout(Some(PATIENCE)).expect("time-out");
             let dump = text(&net::drain(client));
-            expect(
-                "unix",
-                subject,
-                &dump,
-                &["argv 1 a", "socket unix stream plain", "fd 2 same as 0"],
-            );
+            expect("unix", subject, &dump, &["argv 1 a", "socket unix stream plain", "fd 2 same as 0"]);
         }
     });
 }

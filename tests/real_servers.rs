@@ -24,10 +24,7 @@ impl Service {
         let (proto, wait) = self.proto();
         let base = self.server.file_name().expect("a file").display();
         let (name, kind, user, args) = (self.name, self.kind, self.user, self.args);
-        format!(
-            "{name} {kind} {proto} {wait} {user} {} {base} {args}\n",
-            self.server.display()
-        )
+        format!("{name} {kind} {proto} {wait} {user} {} {base} {args}\n", self.server.display())
     }
 
     fn xinetd(&self) -> String {
@@ -44,11 +41,7 @@ impl Service {
     }
 
     fn proto(&self) -> (&'static str, &'static str) {
-        if self.kind == "dgram" {
-            ("udp", "wait")
-        } else {
-            ("tcp", "nowait")
-        }
+        if self.kind == "dgram" { ("udp", "wait") } else { ("tcp", "nowait") }
     }
 }
 
@@ -59,21 +52,10 @@ fn each(prepare: fn(&Net) -> Service, client: fn(&Net)) {
     runs.extend(inetd_family().into_iter().map(|s| (s, false)));
     for (subject, xinetd) in runs {
         in_net(move |net| {
-            println!(
-                "{subject:?}, {} grammar",
-                if xinetd { "xinetd's" } else { "inetd's" }
-            );
+            println!("{subject:?}, {} grammar", if xinetd { "xinetd's" } else { "inetd's" });
             let service = prepare(net);
-            let text = if xinetd {
-                service.xinetd()
-            } else {
-                service.inetd()
-            };
-            let conf = if xinetd {
-                Conf::Xinetd(&text)
-            } else {
-                Conf::Inetd(&text)
-            };
+            let text = if xinetd { service.xinetd() } else { service.inetd() };
+            let conf = if xinetd { Conf::Xinetd(&text) } else { Conf::Inetd(&text) };
             let port = format!("{}/{}", service.proto().0, port_of(service.name));
             let mut daemon = Daemon::start(net, subject, conf).ready(&[&port]);
             client(net);
@@ -94,13 +76,8 @@ fn port_of(name: &str) -> u16 {
 
 /// Runs a client program that gets its orders on standard input.
 fn run(mut command: Command, orders: &str) -> Output {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(orders.as_bytes()).expect("orders");
     drop(stdin);
@@ -119,9 +96,7 @@ fn directory(path: &Path, mode: u32, owner: u32) {
 
 /// Something larger than any buffer on the way, with every byte value.
 fn payload() -> Vec<u8> {
-    (0..300_000u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect()
+    (0..300_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
 // ---- tftp: a wait datagram server ----
@@ -167,9 +142,7 @@ fn tftp() {
 
 fn git() -> PathBuf {
     let path = std::env::var_os("PATH").expect("PATH");
-    let found = std::env::split_paths(&path)
-        .map(|d| d.join("git"))
-        .find(|p| p.exists());
+    let found = std::env::split_paths(&path).map(|d| d.join("git")).find(|p| p.exists());
     found.expect("git is not there: apt-get install git")
 }
 
@@ -177,9 +150,7 @@ fn git_command(net: &Net, args: &[&str]) -> Command {
     let mut command = net.command(git());
     command.args(["-c", "user.name=t", "-c", "user.email=t@example.org"]);
     // No settings of whoever runs the tests.
-    command
-        .env("HOME", net.dir())
-        .env("GIT_CONFIG_NOSYSTEM", "1");
+    command.env("HOME", net.dir()).env("GIT_CONFIG_NOSYSTEM", "1");
     command.args(args);
     command
 }
@@ -191,23 +162,14 @@ fn git_daemon() {
             net.write("work.txt", payload());
             for args in [
                 &["init", "-q", "git/repo"][..],
-                &[
-                    "-C",
-                    "git/repo",
-                    "--work-tree",
-                    "/run/test",
-                    "add",
-                    "/run/test/work.txt",
-                ],
+                &["-C", "git/repo", "--work-tree", "/run/test", "add", "/run/test/work.txt"],
                 &["-C", "git/repo", "commit", "-q", "-m", "one"],
             ] {
                 let output = run(git_command(net, args), "");
                 assert!(output.status.success(), "{args:?}: {}", said(&output));
             }
             // The server refuses repositories of others.
-            let status = Command::new("chown")
-                .args(["-R", "nobody", "/run/test/git"])
-                .status();
+            let status = Command::new("chown").args(["-R", "nobody", "/run/test/git"]).status();
             assert!(status.expect("chown").success());
             Service {
                 name: "git",
@@ -218,18 +180,12 @@ fn git_daemon() {
             }
         },
         |net| {
-            let output = run(
-                git_command(net, &["clone", "-q", "git://127.0.0.1/repo", "clone"]),
-                "",
-            );
+            let output = run(git_command(net, &["clone", "-q", "git://127.0.0.1/repo", "clone"]), "");
             let got = std::fs::read(net.dir().join("clone/work.txt")).unwrap_or_default();
             assert!(got == payload(), "{} bytes; {}", got.len(), said(&output));
             let output = run(git_command(net, &["ls-remote", "git://127.0.0.1/repo"]), "");
             assert!(said(&output).contains("HEAD"), "{}", said(&output));
-            let output = run(
-                git_command(net, &["ls-remote", "git://127.0.0.1/nothing"]),
-                "",
-            );
+            let output = run(git_command(net, &["ls-remote", "git://127.0.0.1/nothing"]), "");
             assert!(!output.status.success());
         },
     );
@@ -256,10 +212,7 @@ fn telnet() {
         |net| {
             let mut client = net.command(net.peer("inetutils-telnet", "usr/bin/inetutils-telnet"));
             client.args(["-c", "-E", "127.0.0.1"]);
-            client
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::inherit());
+            client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
             let mut child = client.spawn().expect("telnet");
             let mut stdin = child.stdin.take().expect("piped");
             let mut stdout = child.stdout.take().expect("piped");
@@ -319,12 +272,7 @@ fn ftp() {
                 let output = run(client, &orders);
                 for path in [format!("got{mode}"), format!("ftp/incoming/put{mode}")] {
                     let got = std::fs::read(net.dir().join(&path)).unwrap_or_default();
-                    assert!(
-                        got == payload(),
-                        "{path}: {} bytes; {}",
-                        got.len(),
-                        said(&output)
-                    );
+                    assert!(got == payload(), "{path}: {} bytes; {}", got.len(), said(&output));
                 }
             }
         },

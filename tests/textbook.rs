@@ -86,15 +86,11 @@ fn a_service_by_xinetd_d() {
             net.write("/etc/xinetd.d/daytime", DAYTIME);
             let services = std::fs::read("/etc/services").expect("services");
             let mut daemon =
-                Daemon::start_with(net, subject, PathBuf::from("/etc/xinetd.conf"), &[])
-                    .ready(&["tcp/13"]);
+                Daemon::start_with(net, subject, PathBuf::from("/etc/xinetd.conf"), &[]).ready(&["tcp/13"]);
             assert!(refused("127.0.0.1:9901"));
 
             net.script("myecho_serv", SERVER);
-            net.append(
-                "/etc/services",
-                "myecho_serv 9901/tcp\nmyecho_serv 9901/udp\n",
-            );
+            net.append("/etc/services", "myecho_serv 9901/tcp\nmyecho_serv 9901/udp\n");
             net.write("/etc/xinetd.d/myecho_serv", MYECHO);
             daemon.signal(libc::SIGHUP);
             daemon.wait_open("tcp/9901");
@@ -110,10 +106,7 @@ fn a_service_by_xinetd_d() {
             // And off again, without harm to who is being served.
             let mut served = tcp("127.0.0.1:9901");
             round_trip(&mut served, b"before\n");
-            net.write(
-                "/etc/xinetd.d/myecho_serv-udp",
-                MYECHO_UDP.replace("= no\n", "= yes\n"),
-            );
+            net.write("/etc/xinetd.d/myecho_serv-udp", MYECHO_UDP.replace("= no\n", "= yes\n"));
             daemon.signal(libc::SIGHUP);
             daemon.wait_closed("udp/9901");
             round_trip(&mut served, b"after\n");
@@ -138,12 +131,8 @@ fn a_service_by_inetd_conf() {
             assert!(refused("127.0.0.1:9901"));
 
             net.script("myecho_serv", SERVER);
-            net.append(
-                "/etc/services",
-                "myecho_serv 9901/tcp\nmyecho_serv 9901/udp\n",
-            );
-            let tcp_line =
-                "myecho_serv stream tcp nowait nobody /run/test/myecho_serv myecho_serv\n";
+            net.append("/etc/services", "myecho_serv 9901/tcp\nmyecho_serv 9901/udp\n");
+            let tcp_line = "myecho_serv stream tcp nowait nobody /run/test/myecho_serv myecho_serv\n";
             daemon.reload(&format!("{first}{tcp_line}"));
             daemon.wait_open("tcp/9901");
             talk("127.0.0.1:9901");

@@ -42,18 +42,14 @@ pub fn ask_tcp(to: &str, question: &[u8]) -> Vec<u8> {
 /// Reads to the end; a server that does not close is a failure.
 pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut all = vec![];
-    stream
-        .read_to_end(&mut all)
-        .unwrap_or_else(|e| panic!("after {:?}: {e}", text(&all)));
+    stream.read_to_end(&mut all).unwrap_or_else(|e| panic!("after {:?}: {e}", text(&all)));
     all
 }
 
 /// Reads exactly so many bytes.
 pub fn read_n(stream: &mut TcpStream, n: usize) -> Vec<u8> {
     let mut all = vec![0; n];
-    stream
-        .read_exact(&mut all)
-        .unwrap_or_else(|e| panic!("read {n} bytes: {e}"));
+    stream.read_exact(&mut all).unwrap_or_else(|e| panic!("read {n} bytes: {e}"));
     all
 }
 
@@ -71,19 +67,13 @@ pub fn fate(mut stream: TcpStream) -> String {
 /// A datagram client bound to `from` (port 0: any) and connected to `to`.
 pub fn udp(from: &str, to: &str) -> UdpSocket {
     let socket = UdpSocket::bind(from).unwrap_or_else(|e| panic!("bind {from}: {e}"));
-    socket
-        .connect(to)
-        .unwrap_or_else(|e| panic!("connect to {to}: {e}"));
+    socket.connect(to).unwrap_or_else(|e| panic!("connect to {to}: {e}"));
     socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
     socket
 }
 
 fn any_port(to: &str) -> &'static str {
-    if to.starts_with('[') {
-        "[::]:0"
-    } else {
-        "0.0.0.0:0"
-    }
+    if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }
 }
 
 /// One question, one answer.
@@ -120,9 +110,7 @@ pub fn round_trip(stream: &mut TcpStream, question: &[u8]) {
 
 /// Connects as soon as the service takes connections again.
 pub fn tcp_eventually(to: &str) -> TcpStream {
-    until(&format!("connect to {to}"), || {
-        TcpStream::connect(parse(to)).ok()
-    });
+    until(&format!("connect to {to}"), || TcpStream::connect(parse(to)).ok());
     tcp(to)
 }
 
@@ -139,9 +127,7 @@ pub fn tcp_from(from: &str, to: &str) -> TcpStream {
     let raw = |a: std::net::SocketAddrV4| libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: a.port().to_be(),
-        sin_addr: libc::in_addr {
-            s_addr: u32::from(*a.ip()).to_be(),
-        },
+        sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
         sin_zero: [0; 8],
     };
     let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
@@ -151,17 +137,10 @@ pub fn tcp_from(from: &str, to: &str) -> TcpStream {
         let stream = TcpStream::from_raw_fd(fd);
         let (from, to) = (raw(from), raw(to));
         let one: libc::c_int = 1;
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_REUSEADDR,
-            (&raw const one).cast(),
-            4,
-        );
-        for rc in [
-            libc::bind(fd, (&raw const from).cast(), len),
-            libc::connect(fd, (&raw const to).cast(), len),
-        ] {
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const one).cast(), 4);
+        for rc in
+            [libc::bind(fd, (&raw const from).cast(), len), libc::connect(fd, (&raw const to).cast(), len)]
+        {
             assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
         }
         stream

@@ -59,14 +59,7 @@ impl<'n> Daemon<'n> {
         let mut args: Vec<&str> = match subject {
             // Without a terminal xinetd's -d cannot start; -dontfork would log to syslog alone.
             Subject::Usherd | Subject::Xinetd => {
-                vec![
-                    "-dontfork",
-                    "-filelog",
-                    FILE_LOG,
-                    "-pidfile",
-                    "/run/daemon.pid",
-                    "-f",
-                ]
+                vec!["-dontfork", "-filelog", FILE_LOG, "-pidfile", "/run/daemon.pid", "-f"]
             }
             Subject::OpenbsdInetd => vec!["-i"],
             // Its only way to stay in the foreground.
@@ -110,10 +103,7 @@ impl<'n> Daemon<'n> {
             command.pre_exec(|| {
                 // The same ground for every subject and on every machine.
                 let set = |resource, soft, hard| {
-                    let limit = libc::rlimit {
-                        rlim_cur: soft,
-                        rlim_max: hard,
-                    };
+                    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
                     libc::setrlimit(resource, &limit)
                 };
                 set(libc::RLIMIT_NOFILE, 256, 1024);
@@ -126,13 +116,7 @@ impl<'n> Daemon<'n> {
                 // refuses to touch the signals it keeps for itself, hence the call by number; zeros mean default.
                 for signal in 1..=64 {
                     let default = [0u64; 4];
-                    libc::syscall(
-                        libc::SYS_rt_sigaction,
-                        signal,
-                        default.as_ptr(),
-                        0usize,
-                        8usize,
-                    );
+                    libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0usize, 8usize);
                 }
                 libc::syscall(libc::SYS_close_range, 3, !0u32, libc::CLOSE_RANGE_CLOEXEC);
                 // A killed test run leaves no daemon behind.
@@ -140,9 +124,7 @@ impl<'n> Daemon<'n> {
                 Ok(())
             });
         }
-        let child = command
-            .spawn()
-            .unwrap_or_else(|e| panic!("start {subject:?}: {e}"));
+        let child = command.spawn().unwrap_or_else(|e| panic!("start {subject:?}: {e}"));
         Daemon {
             subject,
             net,
@@ -165,36 +147,23 @@ impl<'n> Daemon<'n> {
         let deadline = Instant::now() + PATIENCE;
         while !is_open(port) {
             if let Ok(Some(status)) = self.child.try_wait() {
-                panic!(
-                    "{:?} ended with {status} before {port} was open:\n{}",
-                    self.subject,
-                    self.log()
-                );
+                panic!("{:?} ended with {status} before {port} was open:\n{}", self.subject, self.log());
             }
             let late = Instant::now() > deadline;
-            assert!(
-                !late,
-                "{:?} does not open {port}:\n{}",
-                self.subject,
-                self.log()
-            );
+            assert!(!late, "{:?} does not open {port}:\n{}", self.subject, self.log());
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
     pub fn wait_closed(&mut self, port: &str) {
-        until(&format!("{:?} closes {port}", self.subject), || {
-            (!is_open(port)).then_some(())
-        });
+        until(&format!("{:?} closes {port}", self.subject), || (!is_open(port)).then_some(()));
     }
 
     /// Everything it logged, wherever to.
     pub fn log(&self) -> String {
         let mut all = String::new();
         for path in &self.logs {
-            all.push_str(&String::from_utf8_lossy(
-                &fs::read(path).unwrap_or_default(),
-            ));
+            all.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap_or_default()));
         }
         all.push_str(&self.net.syslog());
         all
@@ -204,12 +173,7 @@ impl<'n> Daemon<'n> {
         let deadline = Instant::now() + PATIENCE;
         while !self.log().contains(needle) {
             let late = Instant::now() > deadline;
-            assert!(
-                !late,
-                "{:?} never logged {needle:?}:\n{}",
-                self.subject,
-                self.log()
-            );
+            assert!(!late, "{:?} never logged {needle:?}:\n{}", self.subject, self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -222,11 +186,7 @@ impl<'n> Daemon<'n> {
 
     pub fn signal(&self, signal: i32) {
         // SAFETY: a child that was not waited for yet, so the number is still its own.
-        assert_eq!(
-            unsafe { libc::kill(self.pid(), signal) },
-            0,
-            "signal {signal}"
-        );
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "signal {signal}");
     }
 
     pub fn pid(&self) -> i32 {
@@ -244,12 +204,7 @@ impl<'n> Daemon<'n> {
                 self.ended = Some(status);
                 return status;
             }
-            assert!(
-                Instant::now() < deadline,
-                "{:?} does not exit:\n{}",
-                self.subject,
-                self.log()
-            );
+            assert!(Instant::now() < deadline, "{:?} does not exit:\n{}", self.subject, self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -46,10 +46,7 @@ impl Net {
     fn enter() -> Net {
         // SAFETY: no arguments; cannot fail.
         let root = unsafe { libc::geteuid() } == 0;
-        assert!(
-            root,
-            "these tests make namespaces and change users: run them as root"
-        );
+        assert!(root, "these tests make namespaces and change users: run them as root");
         // SAFETY: affects the calling thread only.
         let rc = unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) };
         check(rc, "unshare a network and a mount namespace");
@@ -112,9 +109,7 @@ impl Net {
     pub fn write(&self, path: impl AsRef<Path>, text: impl AsRef<[u8]>) -> PathBuf {
         let path = dir().join(path);
         assert!(
-            ["/etc/", "/run/", "/dev/"]
-                .iter()
-                .any(|p| path.starts_with(p)),
+            ["/etc/", "/run/", "/dev/"].iter().any(|p| path.starts_with(p)),
             "{path:?} is not private to the test"
         );
         // A name in /etc may be a link to the host's file: replaced, never followed.
@@ -169,11 +164,7 @@ impl Net {
     /// A client program's command with a bounded life and the C locale.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("timeout");
-        command
-            .args(["-k", "1", "20"])
-            .arg(program.as_ref())
-            .env("LC_ALL", "C")
-            .current_dir(DIR);
+        command.args(["-k", "1", "20"]).arg(program.as_ref()).env("LC_ALL", "C").current_dir(DIR);
         command
     }
 }
@@ -184,15 +175,10 @@ impl Drop for Net {
         let _ = self.syslog_socket.shutdown(std::net::Shutdown::Both);
         // Servers outlive their daemon on purpose. Whoever lives in this namespace was started by this test.
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|s| s.parse::<i32>().ok())
-            else {
+            let Some(pid) = entry.file_name().to_str().and_then(|s| s.parse::<i32>().ok()) else {
                 continue;
             };
-            let ours =
-                fs::read_link(entry.path().join("ns/net")).is_ok_and(|n| n == self.namespace);
+            let ours = fs::read_link(entry.path().join("ns/net")).is_ok_and(|n| n == self.namespace);
             if ours && pid != std::process::id() as i32 {
                 // SAFETY: plain system call.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
@@ -234,13 +220,7 @@ fn mount(source: &str, target: &str, kind: Option<&str>, flags: libc::c_ulong, d
 
 fn bind(from: &Path, to: &Path) {
     let text = |p: &Path| p.to_str().expect("a printable path").to_owned();
-    mount(
-        &text(from),
-        &text(to),
-        None,
-        libc::MS_BIND | libc::MS_REC,
-        "",
-    );
+    mount(&text(from), &text(to), None, libc::MS_BIND | libc::MS_REC, "");
 }
 
 fn loopback_up() {
@@ -260,9 +240,7 @@ fn loopback_up() {
 /// test means the same on every machine.
 fn private_etc() {
     let (host, new) = (dir().join("etc.host"), dir().join("etc"));
-    fs::create_dir(&host)
-        .and_then(|()| fs::create_dir(&new))
-        .expect("mount points");
+    fs::create_dir(&host).and_then(|()| fs::create_dir(&new)).expect("mount points");
     bind(Path::new("/etc"), &host);
     let new_text = new.to_str().expect("a printable path");
     mount("tmpfs", new_text, Some("tmpfs"), 0, "mode=755");
@@ -274,16 +252,8 @@ fn private_etc() {
         ("services", 0o644, include_str!("../data/services")),
         ("passwd", 0o644, include_str!("../data/passwd")),
         ("group", 0o644, include_str!("../data/group")),
-        (
-            "shadow",
-            0o600,
-            "root:*:19000::::::\nalice:*:19000::::::\nftp:*:19000::::::\n",
-        ),
-        (
-            "protocols",
-            0o644,
-            "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6 41 IPv6\n",
-        ),
+        ("shadow", 0o600, "root:*:19000::::::\nalice:*:19000::::::\nftp:*:19000::::::\n"),
+        ("protocols", 0o644, "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6 41 IPv6\n"),
         (
             "hosts",
             0o644,
@@ -349,20 +319,9 @@ fn private_dev() {
     }
     let pts = new.join("pts");
     let pts = pts.to_str().expect("a printable path");
-    mount(
-        "devpts",
-        pts,
-        Some("devpts"),
-        0,
-        "newinstance,ptmxmode=0666,mode=620,gid=5",
-    );
+    mount("devpts", pts, Some("devpts"), 0, "newinstance,ptmxmode=0666,mode=620,gid=5");
     symlink("pts/ptmx", new.join("ptmx")).expect("link in /dev");
-    for (name, to) in [
-        ("fd", ""),
-        ("stdin", "/0"),
-        ("stdout", "/1"),
-        ("stderr", "/2"),
-    ] {
+    for (name, to) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
         symlink(format!("/proc/self/fd{to}"), new.join(name)).expect("link in /dev");
     }
     mount(new_text, "/dev", None, libc::MS_MOVE, "");
@@ -372,16 +331,9 @@ fn private_dev() {
 /// dropped by daemons that launder it, and ignored where users change.
 fn find_libraries_of_peers(net: &Net) {
     let mut conf = String::new();
-    for package in fs::read_dir(net.dir().join("peers"))
-        .expect("peers")
-        .flatten()
-    {
+    for package in fs::read_dir(net.dir().join("peers")).expect("peers").flatten() {
         for lib in ["lib", "usr/lib"] {
-            for arch in fs::read_dir(package.path().join(lib))
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
+            for arch in fs::read_dir(package.path().join(lib)).into_iter().flatten().flatten() {
                 if arch.file_name().to_string_lossy().contains("-linux-gnu") {
                     conf.push_str(&format!("{}\n", arch.path().display()));
                 }
@@ -392,13 +344,8 @@ fn find_libraries_of_peers(net: &Net) {
     let host = "include /run/test/etc.host/ld.so.conf.d/*.conf\n";
     net.write("/etc/ld.so.conf", format!("{host}{conf}"));
     let _ = fs::remove_file("/etc/ld.so.cache");
-    let ldconfig = ["/sbin/ldconfig", "/usr/sbin/ldconfig"]
-        .into_iter()
-        .find(|p| Path::new(p).exists());
-    let status = Command::new(ldconfig.expect("ldconfig"))
-        .arg("-X")
-        .status()
-        .expect("run ldconfig");
+    let ldconfig = ["/sbin/ldconfig", "/usr/sbin/ldconfig"].into_iter().find(|p| Path::new(p).exists());
+    let status = Command::new(ldconfig.expect("ldconfig")).arg("-X").status().expect("run ldconfig");
     assert!(status.success(), "ldconfig: {status}");
 }
 

@@ -42,11 +42,7 @@ fn probe() {
     let strings = |file| -> Vec<String> {
         let all = fs::read(file).unwrap_or_default();
         let all = all.strip_suffix(&[0]).unwrap_or(&all);
-        if all.is_empty() {
-            vec![]
-        } else {
-            all.split(|b| *b == 0).map(text).collect()
-        }
+        if all.is_empty() { vec![] } else { all.split(|b| *b == 0).map(text).collect() }
     };
     for (n, arg) in strings("/proc/self/cmdline").iter().enumerate() {
         let _ = writeln!(out, "argv {n} {arg}");
@@ -75,22 +71,11 @@ fn probe() {
         if kind == Some(libc::SOCK_DGRAM) {
             let mut packet = [0u8; 64];
             if let Some((_, peer, len)) = receive(&mut packet, 5000) {
-                libc::sendto(
-                    0,
-                    bytes.as_ptr().cast(),
-                    bytes.len(),
-                    0,
-                    (&raw const peer).cast(),
-                    len,
-                );
+                libc::sendto(0, bytes.as_ptr().cast(), bytes.len(), 0, (&raw const peer).cast(), len);
             }
             return;
         }
-        let fd = if listening {
-            libc::accept(0, std::ptr::null_mut(), std::ptr::null_mut())
-        } else {
-            1
-        };
+        let fd = if listening { libc::accept(0, std::ptr::null_mut(), std::ptr::null_mut()) } else { 1 };
         let mut rest = bytes;
         while !rest.is_empty() {
             let n = libc::write(fd, rest.as_ptr().cast(), rest.len());
@@ -117,24 +102,8 @@ fn identity(out: &mut String) {
         let _ = writeln!(out, "umask {:03o}", libc::umask(0));
         let _ = writeln!(out, "nice {}", libc::getpriority(libc::PRIO_PROCESS, 0));
         let pid = libc::getpid();
-        let _ = writeln!(
-            out,
-            "session {}",
-            if libc::getsid(0) == pid {
-                "leader"
-            } else {
-                "inherited"
-            }
-        );
-        let _ = writeln!(
-            out,
-            "pgrp {}",
-            if libc::getpgrp() == pid {
-                "leader"
-            } else {
-                "inherited"
-            }
-        );
+        let _ = writeln!(out, "session {}", if libc::getsid(0) == pid { "leader" } else { "inherited" });
+        let _ = writeln!(out, "pgrp {}", if libc::getpgrp() == pid { "leader" } else { "inherited" });
         let tty = libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
         let _ = writeln!(out, "tty {}", if tty < 0 { "none" } else { "some" });
         if tty >= 0 {
@@ -170,18 +139,9 @@ fn limits(out: &mut String) {
             limit
         };
         let show = |v: libc::rlim_t| {
-            if v == libc::RLIM_INFINITY {
-                "unlimited".into()
-            } else {
-                v.to_string()
-            }
+            if v == libc::RLIM_INFINITY { "unlimited".into() } else { v.to_string() }
         };
-        let _ = writeln!(
-            out,
-            "rlimit {name} {} {}",
-            show(limit.rlim_cur),
-            show(limit.rlim_max)
-        );
+        let _ = writeln!(out, "rlimit {name} {} {}", show(limit.rlim_cur), show(limit.rlim_max));
     }
 }
 
@@ -233,31 +193,15 @@ fn socket(out: &mut String, kind: Option<c_int>, listening: bool) {
         Some(_) => "other",
         None => "none",
     };
-    let _ = writeln!(
-        out,
-        "socket {domain} {kind_name} {}",
-        if listening { "listening" } else { "plain" }
-    );
+    let _ = writeln!(out, "socket {domain} {kind_name} {}", if listening { "listening" } else { "plain" });
     let number = |v: Option<c_int>| v.map_or("-".into(), |v| v.to_string());
     if domain == "inet6" {
-        let _ = writeln!(
-            out,
-            "v6only {}",
-            number(option(0, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY))
-        );
+        let _ = writeln!(out, "v6only {}", number(option(0, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)));
     }
     if kind == Some(libc::SOCK_STREAM) {
-        let _ = writeln!(
-            out,
-            "nodelay {}",
-            number(option(0, libc::IPPROTO_TCP, libc::TCP_NODELAY))
-        );
+        let _ = writeln!(out, "nodelay {}", number(option(0, libc::IPPROTO_TCP, libc::TCP_NODELAY)));
     }
-    let _ = writeln!(
-        out,
-        "keepalive {}",
-        number(option(0, libc::SOL_SOCKET, libc::SO_KEEPALIVE))
-    );
+    let _ = writeln!(out, "keepalive {}", number(option(0, libc::SOL_SOCKET, libc::SO_KEEPALIVE)));
     // SAFETY: no pointers.
     let flags = unsafe { libc::fcntl(0, libc::F_GETFL) };
     let _ = writeln!(out, "blocking {}", flags & libc::O_NONBLOCK == 0);
@@ -289,11 +233,7 @@ fn receive(
 ) -> Option<(usize, libc::sockaddr_storage, libc::socklen_t)> {
     // SAFETY: the buffers are valid for the lengths given.
     unsafe {
-        let mut poll = libc::pollfd {
-            fd: 0,
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll = libc::pollfd { fd: 0, events: libc::POLLIN, revents: 0 };
         if libc::poll(&mut poll, 1, milliseconds) != 1 {
             return None;
         }
@@ -319,16 +259,7 @@ fn udp_echo(idle: c_int, most: usize) {
             return;
         };
         // SAFETY: the buffers are valid for the lengths given.
-        unsafe {
-            libc::sendto(
-                0,
-                buffer.as_ptr().cast(),
-                n,
-                0,
-                (&raw const peer).cast(),
-                len,
-            )
-        };
+        unsafe { libc::sendto(0, buffer.as_ptr().cast(), n, 0, (&raw const peer).cast(), len) };
     }
 }
 
@@ -361,10 +292,7 @@ fn attack() {
     let mut hit = [false; 4];
     for round in 0usize.. {
         let children = fs::read_to_string(&list).unwrap_or_default();
-        for pid in children
-            .split_whitespace()
-            .filter_map(|p| p.parse::<i32>().ok())
-        {
+        for pid in children.split_whitespace().filter_map(|p| p.parse::<i32>().ok()) {
             if let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe"))
                 && exe.to_str() == Some(program)
             {
@@ -381,10 +309,7 @@ fn attack() {
             };
             if rc == 0 && !hit[round % 4] {
                 hit[round % 4] = true;
-                println!(
-                    "{} worked",
-                    ["stop", "continue", "kill", "trace"][round % 4]
-                );
+                println!("{} worked", ["stop", "continue", "kill", "trace"][round % 4]);
             }
         }
     }

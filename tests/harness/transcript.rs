@@ -23,17 +23,11 @@ pub fn expect(row: &str, subject: Subject, transcript: &str, lines: &[&str]) {
             Some(no) if transcript.lines().any(|l| l.starts_with(no)) => {
                 wrong.push(format!("unwanted: {no}"))
             }
-            None if !transcript.lines().any(|l| l == *line) => {
-                wrong.push(format!("missing: {line}"))
-            }
+            None if !transcript.lines().any(|l| l == *line) => wrong.push(format!("missing: {line}")),
             _ => {}
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{row} with {subject:?}:\n{}\nin\n{transcript}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{row} with {subject:?}:\n{}\nin\n{transcript}", wrong.join("\n"));
 }
 
 /// Compares two daemons' transcripts of one row.
@@ -51,31 +45,19 @@ pub fn compare(row: &str, a: (Subject, &str), b: (Subject, &str), differences: &
     if diff.is_empty() && x != y {
         diff.push(format!("the same lines in another order:\n{x:?}\n{y:?}"));
     }
-    assert!(
-        diff.is_empty(),
-        "{row}: {:?} (-) and {:?} (+) differ:\n{}",
-        a.0,
-        b.0,
-        diff.join("\n")
-    );
+    assert!(diff.is_empty(), "{row}: {:?} (-) and {:?} (+) differ:\n{}", a.0, b.0, diff.join("\n"));
 }
 
 /// What a line of an older daemon becomes in ours.
 pub fn translate(row: &str, line: &str, differences: &[Difference]) -> String {
     let mut line = line.to_owned();
     for subject in [Subject::Xinetd, Subject::OpenbsdInetd] {
-        line = apply(row, (subject, &line), differences)
-            .pop()
-            .unwrap_or_default();
+        line = apply(row, (subject, &line), differences).pop().unwrap_or_default();
     }
     line
 }
 
-fn apply(
-    row: &str,
-    (subject, transcript): (Subject, &str),
-    differences: &[Difference],
-) -> Vec<String> {
+fn apply(row: &str, (subject, transcript): (Subject, &str), differences: &[Difference]) -> Vec<String> {
     let mut lines: Vec<String> = transcript.lines().map(str::to_owned).collect();
     for d in differences.iter().filter(|d| d.of == subject) {
         let meant = |pattern: &&str| match pattern.strip_suffix('*') {
