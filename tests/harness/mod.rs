@@ -19,7 +19,7 @@ pub use transcript::{Difference, compare, expect};
 use std::time::{Duration, Instant};
 
 /// Switches our own daemon on in every test of this directory.
-pub const USHERD: bool = false;
+pub const USHERD: bool = true;
 
 /// How long anything that must happen may take. Generous, because it is only ever waited for in full by a
 /// test that fails.
