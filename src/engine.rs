@@ -1,0 +1,1061 @@
+//! The super-server itself, as a function of its inputs.
+//!
+//! An [`Event`] and the time go in; what is to be done comes out as calls of the [`Backend`]. A connection's life is
+//! one walk, and this file keeps its order: listener ready, taken, admitted or refused, answered by a built-in service
+//! or by a server, ended, slot free, recorded. The bytes of built-in services do not pass through here: they go between
+//! a session's [`Talk`] and its stream.
+//!
+//! No clock, no randomness, no files: the same inputs give the same calls.
+
+use heapless::Vec;
+
+use crate::access;
+use crate::addr::Peer;
+use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn};
+use crate::builtin::{self, Chargen, Step, Talk};
+use crate::capacity::{
+    ACCEPTS_A_TURN, DATAGRAM_BYTES, DATAGRAMS_A_TURN, SCRATCH_BYTES, SERVERS, SERVICES, SESSIONS,
+};
+use crate::errno::Errno;
+use crate::limits::{Sources, Window};
+use crate::record::{ChildStep, Ending, Fact, Record, Refusal};
+use crate::service::{Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
+use crate::slots::Slots;
+use crate::table::{ServiceIndex, Table};
+use crate::time::{Instant, Now};
+use crate::zone::Zone;
+
+/// What can happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Something waits at a service's listener.
+    Ready(ServiceId),
+    /// A client of a built-in service sent something, has room again, or is gone.
+    Session(SessionId),
+    /// A child ended. `failed` tells which step before its program went wrong, if one did.
+    Ended { pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)> },
+    /// A deadline of [`Engine::next_deadline`] may have come.
+    Tick,
+}
+
+/// What a service is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum State {
+    /// Not started: broken, departed, or its socket could not be made for a reason that will not pass.
+    #[default]
+    Off,
+    /// Taking clients as they come.
+    Listening,
+    /// Its wait server owns the socket.
+    Busy,
+    /// All places are taken; clients wait in the backlog until one is free.
+    Full,
+    /// Takes nobody until then (cps, starts a minute, a hasty wait server, no descriptors).
+    Paused { until: Instant },
+    /// Has no socket yet; tries again then.
+    Retry { at: Instant },
+}
+
+/// A service at run time. What is configured is in the table at the same index.
+struct Run<L> {
+    listener: Option<L>,
+    state: State,
+    /// Servers and sessions of it that live.
+    running: u16,
+    /// Connections or starts since it was configured first.
+    started: u64,
+    refused: u64,
+    cps: Window,
+    minute: Window,
+    /// Wait servers in a row that ended at once and took nothing.
+    hasty: u8,
+    /// Failures in a row to make the socket.
+    listen_failures: u8,
+    chargen: Option<Chargen>,
+}
+
+impl<L> Run<L> {
+    const fn new() -> Self {
+        Run {
+            listener: None,
+            state: State::Off,
+            running: 0,
+            started: 0,
+            refused: 0,
+            cps: Window::new(),
+            minute: Window::new(),
+            hasty: 0,
+            listen_failures: 0,
+            chargen: None,
+        }
+    }
+}
+
+/// A program that runs.
+struct Server {
+    service: ServiceIndex,
+    pid: Pid,
+    peer: Peer,
+    began: Instant,
+    /// Owns the service's socket; what waited there when it was started.
+    holds: Option<u64>,
+}
+
+/// A client of a built-in stream service.
+struct Session<S> {
+    service: ServiceIndex,
+    peer: Peer,
+    began: Instant,
+    talk: Talk,
+    waits_for: Step,
+    moved: u64,
+    stream: S,
+}
+
+/// What a reload did, in services.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Changes {
+    /// Same socket, same settings or new ones.
+    pub kept: u16,
+    pub added: u16,
+    pub removed: u16,
+    /// Broken in the new files; the running predecessor was kept.
+    pub preserved: u16,
+}
+
+/// A look at one service for the state dump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Status {
+    pub state: State,
+    pub running: u16,
+    pub started: u64,
+    pub refused: u64,
+}
+
+/// A wait server that lived shorter than this and took nothing is hasty.
+const HASTY_MS: u64 = 1000;
+/// Hasty servers in a row that are started again at once.
+const HASTY_FREE: u8 = 3;
+/// The first delay after that; it doubles up to [`HASTY_LONGEST_MS`].
+const HASTY_FIRST_MS: u64 = 200;
+const HASTY_LONGEST_MS: u64 = 10_000;
+/// Between attempts to make a socket: 1, 2, 4 … seconds, at most this. An address may come up any time.
+const LISTEN_LONGEST_S: u64 = 16;
+/// Pause after accept or fork found no descriptors, memory or processes.
+const STARVED_MS: u64 = 1000;
+
+pub struct Engine<B: Backend> {
+    tables: [Table; 2],
+    active: bool,
+    generation: u16,
+    runs: Vec<Run<B::Listener>, SERVICES>,
+    servers: Slots<Server, SERVERS>,
+    sessions: Slots<Session<B::Stream>, SESSIONS>,
+    sources: Sources,
+    zone: Zone,
+    /// Most servers at one time (-limit); the table's size bounds it too.
+    limit: Option<u32>,
+    /// That a table is full has been logged, and it has not been half empty since.
+    full_told: bool,
+    scratch: [u8; SCRATCH_BYTES],
+    datagram: [u8; DATAGRAM_BYTES],
+}
+
+impl<B: Backend> Engine<B> {
+    pub const fn new() -> Self {
+        Engine {
+            tables: [Table::new(), Table::new()],
+            active: false,
+            generation: 0,
+            runs: Vec::new(),
+            servers: Slots::new(),
+            sessions: Slots::new(),
+            sources: Sources::new(),
+            zone: Zone::UTC,
+            limit: None,
+            full_told: false,
+            scratch: [0; SCRATCH_BYTES],
+            datagram: [0; DATAGRAM_BYTES],
+        }
+    }
+
+    /// The table that serves.
+    pub fn table(&self) -> &Table {
+        let [first, second] = &self.tables;
+        if self.active { second } else { first }
+    }
+
+    /// The table beside it, for the next [`adopt`](Engine::adopt).
+    pub fn spare(&mut self) -> &mut Table {
+        let [first, second] = &mut self.tables;
+        if self.active { first } else { second }
+    }
+
+    pub fn set_zone(&mut self, zone: Zone) {
+        self.zone = zone;
+    }
+
+    pub fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
+    /// Most servers at one time, over all services (xinetd's -limit).
+    pub fn set_limit(&mut self, limit: Option<u32>) {
+        self.limit = limit;
+    }
+
+    /// Servers and sessions that live.
+    pub fn running(&self) -> usize {
+        self.servers.len() + self.sessions.len()
+    }
+
+    /// Programs that run.
+    pub fn servers(&self) -> impl Iterator<Item = (ServiceIndex, Pid, Peer, Instant)> {
+        self.servers.iter().map(|(_, s)| (s.service, s.pid, s.peer, s.began))
+    }
+
+    /// Clients of built-in services.
+    pub fn sessions(&self) -> impl Iterator<Item = (ServiceIndex, Peer, Instant, u64)> {
+        self.sessions.iter().map(|(_, s)| (s.service, s.peer, s.began, s.moved))
+    }
+
+    pub fn status(&self, index: ServiceIndex) -> Option<Status> {
+        let run = self.runs.get(usize::from(index))?;
+        Some(Status { state: run.state, running: run.running, started: run.started, refused: run.refused })
+    }
+
+    /// The listener of a service, for backends that describe it.
+    pub fn listener(&self, index: ServiceIndex) -> Option<&B::Listener> {
+        self.runs.get(usize::from(index))?.listener.as_ref()
+    }
+
+    /// Services that should listen and do not.
+    pub fn unheard(&self) -> usize {
+        self.runs.iter().filter(|run| matches!(run.state, State::Retry { .. })).count()
+    }
+
+    /// When [`Event::Tick`] is due, or `None` if nothing is: an idle daemon never wakes up.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.runs
+            .iter()
+            .filter_map(|run| match run.state {
+                State::Paused { until } => Some(until),
+                State::Retry { at } => Some(at),
+                _ => None,
+            })
+            .min()
+    }
+
+    pub fn handle(&mut self, event: Event, now: Now, b: &mut B) {
+        match event {
+            Event::Ready(id) => {
+                if id.generation == self.generation {
+                    self.ready(id.index, now, b);
+                }
+            }
+            Event::Session(id) => self.go_on(id, now, b),
+            Event::Ended { pid, ending, failed } => self.ended(pid, ending, failed, now, b),
+            Event::Tick => self.tick(now, b),
+        }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+    }
+
+    /// Something waits at the listener of service `index`.
+    fn ready(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
+        let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
+        if run.state != State::Listening {
+            return;
+        }
+        // The listener leaves its place while clients are taken, so that everything else of the engine can be used.
+        let Some(listener) = run.listener.take() else { return };
+        let Some(service) = self.table().service(index) else { return };
+        match (service.builtin(), service.socket, service.waits()) {
+            (Some(builtin), SocketType::Dgram, _) => {
+                self.answer_datagrams(index, builtin, &listener, now, b);
+            }
+            (Some(_), SocketType::Stream, _) | (None, SocketType::Stream, false) => {
+                self.take_connections(index, &listener, now, b);
+            }
+            (None, SocketType::Stream, true) | (None, SocketType::Dgram, _) => {
+                self.start_wait_server(index, &listener, now, b);
+            }
+        }
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.listener = Some(listener);
+        }
+    }
+
+    fn take_connections(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
+        for _ in 0..ACCEPTS_A_TURN {
+            if let Some(state) = self.must_wait(index, now, b) {
+                self.hold(index, listener, state, b);
+                return;
+            }
+            let (stream, peer) = match b.accept(listener) {
+                Ok(taken) => taken,
+                Err(Errno::AGAIN) => return,
+                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
+                    self.note(index, Fact::AcceptFailed { errno }, b);
+                    let until = now.mono.plus_ms(STARVED_MS);
+                    self.hold(index, listener, State::Paused { until }, b);
+                    return;
+                }
+                // A client that left before it was taken (ECONNABORTED, EPROTO), or one whose network failed:
+                // accept(2) says to try again.
+                Err(_) => continue,
+            };
+            match self.admit(index, peer, now, b) {
+                Ok(()) => self.answer(index, stream, peer, listener, now, b),
+                Err(refusal) => {
+                    self.refuse(index, refusal, peer, b);
+                    b.close(stream);
+                    if refusal == Refusal::ConnectionsPerSecond {
+                        self.pause_for_cps(index, listener, now, b);
+                    }
+                }
+            }
+            // A pause may have begun, and the next client belongs into the backlog.
+            if self.runs.get(usize::from(index)).is_none_or(|run| run.state != State::Listening) {
+                return;
+            }
+        }
+    }
+
+    /// Whether nobody may be taken from the backlog now, and what the service does instead.
+    fn must_wait(&mut self, index: ServiceIndex, now: Now, b: &mut B) -> Option<State> {
+        let service = self.table().service(index)?;
+        let builtin = service.builtin();
+        let limit = service.per_minute;
+        // inetd's own limits leave clients in the backlog; xinetd's `instances` refuses them (see `admit`).
+        let places = match service.dialect {
+            Dialect::Inetd => service.instances,
+            Dialect::Xinetd => None,
+        };
+        let full = match builtin {
+            Some(_) => self.sessions.is_full(),
+            None => self.servers.is_full(),
+        };
+        let run = self.runs.get(usize::from(index))?;
+        if full {
+            // Once per episode: every client that leaves lets the next one in and fills the table again.
+            if !self.full_told {
+                self.full_told = true;
+                self.note(index, Fact::TableFull, b);
+            }
+            return Some(State::Full);
+        }
+        if places.is_some_and(|places| u32::from(run.running) >= places) {
+            return Some(State::Full);
+        }
+        if limit.is_some_and(|limit| run.minute.is_minute_full(now.mono, limit)) {
+            let until = run.minute.minute_end();
+            let seconds = until.since_ms(now.mono).div_ceil(1000);
+            self.note(index, Fact::MinutePause { seconds }, b);
+            return Some(State::Paused { until });
+        }
+        None
+    }
+
+    /// Stops watching a listener for a while.
+    fn hold(&mut self, index: ServiceIndex, listener: &B::Listener, state: State, b: &mut B) {
+        let id = ServiceId { index, generation: self.generation };
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.state = state;
+            b.watch(id, listener, false);
+        }
+    }
+
+    fn pause_for_cps(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
+        let pause = self.table().service(index).and_then(|s| s.cps).map_or(0, |cps| cps.pause);
+        let seconds = u64::from(pause);
+        self.note(index, Fact::CpsPause { seconds }, b);
+        self.hold(index, listener, State::Paused { until: now.mono.plus_s(seconds) }, b);
+    }
+
+    /// Whether `peer` may come in. Who is refused for what only he did (address, time, his own share) is asked about
+    /// first, so that he does not use up what all share: a client that may not come in cannot trip `cps`.
+    fn admit(&mut self, index: ServiceIndex, peer: Peer, now: Now, b: &mut B) -> Result<(), Refusal> {
+        let [first, second] = &self.tables;
+        let table = if self.active { second } else { first };
+        let at = usize::from(index);
+        let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else {
+            return Err(Refusal::ServiceLimit);
+        };
+        if !access::admits_address(table, service, peer) {
+            return Err(Refusal::Address);
+        }
+        if !service.access_times.is_empty() {
+            // Without the time of day nobody can tell whether this is the time.
+            let minute = now.unix.map(|unix| self.zone.at(unix).minute_of_day());
+            if !minute.is_some_and(|minute| access::admits_minute(table, service, minute)) {
+                return Err(Refusal::Time);
+            }
+        }
+        if let (Some(most), Some(address)) = (service.per_source, peer.address()) {
+            let servers = self.servers.iter().filter(|(_, s)| s.service == index);
+            let sessions = self.sessions.iter().filter(|(_, s)| s.service == index);
+            let own = servers.filter(|(_, s)| s.peer.address() == Some(address)).count()
+                + sessions.filter(|(_, s)| s.peer.address() == Some(address)).count();
+            if own as u64 >= u64::from(most) {
+                return Err(Refusal::PerSourceLimit);
+            }
+        }
+        if let (Some(most), Some(address)) = (service.per_minute_source, peer.address())
+            && !self.sources.take(index, address, now.mono, most)
+        {
+            return Err(Refusal::PerMinuteLimit);
+        }
+        if service.instances.is_some_and(|most| u32::from(run.running) >= most) {
+            return Err(Refusal::ServiceLimit);
+        }
+        if service.max_load.is_some_and(|most| b.load().is_some_and(|load| load >= most)) {
+            return Err(Refusal::Load);
+        }
+        if service.builtin().is_none()
+            && (self.servers.is_full() || self.limit.is_some_and(|limit| self.servers.len() as u64 >= u64::from(limit)))
+        {
+            return Err(Refusal::ProcessLimit);
+        }
+        if service.cps.is_some_and(|cps| !run.cps.take_cps(now.mono, cps)) {
+            return Err(Refusal::ConnectionsPerSecond);
+        }
+        if let Some(limit) = service.per_minute {
+            run.minute.take_minute(now.mono, limit);
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, index: ServiceIndex, refusal: Refusal, peer: Peer, b: &mut B) {
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.refused += 1;
+        }
+        self.note(index, Fact::Fail { refusal, peer }, b);
+    }
+
+    /// Writes down a fact about a service, if its settings want it.
+    fn note(&self, index: ServiceIndex, fact: Fact, b: &mut B) {
+        let table = self.table();
+        let Some(service) = table.service(index) else { return };
+        let record = Record { table, service, fact };
+        if record.wanted() {
+            b.record(&record);
+        }
+    }
+
+    /// Answers an admitted client.
+    fn answer(
+        &mut self,
+        index: ServiceIndex,
+        stream: B::Stream,
+        peer: Peer,
+        listener: &B::Listener,
+        now: Now,
+        b: &mut B,
+    ) {
+        let Some(service) = self.table().service(index) else { return };
+        match service.builtin() {
+            Some(builtin) => self.converse(index, builtin, stream, peer, now, b),
+            None => {
+                let given = Given::Connection(&stream);
+                if let Err(refusal) = self.start_server(index, listener, given, peer, None, now, b) {
+                    self.refuse(index, refusal, peer, b);
+                    b.close(stream);
+                    // No process now: the clients behind this one would only meet the same.
+                    let until = now.mono.plus_ms(STARVED_MS);
+                    self.hold(index, listener, State::Paused { until }, b);
+                }
+            }
+        }
+    }
+
+    /// Begins the session of a client of a built-in service.
+    fn converse(
+        &mut self,
+        index: ServiceIndex,
+        builtin: Builtin,
+        mut stream: B::Stream,
+        peer: Peer,
+        now: Now,
+        b: &mut B,
+    ) {
+        let Some(service) = self.table().service(index) else { return };
+        let Some(mut talk) = Talk::new(builtin, service.dialect, now, &self.zone) else {
+            self.refuse(index, Refusal::NoTime, peer, b);
+            b.close(stream);
+            return;
+        };
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.started += 1;
+        }
+        self.note(index, Fact::Start { pid: 0, peer }, b);
+        let mut moved = 0;
+        let mut waits_for = talk.first();
+        if waits_for == Step::Write {
+            // A fresh connection has room: daytime and time end right here, without a slot.
+            let mut io = b.io(&mut stream);
+            match talk.go_on(&mut io, &mut self.scratch, &mut moved) {
+                Ok(Step::Close) => {
+                    drop(io);
+                    b.close(stream);
+                    return;
+                }
+                Ok(step) => waits_for = step,
+                Err(_) => return,
+            }
+        }
+        let session = Session { service: index, peer, began: now.mono, talk, waits_for, moved, stream };
+        let Ok(id) = self.sessions.insert(session) else {
+            self.refuse(index, Refusal::ProcessLimit, peer, b);
+            return;
+        };
+        let Some(session) = self.sessions.get(id) else { return };
+        if b.open(id, &session.stream, waits_for).is_err() {
+            self.sessions.remove(id);
+            self.refuse(index, Refusal::ProcessLimit, peer, b);
+            return;
+        }
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.running += 1;
+        }
+    }
+
+    /// Goes on with a client of a built-in service.
+    fn go_on(&mut self, id: SessionId, now: Now, b: &mut B) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let mut io = b.io(&mut session.stream);
+        let next = session.talk.go_on(&mut io, &mut self.scratch, &mut session.moved);
+        drop(io);
+        match next {
+            Ok(Step::Close) => self.close_session(id, now, true, b),
+            Ok(step) if step == session.waits_for => {}
+            Ok(step) => {
+                session.waits_for = step;
+                b.wait_for(id, &session.stream, step);
+            }
+            // The connection is broken; there is nobody left to close it for.
+            Err(_) => self.close_session(id, now, false, b),
+        }
+    }
+
+    fn close_session(&mut self, id: SessionId, now: Now, whole: bool, b: &mut B) {
+        let Some(Session { service: index, peer, began, stream, .. }) = self.sessions.remove(id) else {
+            return;
+        };
+        if whole {
+            b.close(stream);
+        } else {
+            drop(stream);
+        }
+        let seconds = now.mono.since_s(began);
+        self.note(index, Fact::Exit { pid: 0, peer, ending: Ending::Exited(0), seconds }, b);
+        self.place_free(index, b);
+    }
+
+    /// Starts a server; on success it has a slot and START is written.
+    fn start_server(
+        &mut self,
+        index: ServiceIndex,
+        listener: &B::Listener,
+        given: Given<'_, B::Listener, B::Stream>,
+        peer: Peer,
+        holds: Option<u64>,
+        now: Now,
+        b: &mut B,
+    ) -> Result<(), Refusal> {
+        let table = self.table();
+        let Some(service) = table.service(index) else { return Err(Refusal::ServiceLimit) };
+        // `admit` has seen a free slot, and nothing has taken it since; a full table is refused all the same.
+        if self.servers.is_full() {
+            return Err(Refusal::ProcessLimit);
+        }
+        let pid = match b.spawn(Spawn { table, service, listener, given, peer }) {
+            Ok(pid) => pid,
+            Err(errno) => {
+                self.note(index, Fact::SpawnFailed { errno }, b);
+                return Err(Refusal::Fork);
+            }
+        };
+        let server = Server { service: index, pid, peer, began: now.mono, holds };
+        let inserted = self.servers.insert(server).is_ok();
+        debug_assert!(inserted);
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.running += 1;
+            run.started += 1;
+        }
+        self.note(index, Fact::Start { pid, peer }, b);
+        Ok(())
+    }
+
+    /// Something waits for a wait service: its server gets the socket itself.
+    fn start_wait_server(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
+        if let Some(state) = self.must_wait(index, now, b) {
+            self.hold(index, listener, state, b);
+            return;
+        }
+        let Some(service) = self.table().service(index) else { return };
+        let is_dgram = service.socket == SocketType::Dgram;
+        let peer = if is_dgram { b.sender(listener) } else { Peer::Unknown };
+        if is_dgram && peer == Peer::Unknown {
+            // Another process took it, or its checksum was wrong: nothing waits after all.
+            return;
+        }
+        if let Err(refusal) = self.admit(index, peer, now, b) {
+            self.refuse(index, refusal, peer, b);
+            match refusal {
+                Refusal::ConnectionsPerSecond => self.pause_for_cps(index, listener, now, b),
+                // What waits cannot be taken away from a stream's backlog without accepting it, and a datagram
+                // that may not come in must not be asked about again.
+                _ if is_dgram => {
+                    let _ = b.receive(listener, &mut self.datagram);
+                }
+                _ => match b.accept(listener) {
+                    Ok((stream, _)) => b.close(stream),
+                    Err(_) => {
+                        self.hold(index, listener, State::Paused { until: now.mono.plus_ms(STARVED_MS) }, b)
+                    }
+                },
+            }
+            return;
+        }
+        let mark = b.mark(listener);
+        match self.start_server(index, listener, Given::Listener(listener), peer, Some(mark), now, b) {
+            Ok(()) => self.hold(index, listener, State::Busy, b),
+            Err(refusal) => {
+                self.refuse(index, refusal, peer, b);
+                let until = now.mono.plus_ms(STARVED_MS);
+                self.hold(index, listener, State::Paused { until }, b);
+            }
+        }
+    }
+
+    /// Answers datagrams of a built-in service.
+    fn answer_datagrams(
+        &mut self,
+        index: ServiceIndex,
+        builtin: Builtin,
+        listener: &B::Listener,
+        now: Now,
+        b: &mut B,
+    ) {
+        for _ in 0..DATAGRAMS_A_TURN {
+            let Ok((len, peer)) = b.receive(listener, &mut self.datagram) else { return };
+            if let Err(refusal) = self.admit_datagram(index, peer, now, b) {
+                self.refuse(index, refusal, peer, b);
+                if refusal == Refusal::ConnectionsPerSecond {
+                    self.pause_for_cps(index, listener, now, b);
+                    return;
+                }
+                continue;
+            }
+            let [first, second] = &self.tables;
+            let table = if self.active { second } else { first };
+            let at = usize::from(index);
+            let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return };
+            run.started += 1;
+            let dialect = service.dialect;
+            let chargen = run.chargen.get_or_insert(Chargen::new(dialect));
+            let request = self.datagram.get(..len).unwrap_or(&[]);
+            let out = &mut self.scratch;
+            let answer = builtin::answer(builtin, dialect, request, out, now, &self.zone, chargen);
+            if let Some(bytes) = answer.and_then(|len| self.scratch.get(..len)) {
+                // Lost like any datagram if the socket has no room.
+                let _ = b.reply(listener, peer, bytes);
+            } else if matches!(builtin, Builtin::Daytime | Builtin::Time) {
+                self.refuse(index, Refusal::NoTime, peer, b);
+                continue;
+            }
+            self.note(index, Fact::Start { pid: 0, peer }, b);
+        }
+    }
+
+    /// A datagram's sender must be allowed in, and must not be another service that would answer our answer
+    /// (CVE-1999-0103).
+    fn admit_datagram(
+        &mut self,
+        index: ServiceIndex,
+        peer: Peer,
+        now: Now,
+        b: &mut B,
+    ) -> Result<(), Refusal> {
+        if self.reflects(peer, b) {
+            return Err(Refusal::Reflector);
+        }
+        self.admit(index, peer, now, b)
+    }
+
+    /// Whether an answer to `peer` could be answered in turn, for ever: it has the port of a service that answers
+    /// datagrams on any machine, or the address of a group, or is one of our own services.
+    fn reflects(&self, peer: Peer, b: &mut B) -> bool {
+        let Peer::Ip { address, port } = peer else { return false };
+        // qotd (RFC 865) and the portmapper answer whatever they are sent, as the built-in services do.
+        const ANSWERING: [u16; 8] = [0, 7, 9, 13, 17, 19, 37, 111];
+        if ANSWERING.contains(&port) {
+            return true;
+        }
+        let group = match address {
+            core::net::IpAddr::V4(v4) => {
+                v4.is_multicast() || v4.is_broadcast() || v4.octets().first() == Some(&0)
+            }
+            core::net::IpAddr::V6(v6) => v6.is_multicast() || v6.is_unspecified(),
+        };
+        if group {
+            return true;
+        }
+        let ours = self.table().services().iter().any(|s| {
+            s.socket == SocketType::Dgram
+                && s.builtin().is_some()
+                && s.port == port
+                && s.family != Family::Unix
+        });
+        // A port below 1024 is no client's on any system; ours are no client's at our own addresses.
+        ours && (port < 1024 || b.is_own(peer))
+    }
+
+    /// A child ended.
+    fn ended(&mut self, pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)>, now: Now, b: &mut B) {
+        // Not a server: an orphan that came to us because we are process 1.
+        let Some(id) = self.servers.iter().find(|(_, s)| s.pid == pid).map(|(id, _)| id) else { return };
+        let Some(Server { service: index, peer, began, holds, .. }) = self.servers.remove(id) else { return };
+        match failed {
+            Some((what, errno)) => {
+                let fact = match what {
+                    ChildStep::Exec => Fact::ExecFailed { errno },
+                    _ => Fact::ChildFailed { what, errno },
+                };
+                self.note(index, fact, b);
+                self.refuse(index, Refusal::Exec, peer, b);
+            }
+            None => {
+                let seconds = now.mono.since_s(began);
+                self.note(index, Fact::Exit { pid, peer, ending, seconds }, b);
+            }
+        }
+        if let Some(mark) = holds {
+            self.take_back(index, mark, began, now, b);
+        }
+        self.place_free(index, b);
+    }
+
+    /// A wait server ended: its socket is watched again, at once unless it does not do its work.
+    fn take_back(&mut self, index: ServiceIndex, mark: u64, began: Instant, now: Now, b: &mut B) {
+        let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
+        let Some(listener) = run.listener.as_ref().filter(|_| run.state == State::Busy) else { return };
+        let idle = now.mono.since_ms(began) >= HASTY_MS || mark == 0 || b.mark(listener) != mark;
+        run.hasty = if idle { 0 } else { run.hasty.saturating_add(1) };
+        if run.hasty <= HASTY_FREE {
+            run.state = State::Listening;
+            b.watch(ServiceId { index, generation: self.generation }, listener, true);
+            return;
+        }
+        let doublings = u32::from(run.hasty - HASTY_FREE - 1).min(16);
+        let ms = (HASTY_FIRST_MS << doublings).min(HASTY_LONGEST_MS);
+        run.state = State::Paused { until: now.mono.plus_ms(ms) };
+        self.note(index, Fact::Hasty { ms }, b);
+    }
+
+    /// A server or session of a service is gone: who waits for its place may have it.
+    fn place_free(&mut self, index: ServiceIndex, b: &mut B) {
+        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+            run.running = run.running.saturating_sub(1);
+        }
+        if self.servers.len() < SERVERS / 2 && self.sessions.len() < SESSIONS / 2 {
+            self.full_told = false;
+        }
+        let generation = self.generation;
+        for (index, run) in self.runs.iter_mut().enumerate() {
+            if run.state == State::Full
+                && let Some(listener) = &run.listener
+            {
+                run.state = State::Listening;
+                b.watch(ServiceId { index: index as u16, generation }, listener, true);
+            }
+        }
+    }
+
+    /// Ends pauses that are over and tries again to listen where that failed.
+    fn tick(&mut self, now: Now, b: &mut B) {
+        for index in 0..self.runs.len() {
+            let generation = self.generation;
+            let Some(run) = self.runs.get_mut(index) else { return };
+            let id = ServiceId { index: index as u16, generation };
+            match run.state {
+                State::Paused { until } if until <= now.mono => {
+                    let Some(listener) = &run.listener else { continue };
+                    let hasty = run.hasty > 0;
+                    run.state = State::Listening;
+                    b.watch(id, listener, true);
+                    if !hasty {
+                        self.note(id.index, Fact::Resumed, b);
+                    }
+                }
+                State::Retry { at } if at <= now.mono => self.listen(id.index, now, b),
+                _ => {}
+            }
+        }
+    }
+
+    /// Makes a service's socket; if that fails, arranges for another try.
+    fn listen(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
+        let [first, second] = &self.tables;
+        let table = if self.active { second } else { first };
+        let at = usize::from(index);
+        let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return };
+        match b.listen(table, service) {
+            Ok(listener) => {
+                b.watch(ServiceId { index, generation: self.generation }, &listener, true);
+                run.listener = Some(listener);
+                run.state = State::Listening;
+                if run.listen_failures > 0 {
+                    run.listen_failures = 0;
+                    self.note(index, Fact::ListenRecovered, b);
+                }
+            }
+            Err(errno) => {
+                let retry = (1 << u32::from(run.listen_failures).min(8)).min(LISTEN_LONGEST_S);
+                run.state = State::Retry { at: now.mono.plus_s(retry) };
+                run.listen_failures = run.listen_failures.saturating_add(1);
+                // Said once, and again when it works; the state dump shows the rest.
+                if run.listen_failures == 1 {
+                    self.note(index, Fact::ListenFailed { errno, retry }, b);
+                }
+            }
+        }
+    }
+
+    /// Puts the [`spare`](Engine::spare) table, which is filled, in the place of the one that serves; at the start
+    /// that one is empty.
+    ///
+    /// A service of the new table is the successor of one with its id (or of the one with its very address) and keeps
+    /// counters, servers and, if address and protocol agree, the socket, with all who wait there. Sessions and servers
+    /// of services that are gone live on; their entry is kept, without listening, until the last has ended. Sockets
+    /// that are not wanted any more are closed before new ones are opened, because a wildcard and an address on
+    /// the same port exclude each other.
+    pub fn adopt(&mut self, now: Now, b: &mut B) -> Changes {
+        let mut changes = Changes::default();
+        let [first, second] = &mut self.tables;
+        let (old, new) = if self.active { (&*second, first) } else { (&*first, second) };
+        // Successor of each old service.
+        let mut successors: Vec<Option<ServiceIndex>, SERVICES> = Vec::new();
+        let mut taken = [false; SERVICES];
+        for _ in old.services() {
+            let _ = successors.push(None);
+        }
+        // The same id at the same address first: ids need not be unique. Then the same id, then the same address.
+        for round in 0..3 {
+            for (service, successor) in old.services().iter().zip(&mut successors) {
+                if successor.is_some() || service.standing == Standing::Broken {
+                    continue;
+                }
+                let found = new.services().iter().enumerate().position(|(n, candidate)| {
+                    let same_id = old.bytes(service.id) == new.bytes(candidate.id)
+                        && (candidate.standing == Standing::Broken
+                            || (service.socket == candidate.socket
+                                && (service.family == Family::Unix) == (candidate.family == Family::Unix)));
+                    let same_place =
+                        candidate.standing == Standing::Ready && same_place(old, service, new, candidate);
+                    let fits = match round {
+                        0 => same_id && (same_place || candidate.standing == Standing::Broken),
+                        1 => same_id,
+                        _ => same_place,
+                    };
+                    fits && !taken.get(n).copied().unwrap_or(true)
+                });
+                if let Some(n) = found {
+                    if let Some(taken) = taken.get_mut(n) {
+                        *taken = true;
+                    }
+                    *successor = Some(n as ServiceIndex);
+                }
+            }
+        }
+        for (index, successor) in successors.iter_mut().enumerate() {
+            let Some(service) = old.services().get(index) else { continue };
+            let alive = self.runs.get(index).is_some_and(|run| run.running > 0);
+            match *successor {
+                Some(n) => {
+                    let broken =
+                        new.service(n).is_some_and(|candidate| candidate.standing == Standing::Broken);
+                    // Its predecessor goes on, word for word, if it still runs at all.
+                    if broken
+                        && service.standing == Standing::Ready
+                        && let Ok(copy) = new.adopt(old, service)
+                    {
+                        if let (Some(kept), Some(place)) =
+                            (new.service(copy).copied(), new.services_mut().get_mut(usize::from(n)))
+                        {
+                            *place = kept;
+                        }
+                        new.pop_service(copy);
+                        changes.preserved += 1;
+                    } else if !broken && service.standing == Standing::Ready {
+                        changes.kept += 1;
+                    }
+                }
+                None => {
+                    if service.standing == Standing::Ready {
+                        changes.removed += 1;
+                    }
+                    if alive && let Ok(copy) = new.adopt(old, service) {
+                        if let Some(entry) = new.services_mut().get_mut(usize::from(copy)) {
+                            entry.standing = Standing::Departed;
+                        }
+                        *successor = Some(copy);
+                    }
+                }
+            }
+        }
+
+        let mut runs: Vec<Run<B::Listener>, SERVICES> = Vec::new();
+        for _ in new.services() {
+            let _ = runs.push(Run::new());
+        }
+        for (index, successor) in successors.iter().enumerate() {
+            let (Some(run), Some(service)) = (self.runs.get_mut(index), old.services().get(index)) else {
+                continue;
+            };
+            let Some(n) = *successor else { continue };
+            let (Some(to), Some(candidate)) = (runs.get_mut(usize::from(n)), new.service(n)) else {
+                continue;
+            };
+            let keeps_socket =
+                candidate.standing == Standing::Ready && same_place(old, service, new, candidate);
+            to.running = run.running;
+            to.started = run.started;
+            to.refused = run.refused;
+            to.cps = run.cps;
+            to.minute = run.minute;
+            to.chargen = run.chargen.take().filter(|_| service.dialect == candidate.dialect);
+            if keeps_socket {
+                to.listener = run.listener.take();
+                to.hasty = run.hasty;
+                to.listen_failures = run.listen_failures;
+                to.state = run.state;
+            }
+        }
+        // What was not handed on closes here.
+        self.runs = runs;
+        for server in self.servers.values_mut() {
+            let old_index = server.service;
+            server.service =
+                successors.get(usize::from(old_index)).copied().flatten().unwrap_or(ServiceIndex::MAX);
+            let kept = self
+                .runs
+                .get(usize::from(server.service))
+                .is_some_and(|run| run.state == State::Busy && run.listener.is_some());
+            if !kept {
+                // Its socket is not the service's any more: its end gives nothing back.
+                server.holds = None;
+            }
+        }
+        for session in self.sessions.values_mut() {
+            session.service =
+                successors.get(usize::from(session.service)).copied().flatten().unwrap_or(ServiceIndex::MAX);
+        }
+        self.sources.clear();
+        self.active = !self.active;
+        self.generation = self.generation.wrapping_add(1);
+
+        for index in 0..self.runs.len() {
+            let index = index as ServiceIndex;
+            let Some(service) = self.table().service(index) else { continue };
+            let standing = service.standing;
+            let generation = self.generation;
+            let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
+            if standing != Standing::Ready {
+                run.listener = None;
+                run.state = State::Off;
+                continue;
+            }
+            match &run.listener {
+                Some(listener) => {
+                    // A limit that was raised may let in who waited; a pause ends at its own time.
+                    if run.state == State::Full {
+                        run.state = State::Listening;
+                    }
+                    b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
+                }
+                None => {
+                    if !taken.get(usize::from(index)).copied().unwrap_or(false) {
+                        changes.added += 1;
+                    }
+                    self.listen(index, now, b);
+                }
+            }
+        }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        changes
+    }
+
+    /// Stops listening everywhere, for good.
+    pub fn stop_listening(&mut self) {
+        for run in &mut self.runs {
+            run.listener = None;
+            run.state = State::Off;
+        }
+    }
+
+    /// Tells all servers to end.
+    pub fn end_servers(&mut self, how: End, b: &mut B) {
+        for (_, server) in self.servers.iter() {
+            b.end(server.pid, how);
+        }
+    }
+
+    /// Closes all clients of built-in services.
+    pub fn end_sessions(&mut self, now: Now, b: &mut B) {
+        loop {
+            let next = self.sessions.iter().next().map(|(id, _)| id);
+            let Some(id) = next else { return };
+            self.close_session(id, now, true, b);
+        }
+    }
+
+    /// What must always be true; checked after every event of a debug build.
+    #[cfg(debug_assertions)]
+    fn check_invariants(&self) {
+        for (index, run) in self.runs.iter().enumerate() {
+            let index = index as ServiceIndex;
+            let live = self.servers.iter().filter(|(_, s)| s.service == index).count()
+                + self.sessions.iter().filter(|(_, s)| s.service == index).count();
+            debug_assert_eq!(usize::from(run.running), live, "service {index} counts what runs");
+            let has_socket = run.listener.is_some();
+            match run.state {
+                State::Off | State::Retry { .. } => debug_assert!(!has_socket),
+                _ => debug_assert!(has_socket),
+            }
+            let holders =
+                self.servers.iter().filter(|(_, s)| s.service == index && s.holds.is_some()).count();
+            debug_assert!(holders <= 1, "one wait server at a time");
+            debug_assert_eq!(run.state == State::Busy, holders == 1, "busy means a wait server holds it");
+        }
+    }
+}
+
+impl<B: Backend> Default for Engine<B> {
+    fn default() -> Self {
+        Engine::new()
+    }
+}
+
+/// Whether two services of two tables listen on the same socket: kind, family, address and port, and for an answer
+/// by the same kind of owner.
+fn same_place(old: &Table, a: &Service, new: &Table, b: &Service) -> bool {
+    use crate::service::Bind;
+    let bind = match (a.bind, b.bind) {
+        (Bind::Interface(x), Bind::Interface(y)) | (Bind::Path(x), Bind::Path(y)) => {
+            old.bytes(x) == new.bytes(y)
+        }
+        (x, y) => x == y,
+    };
+    // Options that are set when the socket is made make another socket when they change.
+    const MADE_WITH: Flags = Flags(Flags::NODELAY.0 | Flags::KEEPALIVE.0);
+    bind && a.socket == b.socket
+        && a.family == b.family
+        && a.port == b.port
+        && a.flags.0 & MADE_WITH.0 == b.flags.0 & MADE_WITH.0
+        && a.send_buffer == b.send_buffer
+        && a.receive_buffer == b.receive_buffer
+        && (a.node_mode, a.node_uid, a.node_gid) == (b.node_mode, b.node_uid, b.node_gid)
+}

@@ -1,0 +1,123 @@
+//! How many may come in, and how fast: the counters of one service.
+//!
+//! Every window counts on the monotonic clock. A limit never closes the listener: while a service pauses, the
+//! kernel's backlog holds its clients, and nobody else can take its port.
+
+use core::net::IpAddr;
+
+use heapless::Vec;
+
+use crate::capacity::SOURCES;
+use crate::service::Cps;
+use crate::time::Instant;
+
+const SECOND_MS: u64 = 1000;
+const MINUTE_MS: u64 = 60 * SECOND_MS;
+
+/// Counts what happens in windows of a fixed length, each beginning with its first event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Window {
+    begin: Instant,
+    count: u32,
+}
+
+impl Window {
+    pub const fn new() -> Window {
+        Window { begin: Instant(0), count: 0 }
+    }
+
+    /// Counts one event of a window `length` ms long, unless `limit` events are in it already.
+    fn take(&mut self, now: Instant, length: u64, limit: u32) -> bool {
+        if self.count == 0 || now.since_ms(self.begin) >= length {
+            *self = Window { begin: now, count: 0 };
+        }
+        if self.count >= limit {
+            return false;
+        }
+        self.count += 1;
+        true
+    }
+
+    /// cps: whether one more connection fits into this second.
+    pub fn take_cps(&mut self, now: Instant, cps: Cps) -> bool {
+        (cps.rate == 0 && cps.pause == 0) || self.take(now, SECOND_MS, cps.rate)
+    }
+
+    /// Whether one more start fits into this minute.
+    pub fn take_minute(&mut self, now: Instant, limit: u32) -> bool {
+        self.take(now, MINUTE_MS, limit)
+    }
+
+    /// When the minute that is counted in ends.
+    pub fn minute_end(&self) -> Instant {
+        self.begin.plus_ms(MINUTE_MS)
+    }
+
+    pub fn is_minute_full(&self, now: Instant, limit: u32) -> bool {
+        self.count >= limit && now.since_ms(self.begin) < MINUTE_MS
+    }
+}
+
+/// Starts a minute for each client address of each service that counts them, in one table for all. When it is full
+/// the source that began longest ago is forgotten, as FreeBSD's inetd does: an attacker with that many addresses is
+/// bounded by the service's own limits.
+#[derive(Default)]
+pub struct Sources {
+    entries: Vec<(u16, IpAddr, Window), SOURCES>,
+}
+
+impl Sources {
+    pub const fn new() -> Sources {
+        Sources { entries: Vec::new() }
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Counts a start of `service` for `address`, unless it had `limit` in this minute already.
+    pub fn take(&mut self, service: u16, address: IpAddr, now: Instant, limit: u32) -> bool {
+        let known = self.entries.iter_mut().find(|(s, a, _)| *s == service && *a == address);
+        if let Some((_, _, window)) = known {
+            return window.take_minute(now, limit);
+        }
+        let mut window = Window::default();
+        let taken = window.take_minute(now, limit);
+        if let Err(entry) = self.entries.push((service, address, window))
+            && let Some(oldest) = self.entries.iter_mut().min_by_key(|(_, _, window)| window.begin)
+        {
+            *oldest = entry;
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cps_counts_in_seconds_and_zero_zero_is_off() {
+        let mut window = Window::default();
+        let cps = Cps { rate: 3, pause: 4 };
+        let at = |ms: u64| Instant(100_000 + ms);
+        assert!((0..3).all(|n| window.take_cps(at(n), cps)));
+        assert!(!window.take_cps(at(999), cps));
+        assert!(window.take_cps(at(1000), cps));
+        let off = Cps { rate: 0, pause: 0 };
+        assert!((0..1000).all(|_| window.take_cps(at(1000), off)));
+    }
+
+    #[test]
+    fn a_full_table_of_sources_forgets_the_oldest() {
+        let mut sources = Sources::new();
+        let address = |n: usize| IpAddr::from((0x0a00_0000 + n as u32).to_be_bytes());
+        for n in 0..SOURCES {
+            assert!(sources.take(0, address(n), Instant(n as u64), 1));
+        }
+        assert!(!sources.take(0, address(0), Instant(SOURCES as u64), 1));
+        assert!(sources.take(0, address(SOURCES), Instant(SOURCES as u64), 1));
+        assert!(!sources.take(0, address(1), Instant(SOURCES as u64), 1));
+        assert!(sources.take(0, address(0), Instant(SOURCES as u64), 1));
+    }
+}

@@ -1,0 +1,297 @@
+//! What happened, as values; and the text that xinetd's users know.
+//!
+//! A [`Record`] is numbers and references, made on the spot and handed to the backend. Text (this file's `Display`),
+//! a flight recorder or counters are readers of the same value. Field order and wording of START, EXIT and FAIL are
+//! xinetd.log(5)'s as observed; an address is added to EXIT lines, and IPv4 clients are written as IPv4.
+
+use core::fmt;
+
+use crate::addr::Peer;
+use crate::config::diagnostic::Bytes;
+use crate::errno::Errno;
+use crate::service::{LogFields, Service};
+use crate::table::Table;
+
+/// Why a client was turned away. Displays as the word in a FAIL line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// only_from or no_access.
+    Address,
+    /// access_times.
+    Time,
+    /// max_load.
+    Load,
+    /// instances.
+    ServiceLimit,
+    /// per_source.
+    PerSourceLimit,
+    /// The daemon's own limit of servers (-limit, or the table is full).
+    ProcessLimit,
+    /// cps.
+    ConnectionsPerSecond,
+    /// Starts a minute from this address.
+    PerMinuteLimit,
+    /// The system could not make a process.
+    Fork,
+    /// The program could not be executed.
+    Exec,
+    /// A datagram that would start two services answering each other.
+    Reflector,
+    /// The time of day is not known yet, and this service only tells the time.
+    NoTime,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::Address => "address",
+            Refusal::Time => "time",
+            Refusal::Load => "load",
+            Refusal::ServiceLimit => "service_limit",
+            Refusal::PerSourceLimit => "per_source_limit",
+            Refusal::ProcessLimit => "process_limit",
+            Refusal::ConnectionsPerSecond => "connections per second",
+            Refusal::PerMinuteLimit => "connections per minute",
+            Refusal::Fork => "fork",
+            Refusal::Exec => "exec",
+            Refusal::Reflector => "loop",
+            Refusal::NoTime => "no_time",
+        })
+    }
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The exit status, 0 to 255.
+    Exited(u8),
+    /// Killed by that signal.
+    Signalled(u8),
+}
+
+/// What happened to a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fact {
+    /// A server runs; `pid` is 0 for a built-in service.
+    Start { pid: u32, peer: Peer },
+    /// A server ended after `seconds`.
+    Exit { pid: u32, peer: Peer, ending: Ending, seconds: u64 },
+    /// A client was refused.
+    Fail { refusal: Refusal, peer: Peer },
+    /// The service could not listen; tried again in `retry` seconds.
+    ListenFailed { errno: Errno, retry: u64 },
+    /// It listens after all.
+    ListenRecovered,
+    /// cps was exceeded: nobody is taken from the backlog for that many seconds.
+    CpsPause { seconds: u64 },
+    /// More starts than the line allows a minute: nobody is taken from the backlog for that many seconds.
+    MinutePause { seconds: u64 },
+    /// A pause is over.
+    Resumed,
+    /// accept(2) failed for want of descriptors or memory; tried again in a second.
+    AcceptFailed { errno: Errno },
+    /// The table of servers or sessions is full; clients wait in the backlog.
+    TableFull,
+    /// No process could be made for a client.
+    SpawnFailed { errno: Errno },
+    /// The program could not be executed.
+    ExecFailed { errno: Errno },
+    /// A wait server ends again and again without taking what waits for it; started again in `ms` milliseconds.
+    Hasty { ms: u64 },
+    /// A child setting could not be made; the child ended before it became the program.
+    ChildFailed { what: ChildStep, errno: Errno },
+}
+
+/// What a child does between its birth and its program, in that order; the step that failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ChildStep {
+    Descriptors = 1,
+    Session,
+    Limits,
+    Nice,
+    Groups,
+    Gid,
+    Uid,
+    Exec,
+}
+
+impl ChildStep {
+    pub const ALL: [ChildStep; 8] = [
+        ChildStep::Descriptors,
+        ChildStep::Session,
+        ChildStep::Limits,
+        ChildStep::Nice,
+        ChildStep::Groups,
+        ChildStep::Gid,
+        ChildStep::Uid,
+        ChildStep::Exec,
+    ];
+
+    const fn call(self) -> &'static str {
+        match self {
+            ChildStep::Descriptors => "dup2",
+            ChildStep::Session => "setsid",
+            ChildStep::Limits => "setrlimit",
+            ChildStep::Nice => "setpriority",
+            ChildStep::Groups => "setgroups",
+            ChildStep::Gid => "setgid",
+            ChildStep::Uid => "setuid",
+            ChildStep::Exec => "execve",
+        }
+    }
+}
+
+/// Severities of RFC 5424, as far as the daemon uses them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Level {
+    Error = 3,
+    Warning = 4,
+    Notice = 5,
+    Info = 6,
+}
+
+impl Level {
+    /// The word xinetd puts into a -filelog line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Level::Error => "ERROR",
+            Level::Warning => "WARNING",
+            Level::Notice => "NOTICE",
+            Level::Info => "INFO",
+        }
+    }
+}
+
+/// A fact about a service, ready to be read.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    pub table: &'a Table,
+    pub service: &'a Service,
+    pub fact: Fact,
+}
+
+impl Record<'_> {
+    /// Whether the service's own log settings ask for this record. Facts about the daemon's work are always asked
+    /// for, and go to the daemon's log.
+    pub const fn wanted(&self) -> bool {
+        match self.fact {
+            Fact::Start { .. } => !self.service.log_on_success.is_empty(),
+            Fact::Exit { .. } => {
+                self.service.log_on_success.has(LogFields::EXIT)
+                    || self.service.log_on_success.has(LogFields::DURATION)
+            }
+            Fact::Fail { .. } => !self.service.log_on_failure.is_empty(),
+            _ => true,
+        }
+    }
+
+    /// Whether the record belongs where `log_type` says; else in the daemon's log.
+    pub const fn is_service_record(&self) -> bool {
+        matches!(self.fact, Fact::Start { .. } | Fact::Exit { .. } | Fact::Fail { .. })
+    }
+
+    pub const fn level(&self) -> Level {
+        match self.fact {
+            Fact::Start { .. } | Fact::Exit { .. } => Level::Info,
+            Fact::Fail { .. } | Fact::Resumed | Fact::ListenRecovered => Level::Notice,
+            Fact::CpsPause { .. } | Fact::MinutePause { .. } | Fact::TableFull => Level::Warning,
+            _ => Level::Error,
+        }
+    }
+}
+
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let service = self.service;
+        let id = Bytes(self.table.bytes(service.id));
+        let success = service.log_on_success;
+        match self.fact {
+            Fact::Start { pid, peer } => {
+                write!(f, "START: {id}")?;
+                if success.has(LogFields::PID) {
+                    write!(f, " pid={pid}")?;
+                }
+                if success.has(LogFields::HOST) {
+                    write!(f, " from={peer}")?;
+                }
+                Ok(())
+            }
+            Fact::Exit { pid, peer, ending, seconds } => {
+                write!(f, "EXIT: {id}")?;
+                if success.has(LogFields::EXIT) {
+                    match ending {
+                        Ending::Exited(status) => write!(f, " status={status}")?,
+                        Ending::Signalled(signal) => write!(f, " signal={signal}")?,
+                    }
+                }
+                if success.has(LogFields::PID) {
+                    write!(f, " pid={pid}")?;
+                }
+                if success.has(LogFields::DURATION) {
+                    write!(f, " duration={seconds}(sec)")?;
+                }
+                if success.has(LogFields::HOST) {
+                    write!(f, " from={peer}")?;
+                }
+                Ok(())
+            }
+            Fact::Fail { refusal, peer } => {
+                write!(f, "FAIL: {id} {refusal}")?;
+                if service.log_on_failure.has(LogFields::HOST) {
+                    write!(f, " from={peer}")?;
+                }
+                Ok(())
+            }
+            Fact::ListenFailed { errno, retry } => {
+                write!(f, "bind failed ({errno}). service = {id}, ")?;
+                place(f, self.table, service)?;
+                write!(f, "; trying again in {retry} seconds")
+            }
+            Fact::ListenRecovered => {
+                write!(f, "Activating service {id}: listening on ")?;
+                place(f, self.table, service)
+            }
+            Fact::CpsPause { seconds } => write!(
+                f,
+                "Deactivating service {id} due to excessive incoming connections.  Restarting in {seconds} seconds."
+            ),
+            Fact::MinutePause { seconds } => write!(
+                f,
+                "{id}/{} server failing (looping), service paused for {seconds} seconds",
+                service.protocol_name()
+            ),
+            Fact::Resumed => write!(f, "Activating service {id}"),
+            Fact::AcceptFailed { errno } => {
+                write!(f, "service {id}, accept: {errno}; trying again in 1 second")
+            }
+            Fact::TableFull => {
+                write!(f, "service {id}: no free place for another server; clients wait in the backlog")
+            }
+            Fact::SpawnFailed { errno } => write!(f, "{id}: fork failed: {errno}"),
+            Fact::ExecFailed { errno } => {
+                write!(f, "{id}: execv( {} ) failed: {errno}", Bytes(self.table.bytes(service.program)))
+            }
+            Fact::Hasty { ms } => write!(
+                f,
+                "{id}: server ends without taking what waits for it; next start in {}.{} seconds",
+                ms / 1000,
+                ms % 1000 / 100
+            ),
+            Fact::ChildFailed { what, errno } => write!(f, "{id}: {} failed: {errno}", what.call()),
+        }
+    }
+}
+
+/// Writes where a service listens: `tcp *:7`, `udp 127.0.0.1:7`, `tcp [::1]:7`, `tcp eth0:7`, `unix /run/x`.
+pub fn place(f: &mut dyn fmt::Write, table: &Table, service: &Service) -> fmt::Result {
+    use crate::service::Bind;
+    write!(f, "{} ", service.protocol_name())?;
+    match service.bind {
+        Bind::Everywhere => write!(f, "*:{}", service.port),
+        Bind::Address(address) => write!(f, "{}", core::net::SocketAddr::new(address, service.port)),
+        Bind::Interface(name) => write!(f, "{}:{}", Bytes(table.bytes(name)), service.port),
+        Bind::Path(path) => write!(f, "{}", Bytes(table.bytes(path))),
+    }
+}
