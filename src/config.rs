@@ -185,7 +185,8 @@ impl Loader {
     /// Clears `table` and fills it from words of a command line, each an assignment of a `service` section:
     /// `port=8080`, `server=/bin/cat`, `server_args=-u`. `service=NAME` begins a service and may be left out before
     /// the first; without a name it has that of its program. Such a service is UNLISTED if it has a port, does not
-    /// wait and runs as the daemon's own user unless it says otherwise.
+    /// wait and runs as the daemon's own user unless it says otherwise. Behind a word `--` stand its program and
+    /// the program's arguments, each as it is.
     pub fn load_words<'w, F: Files>(
         &mut self,
         files: &mut F,

@@ -8,9 +8,9 @@ use super::diagnostic::Bytes;
 use super::draft::{Draft, Kind};
 use super::lines::{Line, Lines, Source};
 use super::source::{FileKind, Files};
-use super::token::{Assignment, Words};
+use super::token::{Assignment, Operator, Word, Words};
 use super::{BUFFER, Context, Loader, WORDS_NAME, set};
-use crate::capacity::{INCLUDE_DEPTH, LINE_BYTES, NAME_BYTES, PATH_BYTES};
+use crate::capacity::{DRAFT_WORDS, INCLUDE_DEPTH, LINE_BYTES, NAME_BYTES, PATH_BYTES};
 use crate::errno::Errno;
 use crate::service::Dialect;
 use crate::table::{Full, Text};
@@ -85,6 +85,16 @@ pub(super) enum Step {
     },
 }
 
+/// How far the words of a command line have come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Program {
+    /// Assignments.
+    No,
+    /// Behind `--`.
+    Path,
+    Arguments,
+}
+
 type Stack<H> = Vec<Level<H>, INCLUDE_DEPTH>;
 
 impl Loader {
@@ -153,9 +163,10 @@ impl Loader {
         cx.file = cx.table.push_text(WORDS_NAME).unwrap_or_default();
         let defaults = Draft::new();
         let mut open: Option<(Draft, u32)> = None;
+        let mut in_program = Program::No;
         for (word, number) in words.zip(1u32..) {
             let assignment = Assignment::parse(word);
-            let begins = assignment.is_some_and(|a| a.name.is("service"));
+            let begins = in_program == Program::No && assignment.is_some_and(|a| a.name.is("service"));
             if begins && let Some((draft, line)) = open.take() {
                 self.end_words(cx, draft, line);
             }
@@ -163,6 +174,10 @@ impl Loader {
             let (draft, _) = open.get_or_insert_with(|| {
                 (Draft::open(Kind::Words, &defaults, &self.defaults, &mut self.section), number)
             });
+            if in_program != Program::No || (word == b"--" && !begins) {
+                in_program = self.program_word(cx, draft, word, in_program);
+                continue;
+            }
             match assignment {
                 _ if word.contains(&0) => {
                     let what = format_args!("a NUL byte in a word");
@@ -185,6 +200,38 @@ impl Loader {
         if let Some((draft, line)) = open {
             self.end_words(cx, draft, line);
         }
+    }
+
+    /// A word behind `--`: the program, then its arguments as they are.
+    fn program_word<F: Files>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        draft: &mut Draft,
+        word: &[u8],
+        before: Program,
+    ) -> Program {
+        match before {
+            Program::No => return Program::Path,
+            Program::Path => {
+                let name = Word { bytes: b"server", column: 0 };
+                let values = Words::whole(word);
+                let server = Assignment { name, operator: Operator::Set, column: 0, values };
+                set::set(cx, draft, &mut self.section, &server);
+            }
+            Program::Arguments => {
+                let pushed = cx.table.push_text(word).and_then(|text| {
+                    let full = Full { capacity: "DRAFT_WORDS", value: DRAFT_WORDS };
+                    self.section.args.push(text).map_err(|_| full)
+                });
+                if let Err(full) = pushed {
+                    cx.full(draft, 0, "this argument", full);
+                }
+            }
+        }
+        if word.contains(&0) {
+            cx.wrong(draft, 0, format_args!("a NUL byte in a word"), format_args!("leave it out"));
+        }
+        Program::Arguments
     }
 
     fn end_words<F: Files>(&mut self, cx: &mut Context<'_, F>, mut draft: Draft, line: u32) {

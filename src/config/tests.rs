@@ -943,6 +943,25 @@ mod other_sources {
     }
 
     #[test]
+    fn a_program_and_its_arguments_need_no_quotes() {
+        let loaded = words(&[
+            "port=9000",
+            "bind=127.0.0.1",
+            "--",
+            "/bin/sh",
+            "-c",
+            "read x; echo \"# $x\"",
+            "service=x",
+        ]);
+        assert_eq!(loaded.says(&[]).argv("sh"), ["sh", "-c", "read x; echo \"# $x\"", "service=x"]);
+        assert_eq!(loaded.ready(), ["sh"]);
+        assert_eq!(
+            words(&["service=echo", "type=INTERNAL", "port=7007"]).says(&[]).service("echo").port,
+            7007
+        );
+    }
+
+    #[test]
     fn its_mistakes_are_told_by_word() {
         let loaded = words(&["port=80x", "server=/bin/cat", "nonsense"]);
         loaded.says(&[

@@ -35,11 +35,18 @@ pub enum Quoting {
 pub struct Words<'a> {
     line: &'a [u8],
     at: usize,
+    /// The line is one word, whatever is in it.
+    whole: bool,
 }
 
 impl<'a> Words<'a> {
     pub const fn new(line: &'a [u8]) -> Words<'a> {
-        Words { line, at: 0 }
+        Words { line, at: 0, whole: false }
+    }
+
+    /// One word that somebody else has parted from others already.
+    pub const fn whole(word: &'a [u8]) -> Words<'a> {
+        Words { line: word, at: 0, whole: true }
     }
 
     /// The words alone, once [`Words::check`] has found them sound.
@@ -60,6 +67,9 @@ impl<'a> Words<'a> {
 
     /// Column of the comment that ends the line, if one does.
     pub fn comment(mut self) -> Option<u32> {
+        if self.whole {
+            return None;
+        }
         while self.next().is_some() {}
         self.rest().first().is_some_and(|&b| b == b'#').then(|| self.column())
     }
@@ -89,6 +99,12 @@ impl<'a> Iterator for Words<'a> {
     type Item = Result<Word<'a>, (Quoting, u32)>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.whole {
+            let word = Word { bytes: self.line, column: 1 };
+            let first = self.at == 0;
+            self.at = usize::MAX;
+            return first.then_some(Ok(word));
+        }
         let rest = self.rest();
         let column = self.column();
         match rest {
