@@ -402,9 +402,9 @@ fn prepare(
             pointers.push(pointer.cast())?;
         }
     }
-    let peer = order.peer;
-    pointers.push(text.string(|out| write!(out, "REMOTE_HOST={peer}"))?)?;
-    if let Peer::Ip { address, port } = peer {
+    // Nothing where there is no address: a variable that says so helps no script.
+    if let Peer::Ip { address, port } = order.peer {
+        pointers.push(text.string(|out| write!(out, "REMOTE_HOST={address}"))?)?;
         pointers.push(text.string(|out| write!(out, "REMOTE_PORT={port}"))?)?;
         // ucspi-tcp's names, which tcpserver's and inetutils' servers know.
         let proto = match service.socket {
