@@ -1,9 +1,49 @@
-//! Capacities from the environment.
+//! Link arguments of the daemon, and capacities from the environment.
+//!
+//! The daemon has no libc, so nobody supplies start files or libraries. The library, the tests and the tools are
+//! linked as usual: every link argument here goes to the package's binaries only.
 
 use std::{env, fs, path::Path};
 
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    link_args();
+    capacities();
+}
+
+/// How the daemon is linked: no start files, no libraries, and a static file that relocates itself (`src/entry.rs`).
+fn link_args() {
+    let is_daemon_built = env::var_os("CARGO_FEATURE_LINUX").is_some();
+    if !is_daemon_built || env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
+        return;
+    }
+    // Without any optimisation the compiler turns the relocating code's own arithmetic into calls that need relocation.
+    if env::var("OPT_LEVEL").as_deref() == Ok("0") {
+        println!("cargo::error=usherd needs opt-level 1 or more, as Cargo.toml sets it for every profile");
+    }
+    // `.cargo/config.toml` names lld for the boards; everything else is linked through the C compiler's driver.
+    println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+    let is_plain_lld = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.contains("lld"));
+    // `RUSTFLAGS=-Crelocation-model=static` gives a file for one address.
+    let is_fixed =
+        env::var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("relocation-model=static"));
+    let args: &[&str] = match (is_plain_lld, is_fixed) {
+        // lld brings in nothing that it was not told to, and the compiler has said whether it is `-pie`.
+        (true, _) => &["-static", "--no-dynamic-linker", "--build-id=none"],
+        (false, true) => &["-nostartfiles", "-nostdlib", "-static", "-no-pie", NO_BUILD_ID],
+        (false, false) => {
+            &["-nostartfiles", "-nostdlib", "-static-pie", "-Wl,--no-dynamic-linker", NO_BUILD_ID]
+        }
+    };
+    for arg in args {
+        println!("cargo::rustc-link-arg-bins={arg}");
+    }
+}
+
+const NO_BUILD_ID: &str = "-Wl,--build-id=none";
+
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 12] = [
+const CAPACITIES: [(&str, usize, &str); 17] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -22,12 +62,29 @@ const CAPACITIES: [(&str, usize, &str); 12] = [
     ("SESSIONS", 512, "Clients of built-in stream services at one time. When full, as SERVERS."),
     ("SOURCES", 256, "Client addresses whose starts a minute are counted, for all services together."),
     ("SCRATCH_BYTES", 16384, "Bytes a built-in service moves at once; one buffer for all of them."),
+    (
+        "SPILLS",
+        4,
+        "Clients of echo that do not read what they are sent and whose unsent bytes are held; those beyond cost a system call more, not memory. At most 32.",
+    ),
+    (
+        "SPAWN_SLOTS",
+        16,
+        "Children between their birth and their program at one time. When all are taken the daemon waits for the next child's program to begin.",
+    ),
+    ("LOG_FILES", 16, "Files that log_type names. Records for one more go to the daemon's log."),
+    (
+        "LOG_LINE_BYTES",
+        1024,
+        "Longest line in a log, in bytes; a longer one is cut and the cut marked. At most 4096.",
+    ),
+    ("STANDALONE_WORDS", 64, "Words of a program, or -set words, on the command line of a single service."),
     ("LINE_BYTES", 16384, "Longest line of a configuration file, in bytes; xinetd's own limit."),
     ("DRAFT_WORDS", 512, "Arguments, or environment words, of one service."),
 ];
 
-fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+/// Writes what `src/capacity.rs` includes.
+fn capacities() {
     let mut text = String::new();
     for (name, default, doc) in CAPACITIES {
         let variable = format!("USHERD_{name}");

@@ -47,6 +47,8 @@ pub enum Given<'a, L, S> {
 pub struct Spawn<'a, L, S> {
     pub table: &'a Table,
     pub service: &'a Service,
+    /// The service's own socket, also where the server gets a connection: what else belongs to the service hangs on it.
+    pub listener: &'a L,
     pub given: Given<'a, L, S>,
     pub peer: Peer,
 }

@@ -175,7 +175,7 @@ pub struct Engine<B: Backend> {
     sources: Sources,
     zone: Zone,
     /// Most servers at one time (-limit); the table's size bounds it too.
-    limit: u32,
+    limit: Option<u32>,
     /// That a table is full has been logged, and it has not been half empty since.
     full_told: bool,
     /// Where [`place_free`](Engine::place_free) begins to look for a service that waits for a place.
@@ -195,7 +195,7 @@ impl<B: Backend> Engine<B> {
             sessions: Slots::new(),
             sources: Sources::new(),
             zone: Zone::UTC,
-            limit: u32::MAX,
+            limit: None,
             full_told: false,
             woken_first: 0,
             scratch: [0; SCRATCH_BYTES],
@@ -224,7 +224,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Most servers at one time, over all services (xinetd's -limit).
-    pub fn set_limit(&mut self, limit: u32) {
+    pub fn set_limit(&mut self, limit: Option<u32>) {
         self.limit = limit;
     }
 
@@ -484,7 +484,8 @@ impl<B: Backend> Engine<B> {
             return Err(Refusal::Load);
         }
         if service.builtin().is_none()
-            && (self.servers.is_full() || self.servers.len() as u64 >= u64::from(self.limit))
+            && (self.servers.is_full()
+                || self.limit.is_some_and(|limit| self.servers.len() as u64 >= u64::from(limit)))
         {
             return Err(Refusal::ProcessLimit);
         }
@@ -533,7 +534,7 @@ impl<B: Backend> Engine<B> {
             Some(builtin) => self.converse(index, builtin, stream, peer, now, b),
             None => {
                 let given = Given::Connection(&stream);
-                if let Err(refusal) = self.start_server(index, given, peer, None, now, b) {
+                if let Err(refusal) = self.start_server(index, listener, given, peer, None, now, b) {
                     self.refuse(index, refusal, peer, b);
                     b.close(stream);
                     // No process now: the clients behind this one would only meet the same.
@@ -640,6 +641,7 @@ impl<B: Backend> Engine<B> {
     fn start_server(
         &mut self,
         index: ServiceIndex,
+        listener: &B::Listener,
         given: Given<'_, B::Listener, B::Stream>,
         peer: Peer,
         holds: Option<u64>,
@@ -652,7 +654,7 @@ impl<B: Backend> Engine<B> {
         if self.servers.is_full() {
             return Err(Refusal::ProcessLimit);
         }
-        let pid = match b.spawn(Spawn { table, service, given, peer }) {
+        let pid = match b.spawn(Spawn { table, service, listener, given, peer }) {
             Ok(pid) => pid,
             Err(errno) => {
                 self.note(index, Fact::SpawnFailed { errno }, b);
@@ -702,7 +704,7 @@ impl<B: Backend> Engine<B> {
             return;
         }
         let mark = b.mark(listener);
-        match self.start_server(index, Given::Listener(listener), peer, Some(mark), now, b) {
+        match self.start_server(index, listener, Given::Listener(listener), peer, Some(mark), now, b) {
             Ok(()) => self.hold(index, listener, State::Busy, b),
             // Nobody is turned away here either: what waits has its server a little later.
             Err(_) => {

@@ -7,6 +7,7 @@ extern crate std;
 
 pub mod access;
 pub mod addr;
+pub mod args;
 pub mod backend;
 pub mod builtin;
 pub mod capacity;

@@ -1,2 +1,34 @@
+//! The daemon.
 #![no_std]
 #![no_main]
+#![deny(unsafe_code)]
+
+mod entry;
+
+use usherd::backend::linux::daemon::{self, Parts};
+use usherd::backend::linux::log::Log;
+use usherd::backend::linux::{Linux, Spawner, Spills};
+use usherd::config::Loader;
+use usherd::engine::Engine;
+
+// All zero at start: none of them takes room in the file, and none takes memory before it is used.
+static mut ENGINE: Engine<Linux> = Engine::new();
+static mut LOADER: Loader = Loader::new();
+static mut SPILLS: Spills = Spills::new();
+static mut SPAWNER: Spawner = Spawner::new();
+static mut LOG: Log = Log::new();
+
+#[allow(unsafe_code)]
+fn main(start: entry::Start) -> i32 {
+    // SAFETY: `main` is called once, by the only thread there is, and nothing else names these statics.
+    let parts = unsafe {
+        Parts {
+            engine: &mut *(&raw mut ENGINE),
+            loader: &mut *(&raw mut LOADER),
+            spills: &mut *(&raw mut SPILLS),
+            spawner: &mut *(&raw mut SPAWNER),
+            log: &mut *(&raw mut LOG),
+        }
+    };
+    daemon::run(start.args(), start.env(), parts)
+}

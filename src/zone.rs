@@ -13,7 +13,7 @@
 //! let zone = match parse_tz_variable(Some(b"CET-1CEST,M3.5.0,M10.5.0/3")) {
 //!     Ok(TzSource::Posix(text)) => Zone::from_posix(text).unwrap(),
 //!     Ok(TzSource::Path(_)) => unreachable!("here the caller reads the file for Zone::from_tzif"),
-//!     Ok(TzSource::Utc) | Err(_) => Zone::UTC,
+//!     Ok(TzSource::Utc) | Err(_) => Zone::default(),
 //! };
 //! let local = zone.at(1_795_342_514);
 //! assert_eq!((local.hour, local.minute, local.abbreviation.as_str()), (11, 15, "CET"));
@@ -30,7 +30,8 @@
 //!   refused rather than read 27 seconds wrong.
 //!
 //! By hand, because jiff-core 0.1.8 parses TZif files only with an allocator. What it offers without one, the
-//! rules, is 14 KB of code (x86_64, `opt-level = 3`), more than this whole module.
+//! rules, is 14 KB of code (x86_64, `opt-level = 3`): as much as this whole module, files and stamps
+//! included.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -56,6 +57,9 @@ pub const ABBREVIATION_BYTES: usize = 9;
 
 /// Longest path of a TZif file, in bytes. The longest name in tzdata makes 52 of them.
 pub const ZONE_PATH_BYTES: usize = 128;
+
+// Zones are read once and stamps written seldom: size counts more than speed in this file. Without its few
+// `inline(never)` it would be 3 KB larger.
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -122,7 +126,7 @@ fn zone_path(directory: &[u8], name: &[u8]) -> Result<ZonePath, ZoneError> {
 
 /// The rules of local time for one place.
 ///
-/// The value is about 2 KB and owns all it needs. [`Zone::UTC`] is all zero, so that a static of this type
+/// The value has 1640 bytes and owns all it needs. [`Zone::UTC`] is all zero, so that a static of this type
 /// costs nothing in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
@@ -138,13 +142,20 @@ pub struct Zone {
 
 impl Zone {
     /// Coordinated universal time, the zone of a system that knows no better.
-    pub const UTC: Zone = Zone {
-        transitions: [Transition([0; 6]); ZONE_TRANSITIONS],
-        transitions_used: 0,
-        first_kind: 0,
-        kinds: [Kind::ZERO; ZONE_KINDS],
-        tail: Tail::Utc,
-    };
+    ///
+    /// For statics; [`Zone::default`] is the same, but made at run time instead of copied from a page of
+    /// zeros.
+    pub const UTC: Zone = Zone::without_transitions(Tail::Utc);
+
+    const fn without_transitions(tail: Tail) -> Zone {
+        Zone {
+            transitions: [Transition([0; 6]); ZONE_TRANSITIONS],
+            transitions_used: 0,
+            first_kind: 0,
+            kinds: [Kind::ZERO; ZONE_KINDS],
+            tail,
+        }
+    }
 
     /// Reads the contents of a TZif file, of any version (RFC 9636 section 3).
     ///
@@ -170,7 +181,7 @@ impl Zone {
     }
 
     /// Reads a rule such as `CET-1CEST,M3.5.0,M10.5.0/3` or `<+0530>-5:30` (POSIX.1-2024 XBD 8.3, with the
-    /// wider range of hours of RFC 9636 section 3.3.2).
+    /// wider range of hours of RFC 9636 section 3.3).
     ///
     /// Summer time without dates (`EST5EDT`) follows the dates of the United States, as in glibc and musl.
     ///
@@ -178,17 +189,15 @@ impl Zone {
     ///
     /// [`ZoneError::Rule`] when the text is no such rule from its first byte to its last.
     pub fn from_posix(text: &[u8]) -> Result<Zone, ZoneError> {
-        Ok(Zone { tail: parse_posix(text)?, ..Zone::UTC })
+        Ok(Zone::without_transitions(parse_posix(text)?))
     }
 
     /// Local time at `unix_seconds`, seconds since 1970-01-01 00:00:00 UTC.
     ///
-    /// Defined for every value; what lies outside the years 0 to 9999 (UTC) is shown as the nearest second
-    /// inside.
+    /// Defined for every value; what lies outside the years 0 to 9999 is shown as the nearest second inside.
     pub fn at(&self, unix_seconds: i64) -> LocalTime {
-        /// 0000-01-01 00:00:00 and 9999-12-31 23:59:59 UTC.
-        const RANGE: (i64, i64) = (-62_167_219_200, 253_402_300_799);
-        let unix_seconds = unix_seconds.clamp(RANGE.0, RANGE.1);
+        // A little more than those years, whatever the offset is.
+        let unix_seconds = unix_seconds.clamp(-Transition::LIMIT, Transition::LIMIT);
         LocalTime::new(unix_seconds, self.kind_at(unix_seconds))
     }
 
@@ -204,7 +213,7 @@ impl Zone {
     }
 
     fn from_block(block: &Block<'_>, footer: &[u8]) -> Result<Zone, ZoneError> {
-        let mut zone = Zone::UTC;
+        let mut zone = Zone::default();
         if block.has_leap_seconds {
             return Err(ZoneError::LeapSeconds);
         }
@@ -273,15 +282,15 @@ impl Zone {
 
 impl Default for Zone {
     fn default() -> Self {
-        Zone::UTC
+        Zone::without_transitions(Tail::Utc)
     }
 }
 
 /// One instant as the clock on the wall shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {
-    /// Year of the Gregorian calendar.
-    pub year: i32,
+    /// Year of the Gregorian calendar, 0 to 9999.
+    pub year: u16,
     /// 1 to 12.
     pub month: u8,
     /// Day of the month, 1 to 31.
@@ -302,12 +311,14 @@ pub struct LocalTime {
 
 impl LocalTime {
     fn new(unix_seconds: i64, kind: Kind) -> LocalTime {
-        let local = unix_seconds + i64::from(kind.utc_offset);
+        /// 0000-01-01 00:00:00 and 9999-12-31 23:59:59.
+        const RANGE: (i64, i64) = (-62_167_219_200, 253_402_300_799);
+        let local = (unix_seconds + i64::from(kind.utc_offset)).clamp(RANGE.0, RANGE.1);
         let days = day_of(local);
         let second_of_day = local.rem_euclid(SECONDS_PER_DAY) as u32;
         let (year, month, day) = date_of(days);
         LocalTime {
-            year,
+            year: year as u16,
             month,
             day,
             hour: (second_of_day / 3600) as u8,
@@ -326,41 +337,62 @@ impl LocalTime {
 
     /// Writes the form of `ctime` in the C locale, which inetd's daytime sends: `Sun Nov 22 11:15:14 2026`.
     pub fn write_ctime(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        out.write_str(name(&WEEKDAYS, self.weekday))?;
-        out.write_str(" ")?;
-        self.write_syslog_stamp(out)?;
-        write!(out, " {}", self.year)
+        self.write("a b e H:M:S Y", out)
     }
 
     /// Writes the form of xinetd's daytime: `22 NOV 2026 11:03:26 UTC`.
     pub fn write_xinetd_daytime(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "{:02} ", self.day)?;
-        for letter in name(&MONTHS, self.month.wrapping_sub(1)).chars() {
-            out.write_char(letter.to_ascii_uppercase())?;
-        }
-        write!(out, " {} ", self.year)?;
-        self.write_clock(out)?;
-        out.write_str(" ")?;
-        out.write_str(self.abbreviation.as_str())
+        self.write("d B Y H:M:S Z", out)
     }
 
     /// Writes the stamp of xinetd's log files: `26/11/22@11:08:30`; month and day are not padded
     /// (`18/9/19@20:35:20`).
     pub fn write_xinetd_stamp(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "{:02}/{}/{}@", self.year.rem_euclid(100), self.month, self.day)?;
-        self.write_clock(out)
+        self.write("y/n/f@H:M:S", out)
     }
 
-    /// Writes the TIMESTAMP of a syslog message (RFC 3164 section 4.1.2), day padded with a blank: `Nov  2
-    /// 11:15:14`.
+    /// Writes the TIMESTAMP of a syslog message (RFC 3164 section 4.1.2), day padded with a blank:
+    /// `Nov  2 11:15:14`.
     pub fn write_syslog_stamp(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "{} {:2} ", name(&MONTHS, self.month.wrapping_sub(1)), self.day)?;
-        self.write_clock(out)
+        self.write("b e H:M:S", out)
     }
 
-    fn write_clock(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "{:02}:{:02}:{:02}", self.hour, self.minute, self.second)
+    /// Like `strftime`, with every letter a conversion and no `%` before it. The letters are those of
+    /// `strftime` too, but for `B` (`b` in upper case), `n` (month) and `f` (day), both without padding.
+    fn write(&self, form: &str, out: &mut dyn fmt::Write) -> fmt::Result {
+        let month = MONTHS.get(usize::from(self.month).wrapping_sub(1)).copied().unwrap_or("???");
+        for letter in form.chars() {
+            match letter {
+                'a' => out.write_str(WEEKDAYS.get(usize::from(self.weekday)).copied().unwrap_or("???")),
+                'b' => out.write_str(month),
+                'B' => month.chars().try_for_each(|letter| out.write_char(letter.to_ascii_uppercase())),
+                'd' => write_two_digits(self.day, Some('0'), out),
+                'e' => write_two_digits(self.day, Some(' '), out),
+                'f' => write_two_digits(self.day, None, out),
+                'n' => write_two_digits(self.month, None, out),
+                'H' => write_two_digits(self.hour, Some('0'), out),
+                'M' => write_two_digits(self.minute, Some('0'), out),
+                'S' => write_two_digits(self.second, Some('0'), out),
+                'y' => write_two_digits((self.year % 100) as u8, Some('0'), out),
+                'Y' => {
+                    write_two_digits((self.year / 100) as u8, Some('0'), out)?;
+                    write_two_digits((self.year % 100) as u8, Some('0'), out)
+                }
+                'Z' => out.write_str(self.abbreviation.as_str()),
+                separator => out.write_char(separator),
+            }?;
+        }
+        Ok(())
     }
+}
+
+#[inline(never)]
+fn write_two_digits(value: u8, padding: Option<char>, out: &mut dyn fmt::Write) -> fmt::Result {
+    let digit = |value: u8| char::from(b'0' + value % 10);
+    if let Some(tens) = if value >= 10 { Some(digit(value / 10)) } else { padding } {
+        out.write_char(tens)?;
+    }
+    out.write_char(digit(value))
 }
 
 /// The name of a kind of local time, such as `CEST` or `+0530`: at most [`ABBREVIATION_BYTES`] ASCII letters,
@@ -522,8 +554,8 @@ impl Alternation {
         let (year, _, _) = date_of(day_of(unix_seconds));
         let mut latest = (self.standard, i64::MIN);
         let mut until = i64::MAX;
-        // The year (UTC) around the instant, the one before and the one after: local years begin elsewhere, and
-        // a rule may point a week past either end.
+        // The year (UTC) around the instant, the one before and the one after: local years begin elsewhere,
+        // and a rule may point a week past either end.
         for year in year - 1..=year + 1 {
             let start = (self.summer, self.summer_starts.in_year(year, &self.standard));
             let end = (self.standard, self.summer_ends.in_year(year, &self.summer));
@@ -531,8 +563,8 @@ impl Alternation {
                 if change.1 > unix_seconds {
                     until = until.min(change.1);
                 } else if change.1 >= latest.1 {
-                    // Of two changes at one instant the later year's wins: so a summer that lasts from new year to
-                    // new year ("all year" in RFC 9636 section 3.3.1) has no gap.
+                    // Of two changes at one instant the later year's wins: so a summer that lasts from new
+                    // year to new year ("all year" in RFC 9636 section 3.3) has no gap.
                     latest = change;
                 }
             }
@@ -605,12 +637,11 @@ impl<'a> Block<'a> {
         let [b'T', b'Z', b'i', b'f', version, ..] = *head else {
             return Err(ZoneError::NotTzif);
         };
-        let utc_marks = reader.count()?;
-        let standard_marks = reader.count()?;
-        let leap_seconds = reader.count()?;
-        let transitions = reader.count()?;
-        let kinds = reader.count()?;
-        let abbreviation_bytes = reader.count()?;
+        let mut counts = [0; 6];
+        for count in &mut counts {
+            *count = reader.count()?;
+        }
+        let [utc_marks, standard_marks, leap_seconds, transitions, kinds, abbreviation_bytes] = counts;
 
         let times = reader.take(transitions * time_size)?;
         let time_kinds = reader.take(transitions)?;
@@ -631,6 +662,7 @@ impl<'a> Block<'a> {
     /// The instant and the index of the kind that begins there. `index` is less than `transition_count()`.
     ///
     /// Old files start with the big bang: it is moved to where a [`Transition`] and the calendar can follow.
+    #[inline(never)]
     fn transition(&self, index: usize) -> (i64, u8) {
         let time = self.times.get(index * self.time_size..).unwrap_or_default();
         let unix_seconds = match (self.time_size, time) {
@@ -661,6 +693,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline(never)]
     fn take(&mut self, length: usize) -> Result<&'a [u8], ZoneError> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(ZoneError::Truncated)?;
         self.rest = rest;
@@ -669,6 +702,7 @@ impl<'a> Reader<'a> {
 
     /// A number of records. One that no file of [`ZONE_BYTES`] can hold is refused here, so that no product
     /// of it overflows.
+    #[inline(never)]
     fn count(&mut self) -> Result<usize, ZoneError> {
         match *self.take(4)? {
             [0, 0, high, low] if usize::from(u16::from_be_bytes([high, low])) <= ZONE_BYTES => {
@@ -740,23 +774,24 @@ impl RuleText<'_> {
     }
 
     /// `[+-]hh[:mm[:ss]]`, in seconds.
+    #[inline(never)]
     fn clock(&mut self, hours_at_most: u16) -> Option<i32> {
         let negative = self.skip(b'-');
         if !negative {
             self.skip(b'+');
         }
-        let mut seconds = i32::from(self.number(0, hours_at_most)?) * 3600;
-        if self.skip(b':') {
-            seconds += i32::from(self.number(0, 59)?) * 60;
-            if self.skip(b':') {
-                seconds += i32::from(self.number(0, 59)?);
+        let mut seconds = 0;
+        for (unit, most) in [(3600, hours_at_most), (60, 59), (1, 59)] {
+            seconds += unit * i32::from(self.number(0, most)?);
+            if !self.skip(b':') {
+                return Some(if negative { -seconds } else { seconds });
             }
         }
-        Some(if negative { -seconds } else { seconds })
+        None // a colon behind the seconds
     }
 
     /// `,M3.5.0/2` or with `J60` or `59`; two o'clock if no time is given. Hours reach from -167 to 167 (RFC
-    /// 9636 section 3.3.2); POSIX itself stops at 0 and 24.
+    /// 9636 section 3.3); POSIX itself stops at 0 and 24.
     fn change(&mut self) -> Option<YearlyChange> {
         if !self.skip(b',') {
             return None;
@@ -776,6 +811,7 @@ impl RuleText<'_> {
     }
 
     /// A decimal number of at most three digits, within bounds.
+    #[inline(never)]
     fn number(&mut self, least: u16, most: u16) -> Option<u16> {
         let mut value = 0;
         let mut digits = 0;
@@ -790,6 +826,7 @@ impl RuleText<'_> {
         (digits > 0 && (least..=most).contains(&value)).then_some(value)
     }
 
+    #[inline(never)]
     fn skip(&mut self, byte: u8) -> bool {
         match self.rest.split_first() {
             Some((&first, rest)) if first == byte => {
@@ -803,8 +840,8 @@ impl RuleText<'_> {
 
 /// The day (UTC) of an instant, as days since 1970-01-01.
 ///
-/// All instants in this file lie within [`Transition::LIMIT`], so that days and years need 32 bits only: 64-bit
-/// division is a function call on small processors.
+/// All instants in this file lie within [`Transition::LIMIT`], so that days and years need 32 bits only:
+/// 64-bit division is a function call on small processors.
 fn day_of(unix_seconds: i64) -> i32 {
     unix_seconds.div_euclid(SECONDS_PER_DAY) as i32
 }
@@ -813,6 +850,7 @@ fn day_of(unix_seconds: i64) -> i32 {
 ///
 /// Years are taken to begin in March, so that the leap day comes last, and 400 of them have 146 097 days
 /// (<https://howardhinnant.github.io/date_algorithms.html>, `days_from_civil`).
+#[inline(never)]
 fn days_until(year: i32, month: u8, day: u8) -> i32 {
     let year = if month <= 2 { year - 1 } else { year };
     let month_from_march = (i32::from(month) + 9) % 12;
@@ -849,10 +887,6 @@ fn days_in_month(year: i32, month: u8) -> u8 {
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     }
-}
-
-fn name<const N: usize>(names: &[&'static str; N], index: u8) -> &'static str {
-    names.get(usize::from(index)).copied().unwrap_or("???")
 }
 
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];

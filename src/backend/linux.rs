@@ -1,1 +1,307 @@
+//! Linux: one thread, one epoll, sockets, children, signals.
+//!
+//! The loop asks the engine for its next deadline, waits in the kernel until something happens or that deadline comes,
+//! reads the clocks once, and turns what happened into events. Everything the engine then wants is a call of the
+//! [`Backend`] implementation here, made at once. With nothing to do it never wakes up.
 
+pub mod daemon;
+mod dump;
+pub mod files;
+pub mod listen;
+pub mod log;
+mod notify;
+pub mod spawn;
+mod stream;
+mod sys;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsockname, recvfrom, sendto};
+
+use crate::addr::Peer;
+use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn};
+use crate::builtin::Step;
+use crate::errno::Errno;
+use crate::record::Record;
+use crate::service::{Service, Stderr};
+use crate::slots::Handle;
+use crate::table::Table;
+
+pub use listen::{Inherited, Listener};
+pub use spawn::Spawner;
+pub use stream::{Socket, SocketIo, Spills};
+
+/// What an epoll event is about, packed into its 64 bits of user data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Listener(ServiceId),
+    Session(SessionId),
+    /// Servers' standard error, of a service.
+    Stderr(ServiceId),
+    Signals,
+}
+
+impl Source {
+    const fn data(self) -> EventData {
+        let (kind, index, generation) = match self {
+            Source::Listener(id) => (1, id.index, id.generation),
+            Source::Session(id) => (2, id.index, id.generation),
+            Source::Stderr(id) => (3, id.index, id.generation),
+            Source::Signals => (4, 0, 0),
+        };
+        EventData::new_u64((kind as u64) << 32 | (generation as u64) << 16 | index as u64)
+    }
+
+    fn from_data(data: EventData) -> Option<Source> {
+        let data = data.u64();
+        let (index, generation) = (data as u16, (data >> 16) as u16);
+        Some(match data >> 32 {
+            1 => Source::Listener(ServiceId { index, generation }),
+            2 => Source::Session(Handle { index, generation }),
+            3 => Source::Stderr(ServiceId { index, generation }),
+            4 => Source::Signals,
+            _ => return None,
+        })
+    }
+}
+
+pub struct Linux {
+    epoll: OwnedFd,
+    null: OwnedFd,
+    pub inherited: Inherited,
+    spills: &'static mut Spills,
+    pub spawner: &'static mut Spawner,
+    pub log: &'static mut log::Log,
+}
+
+impl Linux {
+    /// `inherited_sockets` descriptors from 3 on were there when the daemon started (LISTEN_FDS) and are taken over.
+    pub fn new(
+        spills: &'static mut Spills,
+        spawner: &'static mut Spawner,
+        log: &'static mut log::Log,
+        inherited_sockets: i32,
+    ) -> Result<Linux, Errno> {
+        use rustix::fs::{Mode, OFlags, open};
+        let mut inherited = Inherited::new();
+        for fd in (3..).take(usize::try_from(inherited_sockets).unwrap_or(0)) {
+            if let Some(fd) = sys::adopt(fd) {
+                let _ = inherited.add(fd);
+            }
+        }
+        Ok(Linux {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            null: open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?,
+            inherited,
+            spills,
+            spawner,
+            log,
+        })
+    }
+
+    /// Adds, changes or removes what epoll watches a descriptor for.
+    fn set_watch(&self, fd: BorrowedFd<'_>, source: Source, is_watched: &core::cell::Cell<bool>, on: bool) {
+        let result = match (is_watched.get(), on) {
+            (false, true) => epoll::add(&self.epoll, fd, source.data(), EventFlags::IN),
+            (true, true) => epoll::modify(&self.epoll, fd, source.data(), EventFlags::IN),
+            // Not merely without events: errors are always reported, and a socket that its server owns would wake us.
+            (true, false) => epoll::delete(&self.epoll, fd),
+            (false, false) => Ok(()),
+        };
+        if result.is_ok() {
+            is_watched.set(on);
+        }
+    }
+}
+
+/// What epoll is to report for a session that waits for `step`.
+const fn interest(step: Step) -> EventFlags {
+    match step {
+        Step::Read => EventFlags::IN,
+        Step::Write | Step::Close => EventFlags::OUT,
+    }
+}
+
+impl Backend for Linux {
+    type Listener = Listener;
+    type Stream = Socket;
+    type Io<'a> = SocketIo<'a>;
+
+    fn listen(&mut self, table: &Table, service: &Service) -> Result<Listener, Errno> {
+        listen::listen(table, service, &mut self.inherited)
+    }
+
+    fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {
+        self.set_watch(listener.fd.as_fd(), Source::Listener(id), &listener.is_watched, on);
+        if let Some((read, _)) = &listener.stderr {
+            // Servers may write while their service takes nobody.
+            self.set_watch(read.as_fd(), Source::Stderr(id), &listener.stderr_is_watched, true);
+        }
+    }
+
+    fn accept(&mut self, listener: &Listener) -> Result<(Socket, Peer), Errno> {
+        let mut flags = SocketFlags::CLOEXEC;
+        if !listener.for_programs {
+            flags |= SocketFlags::NONBLOCK;
+        }
+        if listener.waits {
+            // Blocking for its servers' sake; ours must not block.
+            rustix::io::ioctl_fionbio(&listener.fd, true)?;
+        }
+        let taken = acceptfrom_with(&listener.fd, flags);
+        if listener.waits {
+            rustix::io::ioctl_fionbio(&listener.fd, false)?;
+        }
+        let (fd, address) = taken?;
+        let peer = listen::peer(address);
+        if listener.for_programs
+            && listener.is_ipv6
+            && peer.address().is_some_and(|address| address.is_ipv4())
+        {
+            // It stays a mapped IPv6 socket where the kernel refuses; servers mostly do not look.
+            let _ = sys::become_ipv4(fd.as_fd());
+        }
+        Ok((Socket::new(fd), peer))
+    }
+
+    fn receive(&mut self, listener: &Listener, buf: &mut [u8]) -> Result<(usize, Peer), Errno> {
+        let (n, _, from) = recvfrom(&listener.fd, buf, RecvFlags::DONTWAIT)?;
+        Ok((n, listen::peer(from)))
+    }
+
+    fn reply(&mut self, listener: &Listener, peer: Peer, bytes: &[u8]) -> Result<(), Errno> {
+        use core::net::{IpAddr, SocketAddr};
+        let Peer::Ip { address, port } = peer else { return Err(Errno::INVAL) };
+        let address = match address {
+            IpAddr::V4(v4) if listener.is_ipv6 => IpAddr::V6(v4.to_ipv6_mapped()),
+            other => other,
+        };
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        sendto(&listener.fd, bytes, flags, &SocketAddr::new(address, port))?;
+        Ok(())
+    }
+
+    fn sender(&mut self, listener: &Listener) -> Peer {
+        let mut byte = [0; 1];
+        match recvfrom(&listener.fd, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+            Ok((_, _, from)) => listen::peer(from),
+            Err(_) => Peer::Unknown,
+        }
+    }
+
+    fn mark(&mut self, listener: &Listener) -> u64 {
+        if let Some(waiting) = sys::accept_queue(listener.fd.as_fd()) {
+            return u64::from(waiting);
+        }
+        let mut head = [0; 64];
+        match recvfrom(&listener.fd, &mut head, RecvFlags::DONTWAIT | RecvFlags::PEEK | RecvFlags::TRUNC) {
+            Ok((n, whole, from)) => {
+                // FNV-1a over what makes one datagram differ from the next.
+                let mut hash = 0xcbf2_9ce4_8422_2325u64;
+                let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+                head.iter().take(n).for_each(|byte| add(*byte));
+                whole.to_le_bytes().into_iter().for_each(&mut add);
+                if let Peer::Ip { address, port } = listen::peer(from) {
+                    port.to_le_bytes().into_iter().for_each(&mut add);
+                    match address {
+                        core::net::IpAddr::V4(v4) => v4.octets().into_iter().for_each(&mut add),
+                        core::net::IpAddr::V6(v6) => v6.octets().into_iter().for_each(&mut add),
+                    }
+                }
+                hash | 1
+            }
+            Err(rustix::io::Errno::AGAIN) => 0,
+            // A listening unix socket has neither: something waits or not.
+            Err(_) => u64::from(is_readable(listener.fd.as_fd())),
+        }
+    }
+
+    fn is_own(&mut self, peer: Peer) -> bool {
+        peer.address().is_some_and(sys::is_own_address)
+    }
+
+    fn open(&mut self, id: SessionId, stream: &Socket, wait_for: Step) -> Result<(), Errno> {
+        let data = Source::Session(id).data();
+        Ok(epoll::add(&self.epoll, &stream.fd, data, interest(wait_for))?)
+    }
+
+    fn wait_for(&mut self, id: SessionId, stream: &Socket, step: Step) {
+        // Cannot fail for a descriptor that is watched; and if it did, the session would go on as it was.
+        let _ = epoll::modify(&self.epoll, &stream.fd, Source::Session(id).data(), interest(step));
+    }
+
+    fn io<'a>(&'a mut self, stream: &'a mut Socket) -> SocketIo<'a> {
+        SocketIo::new(stream, self.spills)
+    }
+
+    fn close(&mut self, stream: Socket) {
+        // Closing a TCP socket with unread input resets the connection, and the reset may overtake what was written.
+        // What came so far is taken out, within bounds; a client that goes on sending after that gets its reset.
+        let mut sink = [0; 2048];
+        for _ in 0..8 {
+            match rustix::net::recv(&stream.fd, &mut sink, RecvFlags::DONTWAIT) {
+                Ok((n, _)) if n == sink.len() => {}
+                _ => break,
+            }
+        }
+        drop(stream);
+    }
+
+    fn spawn(&mut self, spawn: Spawn<'_, Listener, Socket>) -> Result<Pid, Errno> {
+        let Spawn { table, service, listener, given, peer } = spawn;
+        let socket = match given {
+            Given::Connection(stream) => stream.fd.as_fd(),
+            Given::Listener(listener) => listener.fd.as_fd(),
+        };
+        let stderr = match (service.stderr, &listener.stderr) {
+            (Stderr::Client, _) => socket,
+            (Stderr::Log, Some((_, write))) => write.as_fd(),
+            (Stderr::Log | Stderr::Null, _) => self.null.as_fd(),
+        };
+        let local = match peer {
+            Peer::Ip { .. } => getsockname(socket)
+                .ok()
+                .and_then(|address| core::net::SocketAddr::try_from(address).ok())
+                .map(|address| (address.ip().to_canonical(), address.port())),
+            Peer::Local | Peer::Unknown => None,
+        };
+        self.spawner.spawn(&spawn::Order {
+            table,
+            service,
+            socket: socket.as_raw_fd(),
+            stderr: stderr.as_raw_fd(),
+            peer,
+            local,
+        })
+    }
+
+    fn end(&mut self, pid: Pid, how: End) {
+        use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+        let signal = match how {
+            End::Ask => Signal::TERM,
+            End::Kill => Signal::KILL,
+        };
+        let Some(pid) = Pid::from_raw(pid as i32) else { return };
+        // Each server leads a process group of its own, from a moment after its birth on.
+        if kill_process_group(pid, signal).is_err() {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn load(&mut self) -> Option<u32> {
+        // sysinfo(2): fixed point with 16 bits behind the point.
+        let [one, ..] = rustix::system::sysinfo().loads;
+        #[allow(clippy::useless_conversion, reason = "the field is an unsigned long")]
+        u32::try_from(u64::from(one) * 100 >> 16).ok()
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        self.log.record(record);
+    }
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
+}

@@ -647,7 +647,7 @@ fn limit_bounds_all_servers_together() {
         tcp("pop", 110).wait(),
         tcp("echo", 7).is(Builtin::Echo),
     ]);
-    sim.engine.set_limit(1);
+    sim.engine.set_limit(Some(1));
     sim.client("192.0.2.1").connects("ssh");
     sim.transcript();
     sim.client("192.0.2.2").connects("ssh");
@@ -1742,7 +1742,7 @@ fn storm(seed: u64, steps: usize) -> Vec<String> {
     // Calm: everybody leaves, and whoever waits still gets his turn.
     sim.remark("-- calm");
     sim.troubles(0, 0);
-    sim.engine.set_limit(u32::MAX);
+    sim.engine.set_limit(None);
     sim.sets_load(None);
     let mut rounds = 0;
     while sim.engine.running() > 0 || !sim.waiting().is_empty() {
@@ -1858,7 +1858,7 @@ fn random_step(
             reload(sim, &drafts);
         }
         96 => sim.troubles(dice.roll(), [0, 0, 20, 300][dice.below(4)]),
-        97 => sim.engine.set_limit([3, 20, u32::MAX][dice.below(3)]),
+        97 => sim.engine.set_limit([Some(3), Some(20), None][dice.below(3)]),
         98 => {
             sim.sets_load([None, Some(100), Some(300)][dice.below(3)]);
             let unix = sim.now().unix.or(Some(1_795_346_114));

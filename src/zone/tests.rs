@@ -138,7 +138,7 @@ fn fat_and_slim_files_give_the_same_zone() {
 
 #[test]
 fn a_zone_is_small_and_starts_as_utc() {
-    assert!(size_of::<Zone>() <= 2048, "{} bytes", size_of::<Zone>());
+    assert_eq!(size_of::<Zone>(), 1640, "tell memory-budget.md");
     assert_eq!(Zone::default(), Zone::UTC);
     assert_eq!(describe(Zone::UTC.at(0)), "1970 1 1 0 0 0 4 0 UTC");
     assert_eq!(describe(Zone::UTC.at(1_795_342_514)), "2026 11 22 10 15 14 0 0 UTC");
@@ -169,7 +169,7 @@ fn instants_beyond_the_calendar_are_held_at_its_ends() {
     assert_eq!(describe(Zone::UTC.at(i64::MIN)), "0 1 1 0 0 0 6 0 UTC");
     assert_eq!(describe(Zone::UTC.at(i64::MAX)), "9999 12 31 23 59 59 5 0 UTC");
     let east = Zone::from_posix(b"AAA-24").unwrap();
-    assert_eq!(describe(east.at(i64::MAX)), "10000 1 1 23 59 59 6 86400 AAA");
+    assert_eq!(describe(east.at(i64::MAX)), "9999 12 31 23 59 59 5 86400 AAA");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn every_day_of_a_millennium_has_the_date_after_the_day_before() {
 
 #[test]
 fn summer_all_year_has_no_gap_at_new_year() {
-    // RFC 9636 section 3.3.1 has the first as its example; 2027-01-01 00:00 to 04:00 UTC.
+    // RFC 9636 section 3.3 has the first as its example; 2027-01-01 00:00 to 04:00 UTC.
     for hour in 0..5 {
         assert_eq!(posix("XXX3EDT4,0/0,J365/23", 1_798_761_600 + hour * 3600), "EDT -14400");
         assert_eq!(posix("EST5EDT,0/0,J365/25", 1_798_761_600 + hour * 3600), "EDT -14400");

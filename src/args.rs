@@ -1,0 +1,546 @@
+//! The command line: usherd's own, xinetd's and the inetds', by the name the program is called by.
+//!
+//! xinetd's options are single-dash words and xinetd ignored those it did not know: a typing error started the daemon.
+//! Here an unknown option is refused with the usage text. The inetds' options are letters with values behind them.
+
+use core::fmt;
+
+use heapless::Vec;
+
+use crate::capacity::STANDALONE_WORDS;
+use crate::config::diagnostic::Bytes;
+use crate::service::Dialect;
+
+/// Whose command line it is: decided by the name the program was called by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Personality {
+    Usherd,
+    Xinetd,
+    Inetd,
+}
+
+impl Personality {
+    /// By the last component of `argv[0]`, so that a link named `inetd` or `xinetd` is enough.
+    pub fn of(argv0: &[u8]) -> Personality {
+        match argv0.rsplit(|b| *b == b'/').next() {
+            Some(b"xinetd") => Personality::Xinetd,
+            Some(b"inetd" | b"inetutils-inetd" | b"openbsd-inetd") => Personality::Inetd,
+            _ => Personality::Usherd,
+        }
+    }
+
+    /// The tag of log lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Personality::Usherd => "usherd",
+            Personality::Xinetd => "xinetd",
+            Personality::Inetd => "inetd",
+        }
+    }
+
+    /// Where the pid file is if nobody says otherwise.
+    pub const fn pid_file(self) -> &'static [u8] {
+        match self {
+            Personality::Usherd => b"/run/usherd.pid",
+            Personality::Xinetd => b"/run/xinetd.pid",
+            Personality::Inetd => b"/run/inetd.pid",
+        }
+    }
+
+    /// Where the state dump goes.
+    pub const fn dump_file(self) -> &'static [u8] {
+        match self {
+            Personality::Xinetd => b"/run/xinetd.dump",
+            _ => b"/run/usherd.dump",
+        }
+    }
+}
+
+/// What to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Task {
+    #[default]
+    Serve,
+    /// -t: read the files, report, exit.
+    Check,
+    Help,
+    /// The attributes of service sections.
+    HelpAttributes,
+    Version,
+}
+
+/// Where program messages go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogTo<'a> {
+    Syslog { facility: u8 },
+    File(&'a [u8]),
+    Stderr,
+}
+
+/// One service without a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standalone<'a> {
+    pub is_udp: bool,
+    /// `PORT`, `ADDRESS:PORT`, `[ADDRESS]:PORT`, with names allowed for both.
+    pub place: &'a [u8],
+    /// The name of a built-in service; else `program` is run.
+    pub builtin: Option<&'a [u8]>,
+    /// `attribute=value` words of -set.
+    pub settings: Vec<&'a [u8], STANDALONE_WORDS>,
+    /// Program and arguments.
+    pub program: Vec<&'a [u8], STANDALONE_WORDS>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options<'a> {
+    pub personality: Personality,
+    pub task: Task,
+    pub file: Option<&'a [u8]>,
+    pub dialect: Option<Dialect>,
+    /// -inetd_compat: /etc/inetd.conf as well.
+    pub also_inetd_conf: bool,
+    pub foreground: bool,
+    pub debug: bool,
+    pub stay_alive: bool,
+    pub log_to: Option<LogTo<'a>>,
+    /// `Some(None)`: none at all (inetutils' bare -p).
+    pub pid_file: Option<Option<&'a [u8]>>,
+    /// Most servers at one time.
+    pub limit: Option<u32>,
+    pub per_minute: Option<u32>,
+    pub per_minute_source: Option<u32>,
+    pub instances: Option<u32>,
+    pub per_source: Option<u32>,
+    pub backlog: Option<u16>,
+    pub bind: Option<core::net::IpAddr>,
+    /// -E: services of inetd.conf get the daemon's whole environment.
+    pub keep_environment: bool,
+    /// inetd's -l: every connection is logged.
+    pub log_connections: bool,
+    pub standalone: Option<Standalone<'a>>,
+}
+
+impl Options<'_> {
+    fn new(personality: Personality) -> Self {
+        Options {
+            personality,
+            task: Task::Serve,
+            file: None,
+            dialect: match personality {
+                Personality::Inetd => Some(Dialect::Inetd),
+                Personality::Xinetd => Some(Dialect::Xinetd),
+                Personality::Usherd => None,
+            },
+            also_inetd_conf: false,
+            foreground: false,
+            debug: false,
+            stay_alive: false,
+            log_to: None,
+            pid_file: None,
+            limit: None,
+            per_minute: None,
+            per_minute_source: None,
+            instances: None,
+            per_source: None,
+            backlog: None,
+            bind: None,
+            keep_environment: false,
+            log_connections: false,
+            standalone: None,
+        }
+    }
+}
+
+/// Why a command line is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Misuse<'a> {
+    Unknown(&'a [u8]),
+    /// An option without its value.
+    Missing(&'a [u8]),
+    /// An option whose value is not one; what it should be.
+    Bad {
+        option: &'a [u8],
+        value: &'a [u8],
+        wanted: &'static str,
+    },
+    /// A word too many.
+    Extra(&'a [u8]),
+    /// Two options that exclude each other.
+    Both(&'static str),
+    /// -tcp or -udp without anything to run.
+    NothingToRun,
+    /// What cannot be done here.
+    Unsupported {
+        option: &'a [u8],
+        why: &'static str,
+    },
+}
+
+impl fmt::Display for Misuse<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Misuse::Unknown(option) => write!(f, "unknown option {}", Bytes(option)),
+            Misuse::Missing(option) => write!(f, "option {} needs a value", Bytes(option)),
+            Misuse::Bad { option, value, wanted } => {
+                write!(f, "option {}: {} is not {wanted}", Bytes(option), Bytes(value))
+            }
+            Misuse::Extra(word) => write!(f, "unexpected word {}", Bytes(word)),
+            Misuse::Both(options) => write!(f, "{options} exclude each other"),
+            Misuse::NothingToRun => f.write_str("-tcp and -udp need a program, or -builtin and a name"),
+            Misuse::Unsupported { option, why } => write!(f, "option {}: {why}", Bytes(option)),
+        }
+    }
+}
+
+/// What `--help` prints, and what follows a refused command line.
+pub const USAGE: &str = "\
+usage: usherd [options]                          serve what the configuration file says
+       usherd [options] -tcp [ADDR:]PORT PROGRAM [ARG...]   serve one program, no file
+       usherd [options] -udp [ADDR:]PORT PROGRAM [ARG...]   the same for datagrams
+       usherd [options] -tcp [ADDR:]PORT -builtin NAME      echo discard chargen daytime time
+
+Files: -f FILE, else /etc/usherd.conf, /etc/xinetd.conf, /etc/inetd.conf, the first that exists.
+With none of them, the built-in services are served on loopback, ports 10007 10009 10013 10019 10037.
+
+  -f FILE            read this file; xinetd.conf or inetd.conf is told by its content
+  -format xinetd|inetd   do not guess
+  -inetd_compat      read /etc/inetd.conf as well
+  -t                 check the files, report every mistake, exit 0 or 1; nothing is opened
+  -dontfork, -d      stay in the foreground, log to standard error (-d: say more)
+  -stayalive         run even with nothing to serve
+  -syslog FACILITY   messages to syslog (the default when in the background: daemon)
+  -filelog FILE      messages to a file
+  -pidfile FILE      instead of /run/usherd.pid
+  -limit N           at most N servers at one time
+  -set ATTR=VALUE    with -tcp or -udp: any attribute of a service section, as only_from=127.0.0.1
+  -help attributes   every attribute, with what it takes
+  -version, --help
+
+Signals: HUP reads the files again, TERM ends all servers and exits, QUIT exits and leaves them,
+USR1 writes /run/usherd.dump.
+Called as xinetd or inetd it takes those programs' options and files.
+";
+
+/// Facilities of syslog(3) by the names xinetd.conf(5) uses.
+pub const FACILITIES: [(&str, u8); 20] = [
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("authpriv", 10),
+    ("ftp", 11),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
+
+fn number<T: core::str::FromStr>(text: &[u8]) -> Option<T> {
+    core::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Reads a command line; the first word is the program's name.
+pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, Misuse<'a>> {
+    let mut words = words.peekable();
+    let personality = Personality::of(words.next().unwrap_or(b"usherd"));
+    let mut options = Options::new(personality);
+    while let Some(word) = words.next() {
+        let Some(name) = word.strip_prefix(b"-").filter(|name| !name.is_empty()) else {
+            // A plain word is inetd's file, or begins the standalone program.
+            match &mut options.standalone {
+                Some(standalone) if standalone.builtin.is_none() => {
+                    for word in core::iter::once(word).chain(words) {
+                        standalone.program.push(word).map_err(|_| Misuse::Extra(word))?;
+                    }
+                    return finish(options);
+                }
+                _ if personality == Personality::Inetd && options.file.is_none() => {
+                    options.file = Some(word);
+                    continue;
+                }
+                _ => return Err(Misuse::Extra(word)),
+            }
+        };
+        if name == b"-" {
+            let Some(standalone) = options.standalone.as_mut() else { return Err(Misuse::Extra(word)) };
+            for word in words {
+                standalone.program.push(word).map_err(|_| Misuse::Extra(word))?;
+            }
+            return finish(options);
+        }
+        let mut value = || words.next().ok_or(Misuse::Missing(word));
+        if personality == Personality::Inetd && letters(name, word, &mut options, &mut value)? {
+            continue;
+        }
+        let long = name.strip_prefix(b"-").unwrap_or(name);
+        match long {
+            b"help" | b"h" | b"?" => {
+                options.task = match words.peek() {
+                    Some(&b"attributes") => Task::HelpAttributes,
+                    _ => Task::Help,
+                };
+                return Ok(options);
+            }
+            b"version" => {
+                options.task = Task::Version;
+                return Ok(options);
+            }
+            b"f" => options.file = Some(value()?),
+            b"t" => options.task = Task::Check,
+            b"d" => {
+                options.foreground = true;
+                options.debug = true;
+            }
+            b"dontfork" => {
+                options.foreground = true;
+                options.stay_alive = true;
+            }
+            b"stayalive" => options.stay_alive = true,
+            b"inetd_compat" => options.also_inetd_conf = true,
+            b"format" => {
+                let value = value()?;
+                options.dialect = Some(match value {
+                    b"xinetd" => Dialect::Xinetd,
+                    b"inetd" => Dialect::Inetd,
+                    _ => return Err(Misuse::Bad { option: word, value, wanted: "xinetd or inetd" }),
+                });
+            }
+            b"syslog" => {
+                let value = value()?;
+                let facility = FACILITIES.iter().find(|(name, _)| name.as_bytes() == value);
+                let Some((_, facility)) = facility else {
+                    return Err(Misuse::Bad { option: word, value, wanted: "a facility of syslog(3)" });
+                };
+                if matches!(options.log_to, Some(LogTo::File(_))) {
+                    return Err(Misuse::Both("-syslog and -filelog"));
+                }
+                options.log_to = Some(LogTo::Syslog { facility: *facility });
+            }
+            b"filelog" => {
+                if matches!(options.log_to, Some(LogTo::Syslog { .. })) {
+                    return Err(Misuse::Both("-syslog and -filelog"));
+                }
+                options.log_to = Some(LogTo::File(value()?));
+            }
+            b"pidfile" => options.pid_file = Some(Some(value()?)),
+            b"limit" => options.limit = Some(count(word, value()?)?),
+            // xinetd's, without anything to do here: helpers of USERID and the periodic self-check do not exist.
+            b"logprocs" | b"shutdownprocs" | b"cc" => {
+                count(word, value()?)?;
+            }
+            b"reuse" => {}
+            b"tcp" | b"udp" => {
+                if options.standalone.is_some() {
+                    return Err(Misuse::Both("-tcp and -udp"));
+                }
+                options.standalone = Some(Standalone {
+                    is_udp: long == b"udp",
+                    place: value()?,
+                    builtin: None,
+                    settings: Vec::new(),
+                    program: Vec::new(),
+                });
+            }
+            b"builtin" | b"set" => {
+                let value = value()?;
+                let Some(standalone) = &mut options.standalone else {
+                    return Err(Misuse::Unsupported { option: word, why: "comes after -tcp or -udp" });
+                };
+                if long == b"builtin" {
+                    standalone.builtin = Some(value);
+                } else if !value.contains(&b'=') {
+                    return Err(Misuse::Bad { option: word, value, wanted: "attribute=value" });
+                } else {
+                    standalone.settings.push(value).map_err(|_| Misuse::Extra(value))?;
+                }
+            }
+            _ => return Err(Misuse::Unknown(word)),
+        }
+    }
+    finish(options)
+}
+
+fn finish(options: Options<'_>) -> Result<Options<'_>, Misuse<'_>> {
+    if let Some(standalone) = &options.standalone {
+        if standalone.builtin.is_none() && standalone.program.is_empty() {
+            return Err(Misuse::NothingToRun);
+        }
+        if options.file.is_some() {
+            return Err(Misuse::Both("-f and -tcp or -udp"));
+        }
+    }
+    Ok(options)
+}
+
+fn count<'a>(option: &'a [u8], value: &'a [u8]) -> Result<u32, Misuse<'a>> {
+    number(value).ok_or(Misuse::Bad { option, value, wanted: "a number" })
+}
+
+/// The letters of the inetds: `-dR100`, `-q 20`. Returns whether `name` was made of them.
+fn letters<'a>(
+    name: &'a [u8],
+    word: &'a [u8],
+    options: &mut Options<'a>,
+    value: &mut dyn FnMut() -> Result<&'a [u8], Misuse<'a>>,
+) -> Result<bool, Misuse<'a>> {
+    // inetutils' long forms.
+    match name {
+        b"-debug" => {
+            options.foreground = true;
+            options.debug = true;
+            return Ok(true);
+        }
+        b"-foreground" => {
+            options.foreground = true;
+            return Ok(true);
+        }
+        // The servers' environment has these always.
+        b"-environment" | b"-resolve" => return Ok(true),
+        b"-pidfile" => {
+            options.pid_file = Some(None);
+            return Ok(true);
+        }
+        _ => {}
+    }
+    if let Some(file) = name.strip_prefix(b"-pidfile=") {
+        options.pid_file = Some(Some(file));
+        return Ok(true);
+    }
+    if let Some(rate) = name.strip_prefix(b"-rate=") {
+        options.per_minute = Some(count(word, rate)?);
+        return Ok(true);
+    }
+    // Words that are ours are not read as letters: all of xinetd's and usherd's have more than one.
+    let ours: [&[u8]; 12] = [
+        b"help",
+        b"version",
+        b"dontfork",
+        b"stayalive",
+        b"format",
+        b"syslog",
+        b"filelog",
+        b"pidfile",
+        b"limit",
+        b"tcp",
+        b"udp",
+        b"set",
+    ];
+    if name.first() == Some(&b'-') || ours.contains(&name) {
+        return Ok(false);
+    }
+    let mut rest = name;
+    while let Some((letter, after)) = rest.split_first() {
+        rest = after;
+        match letter {
+            b'd' => {
+                options.foreground = true;
+                options.debug = true;
+            }
+            b'i' | b'f' => options.foreground = true,
+            b'e' => options.log_to = Some(LogTo::Stderr),
+            b'E' => options.keep_environment = true,
+            b'l' => options.log_connections = true,
+            b't' => options.task = Task::Check,
+            b'h' => options.task = Task::Help,
+            b'w' | b'W' => {
+                return Err(Misuse::Unsupported {
+                    option: word,
+                    why: "hosts.allow and hosts.deny are not applied by this version",
+                });
+            }
+            b'R' | b'q' | b'a' | b'c' | b'C' | b's' | b'p' => {
+                let value = if rest.is_empty() { value()? } else { core::mem::take(&mut rest) };
+                match letter {
+                    b'R' => options.per_minute = Some(count(word, value)?),
+                    b'q' => {
+                        let backlog = number(value).ok_or(Misuse::Bad {
+                            option: word,
+                            value,
+                            wanted: "a number up to 65535",
+                        })?;
+                        options.backlog = Some(backlog);
+                    }
+                    b'a' => {
+                        let address =
+                            number(value).ok_or(Misuse::Bad { option: word, value, wanted: "an address" })?;
+                        options.bind = Some(address);
+                    }
+                    b'c' => options.instances = Some(count(word, value)?),
+                    b'C' => options.per_minute_source = Some(count(word, value)?),
+                    b's' => options.per_source = Some(count(word, value)?),
+                    _ => options.pid_file = Some(Some(value)),
+                }
+            }
+            _ => return Err(Misuse::Unknown(word)),
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options<'a>(line: &'a str) -> Result<Options<'a>, Misuse<'a>> {
+        parse(line.split(' ').map(str::as_bytes))
+    }
+
+    #[test]
+    fn xinetds_options_are_single_dash_words() {
+        let o =
+            options("/usr/sbin/xinetd -d -f /x -syslog local3 -pidfile /p -limit 7 -inetd_compat").unwrap();
+        assert_eq!(o.personality, Personality::Xinetd);
+        assert_eq!(o.file, Some(b"/x".as_slice()));
+        assert_eq!(o.log_to, Some(LogTo::Syslog { facility: 19 }));
+        assert_eq!(o.limit, Some(7));
+        assert!(o.debug && o.foreground && o.also_inetd_conf);
+        assert_eq!(o.dialect, Some(Dialect::Xinetd));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        assert_eq!(options("usherd -dontfrok"), Err(Misuse::Unknown(b"-dontfrok")));
+        assert_eq!(options("xinetd extra"), Err(Misuse::Extra(b"extra")));
+        assert_eq!(options("usherd -f"), Err(Misuse::Missing(b"-f")));
+        assert_eq!(options("inetd -Z"), Err(Misuse::Unknown(b"-Z")));
+        assert_eq!(options("usherd -syslog daemon -filelog /x"), Err(Misuse::Both("-syslog and -filelog")));
+        assert!(matches!(options("usherd -limit ten"), Err(Misuse::Bad { .. })));
+        assert_eq!(options("xinetd --help").unwrap().task, Task::Help);
+        assert_eq!(options("usherd -help attributes").unwrap().task, Task::HelpAttributes);
+    }
+
+    #[test]
+    fn inetds_options_are_letters() {
+        let o = options("inetd -diR100 -q 20 -l /etc/other.conf").unwrap();
+        assert_eq!(o.personality, Personality::Inetd);
+        assert!(o.foreground && o.log_connections);
+        assert_eq!((o.per_minute, o.backlog), (Some(100), Some(20)));
+        assert_eq!(o.file, Some(b"/etc/other.conf".as_slice()));
+        assert_eq!(options("inetd -p /run/x").unwrap().pid_file, Some(Some(b"/run/x".as_slice())));
+        assert_eq!(options("inetd --pidfile").unwrap().pid_file, Some(None));
+        assert!(matches!(options("inetd -w"), Err(Misuse::Unsupported { .. })));
+    }
+
+    #[test]
+    fn one_service_without_a_file() {
+        let o = options("usherd -tcp 127.0.0.1:7000 -set instances=5 /bin/cat -u -").unwrap();
+        let s = o.standalone.unwrap();
+        assert_eq!(s.place, b"127.0.0.1:7000");
+        assert_eq!(s.program.as_slice(), [b"/bin/cat".as_slice(), b"-u", b"-"]);
+        assert_eq!(s.settings.as_slice(), [b"instances=5".as_slice()]);
+        let o = options("usherd -udp 7 -builtin echo").unwrap();
+        assert_eq!(o.standalone.unwrap().builtin, Some(b"echo".as_slice()));
+        assert_eq!(options("usherd -tcp 7"), Err(Misuse::NothingToRun));
+        assert_eq!(options("usherd -tcp 7 -builtin echo more"), Err(Misuse::Extra(b"more")));
+    }
+}

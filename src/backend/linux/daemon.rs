@@ -1,0 +1,1016 @@
+//! The daemon: from the command line to the loop, and what signals do to it.
+
+use core::ffi::CStr;
+use core::fmt::{self, Write as _};
+use core::mem::MaybeUninit;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait, waitpid};
+
+use super::files::FileSystem;
+use super::log::{self, FACILITY_DAEMON, Log, Main};
+use super::notify::Notify;
+use super::spawn::Heritage;
+use super::sys::{self, SignalSet};
+use super::{Linux, Source, Spawner, Spills, dump};
+use crate::args::{self, LogTo, Misuse, Options, Personality, Standalone, Task, USAGE};
+use crate::backend::End;
+use crate::capacity::{PATH_BYTES, STANDALONE_WORDS};
+use crate::config::diagnostic::{Bytes, Diagnostic, Severity};
+use crate::config::source::Files;
+use crate::config::{self, Loader, Outcome};
+use crate::engine::{Engine, Event};
+use crate::errno::Errno;
+use crate::record::{self, Ending, Level};
+use crate::service::{Dialect, LogFields, SocketType, Standing};
+use crate::table::Table;
+use crate::time::{Instant, Now};
+use crate::zone::{self, TzSource, Zone};
+
+/// The large parts, each a static of the binary: all zero at start, so that they cost no bytes in the file and no
+/// memory before they are used.
+pub struct Parts {
+    pub engine: &'static mut Engine<Linux>,
+    pub loader: &'static mut Loader,
+    pub spills: &'static mut Spills,
+    pub spawner: &'static mut Spawner,
+    pub log: &'static mut Log,
+}
+
+/// Exit statuses.
+mod status {
+    /// All is well: every service listens, or the files are right (-t).
+    pub const WELL: i32 = 0;
+    /// Nothing runs.
+    pub const FAILED: i32 = 1;
+    /// The command line is wrong.
+    pub const USAGE: i32 = 2;
+    /// The daemon runs, but not every service does; the diagnostics say which.
+    pub const PARTLY: i32 = 3;
+}
+
+const HUP: u32 = 1;
+const INT: u32 = 2;
+const QUIT: u32 = 3;
+const USR1: u32 = 10;
+const USR2: u32 = 12;
+const PIPE: u32 = 13;
+const TERM: u32 = 15;
+const CHLD: u32 = 17;
+
+/// Read from the signalfd. INT is left to its default in the background, where nobody can press Ctrl-C.
+const HANDLED: SignalSet = SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, TERM, CHLD]);
+/// Blocked: those, and SIGPIPE, which a broken pipe's errno says as well.
+const BLOCKED: SignalSet = SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, PIPE, TERM, CHLD]);
+
+/// After TERM, servers have this long to end before they are killed.
+const GRACE_MS: u64 = 5000;
+/// And this long to be gone after that.
+const KILL_GRACE_MS: u64 = 1000;
+/// Between attempts to reload while a child still reads the table that would be overwritten.
+const RELOAD_AGAIN_MS: u64 = 20;
+
+/// Takes the place of `main`; returns the exit status.
+pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, parts: Parts) -> i32 {
+    open_standard_descriptors();
+    let options = match args::parse(args.map(CStr::to_bytes)) {
+        Ok(options) => options,
+        Err(misuse) => return refuse(&misuse),
+    };
+    match options.task {
+        Task::Serve | Task::Check => {}
+        Task::Help => return print(format_args!("{USAGE}")),
+        Task::HelpAttributes => return print(format_args!("{}", config::attr::Help)),
+        Task::Version => return print(format_args!("usherd {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+    match Sources::choose(&options) {
+        Ok(files) if options.task == Task::Check => check(&options, &files, parts),
+        Ok(files) => serve(&options, &files, &Environment(environment), parts),
+        Err(problem) => Failure::Path(problem).tell(),
+    }
+}
+
+/// Why the daemon does not start.
+enum Failure<'a> {
+    Path(PathProblem<'a>),
+    Unusable,
+    NoServices(Personality),
+    Pid(PidProblem<'a>),
+    Call { what: &'static str, errno: Errno },
+}
+
+impl Failure<'_> {
+    /// Says it on standard error; the exit status.
+    fn tell(&self) -> i32 {
+        match self {
+            Failure::Path(problem) => say(format_args!("usherd: {problem}\n")),
+            Failure::Unusable => {
+                say(format_args!("usherd: the configuration cannot be used; nothing is started\n"));
+            }
+            Failure::NoServices(personality) => {
+                say(format_args!("{}: no services. Exiting...\n", personality.name()));
+            }
+            Failure::Pid(problem) => say(format_args!("usherd: {problem}\n")),
+            Failure::Call { what, errno } => say(format_args!("usherd: {what}: {errno}\n")),
+        }
+        status::FAILED
+    }
+}
+
+/// The environment the daemon was started with.
+struct Environment<I>(I);
+
+impl<I: Iterator<Item = &'static CStr> + Clone> Environment<I> {
+    fn get(&self, name: &[u8]) -> Option<&'static [u8]> {
+        self.0.clone().find_map(|entry| entry.to_bytes().strip_prefix(name)?.strip_prefix(b"="))
+    }
+
+    fn number(&self, name: &[u8]) -> Option<u64> {
+        parse_number(self.get(name)?)
+    }
+
+    /// How many sockets a service manager left for us from descriptor 3 on (sd_listen_fds(3)).
+    fn inherited_sockets(&self) -> i32 {
+        let own = rustix::process::getpid().as_raw_pid() as u64;
+        let count = self.number(b"LISTEN_FDS").filter(|_| self.number(b"LISTEN_PID") == Some(own));
+        i32::try_from(count.unwrap_or(0).min(1024)).unwrap_or(0)
+    }
+}
+
+/// -t.
+#[inline(never)]
+fn check(options: &Options<'_>, files: &Sources, parts: Parts) -> i32 {
+    let table = parts.engine.spare();
+    let outcome = files.load(options, parts.loader, table, &mut print_diagnostic);
+    files.report_check(&outcome, table)
+}
+
+#[inline(never)]
+fn serve<I: Iterator<Item = &'static CStr> + Clone>(
+    options: &Options<'_>,
+    files: &Sources,
+    environment: &Environment<I>,
+    parts: Parts,
+) -> i32 {
+    // Before anything of the daemon's is readable to others; see `spawn` for why it must be.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let Parts { engine, loader, spills, spawner, log } = parts;
+    let outcome = files.load(options, loader, engine.spare(), &mut print_diagnostic);
+    if !outcome.usable {
+        return Failure::Unusable.tell();
+    }
+    let ready = ready_services(engine.spare());
+    if ready == 0 && !options.stay_alive {
+        return Failure::NoServices(options.personality).tell();
+    }
+
+    let notify_socket = environment.get(b"NOTIFY_SOCKET").filter(|path| !path.is_empty());
+    let foreground = options.foreground || notify_socket.is_some() || files.stays_in_front();
+    let inherited = environment.inherited_sockets();
+    sys::close_from(3 + inherited);
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o022)).as_raw_mode();
+    sys::reset_signal_actions();
+    let report_to = if foreground {
+        None
+    } else {
+        match detach() {
+            Ok(Role::Daemon(pipe)) => Some(pipe),
+            Ok(Role::First(pipe, child)) => return wait_for_daemon(&pipe, child),
+            Err(errno) => return Failure::Call { what: "cannot become a daemon", errno }.tell(),
+        }
+    };
+    let _ = rustix::process::chdir(c"/");
+
+    let pid = rustix::process::getpid().as_raw_pid() as u32;
+    log.set_tag(options.personality.name(), pid);
+    let levels = environment.get(b"JOURNAL_STREAM").is_some();
+    log.set_main(Main::Stderr { levels: foreground && levels }, b"");
+    spawner.set_heritage(Heritage {
+        umask: umask as u32,
+        nice: rustix::process::getpriority_process(None).unwrap_or(0),
+        files: raise_descriptor_limit(),
+        uid: rustix::process::getuid().as_raw(),
+    });
+    let left_out = spawner.set_environment(environment.0.clone(), !options.keep_environment);
+    if left_out > 0 {
+        log.message(
+            Level::Warning,
+            format_args!("{left_out} environment variables had no place and are not handed on"),
+        );
+    }
+    set_zone(environment.get(b"TZ"), engine, log);
+    engine.set_limit(options.limit);
+    let notify = match notify_socket {
+        Some(address) => {
+            let own = environment.number(b"WATCHDOG_PID").is_none_or(|number| number == u64::from(pid));
+            let watchdog = environment.number(b"WATCHDOG_USEC").filter(|us| own && *us > 0);
+            Notify::new(address, watchdog).unwrap_or(Notify::NONE)
+        }
+        None => Notify::NONE,
+    };
+    let started = Linux::new(spills, spawner, log, inherited)
+        .and_then(|linux| Ok((receive_signals(&linux)?, linux)))
+        .map_err(|errno| Failure::Call { what: "cannot start", errno });
+    let (signals, linux) = match started {
+        Ok(started) => started,
+        Err(failure) => return failure.tell(),
+    };
+    let pid_file = match options.pid_file {
+        Some(path) => path,
+        None if foreground => None,
+        None => Some(options.personality.pid_file()),
+    };
+    let pid_file = match pid_file.map(|path| PidFile::take(path, pid)).transpose() {
+        Ok(pid_file) => pid_file,
+        Err(problem) => return Failure::Pid(problem).tell(),
+    };
+
+    let mut daemon =
+        Daemon { engine, linux, loader, options, files, signals, notify, pid_file, ending: None };
+    let unheard = daemon.open_services();
+    let status = if outcome.errors == 0 && unheard == 0 { status::WELL } else { status::PARTLY };
+    daemon.log_to_its_place(foreground, levels);
+    if status != status::WELL && !foreground {
+        // The diagnostics went to whoever started us; the log at least says that there were any.
+        daemon.linux.log.message(
+            Level::Error,
+            format_args!(
+                "{} errors in the configuration, {unheard} services do not listen yet",
+                outcome.errors
+            ),
+        );
+    }
+    let available = ready - unheard.min(ready);
+    daemon.linux.log.message(
+        Level::Notice,
+        format_args!("Started working: {available} available service{}", plural(available)),
+    );
+    daemon.notify.say(b"READY=1\nSTATUS=serving\n");
+    if let Some(pipe) = report_to {
+        let _ = rustix::io::write(&pipe, &[status as u8]);
+        drop(pipe);
+        let null = daemon.linux.null.as_fd();
+        for fd in 0..3 {
+            let _ = sys::duplicate_to(null, fd);
+        }
+    }
+    daemon.serve()
+}
+
+fn ready_services(table: &Table) -> usize {
+    table.services().iter().filter(|service| service.standing == Standing::Ready).count()
+}
+
+/// From here on signals wait to be read.
+fn receive_signals(linux: &Linux) -> Result<OwnedFd, Errno> {
+    sys::set_signal_mask(BLOCKED);
+    let signals = sys::signal_fd(HANDLED)?;
+    epoll::add(&linux.epoll, &signals, Source::Signals.data(), EventFlags::IN)?;
+    Ok(signals)
+}
+
+/// What is read, and read again on HUP.
+enum Sources {
+    /// An absolute path: after the start the working directory is `/`.
+    File(heapless::Vec<u8, PATH_BYTES>),
+    /// The table that is part of the program.
+    Builtin,
+    /// One service from the command line.
+    Words,
+}
+
+/// Where the configuration is looked for when nobody says.
+const PLACES: [&[u8]; 3] = [b"/etc/usherd.conf", b"/etc/xinetd.conf", b"/etc/inetd.conf"];
+
+/// A path that cannot be used, and why.
+struct PathProblem<'a> {
+    path: &'a [u8],
+    why: &'static str,
+}
+
+impl fmt::Display for PathProblem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", Bytes(self.path), self.why)
+    }
+}
+
+impl Sources {
+    fn choose<'a>(options: &Options<'a>) -> Result<Sources, PathProblem<'a>> {
+        if options.standalone.is_some() {
+            return Ok(Sources::Words);
+        }
+        let path: &[u8] = match (options.file, options.personality) {
+            (Some(path), _) => path,
+            (None, Personality::Xinetd) => b"/etc/xinetd.conf",
+            (None, Personality::Inetd) => b"/etc/inetd.conf",
+            (None, Personality::Usherd) => {
+                match PLACES.into_iter().find(|path| FileSystem.kind(path).is_ok()) {
+                    Some(path) => path,
+                    None => return Ok(Sources::Builtin),
+                }
+            }
+        };
+        let mut whole = heapless::Vec::new();
+        let too_long = PathProblem { path, why: "the path is too long" };
+        if !path.starts_with(b"/") {
+            let mut here = [MaybeUninit::uninit(); PATH_BYTES];
+            let here = current_directory(&mut here).unwrap_or(b"");
+            if whole.extend_from_slice(here).is_err() || whole.push(b'/').is_err() {
+                return Err(too_long);
+            }
+        }
+        whole.extend_from_slice(path).map_err(|_| too_long)?;
+        Ok(Sources::File(whole))
+    }
+
+    /// Without a file somebody types: it must not vanish into the background.
+    fn stays_in_front(&self) -> bool {
+        !matches!(self, Sources::File(_))
+    }
+
+    fn load(
+        &self,
+        options: &Options<'_>,
+        loader: &mut Loader,
+        table: &mut Table,
+        report: &mut dyn FnMut(&Diagnostic<'_>),
+    ) -> Outcome {
+        let mut settings = config::Options {
+            dialect: options.dialect,
+            also: options.also_inetd_conf.then_some(b"/etc/inetd.conf".as_slice()),
+            bind: options.bind,
+            // -R 0 is FreeBSD's and busybox' word for no limit, which is what we have unless told otherwise: a limit
+            // that shuts everybody out because of one is the family's leading complaint.
+            per_minute: options.per_minute.filter(|n| *n > 0),
+            per_minute_source: options.per_minute_source.filter(|n| *n > 0),
+            instances: options.instances.filter(|n| *n > 0),
+            per_source: options.per_source.filter(|n| *n > 0),
+            ..config::Options::default()
+        };
+        let mut report = |d: &Diagnostic<'_>| report(d);
+        let outcome = match (self, &options.standalone) {
+            (Sources::File(path), _) => {
+                // -inetd_compat on inetd.conf itself would read it twice.
+                if path.as_slice() == b"/etc/inetd.conf" {
+                    settings.also = None;
+                }
+                loader.load(&mut FileSystem, &mut report, table, path, &settings)
+            }
+            (Sources::Words, Some(standalone)) => {
+                load_standalone(loader, table, standalone, &mut report, &settings)
+            }
+            (Sources::Builtin | Sources::Words, _) => {
+                let text = (b"built-in table".as_slice(), config::BUILTIN);
+                loader.load_text(&mut FileSystem, &mut report, table, text, &settings)
+            }
+        };
+        for service in table.services_mut() {
+            if service.backlog == 0 {
+                service.backlog = options.backlog.unwrap_or(0);
+            }
+            if options.log_connections && service.dialect == Dialect::Inetd {
+                service.log_on_success = LogFields(LogFields::PID.0 | LogFields::HOST.0);
+                service.log_on_failure = LogFields::HOST;
+            }
+        }
+        outcome
+    }
+
+    /// What -t says after the diagnostics.
+    fn report_check(&self, outcome: &Outcome, table: &Table) -> i32 {
+        let ready = ready_services(table);
+        let name: &[u8] = match self {
+            Sources::File(path) => path,
+            Sources::Builtin => b"built-in table",
+            Sources::Words => b"command line",
+        };
+        let (errors, warnings) = (outcome.errors, outcome.warnings);
+        say(format_args!(
+            "{}: {ready} service{} would start, {errors} error{}, {warnings} warning{}{}\n",
+            Bytes(name),
+            plural(ready),
+            plural(errors as usize),
+            plural(warnings as usize),
+            if outcome.usable { "" } else { "; nothing would be started" },
+        ));
+        if errors == 0 && outcome.usable { status::WELL } else { status::FAILED }
+    }
+}
+
+/// Makes one service from the command line, through the same attributes as one in a file.
+fn load_standalone(
+    loader: &mut Loader,
+    table: &mut Table,
+    standalone: &Standalone<'_>,
+    report: &mut dyn FnMut(&Diagnostic<'_>),
+    settings: &config::Options<'_>,
+) -> Outcome {
+    // `[v6]:port`, `address:port`, `port`: the last colon outside brackets divides.
+    let place = standalone.place;
+    let (bind, port) = match place.iter().rposition(|b| *b == b':') {
+        Some(at) => (place.get(..at).unwrap_or(&[]), place.get(at + 1..).unwrap_or(&[])),
+        None => (&[][..], place),
+    };
+    let bind = bind.strip_prefix(b"[").and_then(|b| b.strip_suffix(b"]")).unwrap_or(bind);
+    let program: &[u8] = standalone.program.first().copied().unwrap_or(&[]);
+    let mut path = heapless::Vec::new();
+    if standalone.builtin.is_none() {
+        find_program(program, &mut path);
+    }
+    let mut words: [heapless::Vec<u8, { PATH_BYTES + 16 }>; 8] = [const { heapless::Vec::new() }; 8];
+    let mut count = 0;
+    let mut word = |name: &[u8], value: &[u8]| {
+        if let Some(word) = words.get_mut(count) {
+            // A value that does not fit is cut here and refused by the attribute: no port, address or path is so long.
+            let _ = word.extend_from_slice(name);
+            let _ = word.extend_from_slice(value.get(..value.len().min(PATH_BYTES)).unwrap_or(&[]));
+            count += 1;
+        }
+    };
+    word(b"service=", standalone.builtin.unwrap_or(program.rsplit(|b| *b == b'/').next().unwrap_or(program)));
+    word(b"socket_type=", if standalone.is_udp { b"dgram" } else { b"stream" });
+    word(b"wait=", if standalone.is_udp { b"yes" } else { b"no" });
+    word(b"port=", port);
+    if !bind.is_empty() && bind != b"*" {
+        word(b"bind=", bind);
+    }
+    match standalone.builtin {
+        Some(_) => word(b"type=", b"INTERNAL UNLISTED"),
+        None => {
+            word(b"server=", &path);
+            // Like tcpserver's: what a program complains about is for the person at the terminal.
+            word(b"stderr=", b"log");
+        }
+    }
+    let set = standalone.settings.iter().copied();
+    let all = words.iter().take(count).map(|word| word.as_slice()).chain(set);
+    let mut outcome =
+        loader.load_words(&mut FileSystem, &mut |d: &Diagnostic<'_>| report(d), table, all, settings);
+    // Arguments are taken as the shell gave them, blanks and quotes included.
+    if standalone.program.len() > 1 && !replace_arguments(table, &standalone.program) {
+        outcome.usable = false;
+        report(&Diagnostic {
+            severity: Severity::Error,
+            file: b"command line",
+            line: 0,
+            column: 0,
+            what: format_args!("the arguments do not fit"),
+            cure: format_args!("put them into a script"),
+        });
+    }
+    outcome
+}
+
+/// The path of a program, looked for in PATH's usual places if it is a plain name.
+fn find_program(name: &[u8], path: &mut heapless::Vec<u8, PATH_BYTES>) {
+    const DIRECTORIES: [&[u8]; 6] =
+        [b"/usr/local/sbin/", b"/usr/local/bin/", b"/usr/sbin/", b"/usr/bin/", b"/sbin/", b"/bin/"];
+    if !name.contains(&b'/') {
+        for directory in DIRECTORIES {
+            path.clear();
+            let fits = path.extend_from_slice(directory).and_then(|()| path.extend_from_slice(name));
+            if fits.is_ok() && FileSystem.executable(path).is_ok() {
+                return;
+            }
+        }
+    }
+    path.clear();
+    if !name.starts_with(b"/") && name.contains(&b'/') {
+        let mut here = [MaybeUninit::uninit(); PATH_BYTES];
+        if let Some(here) = current_directory(&mut here) {
+            let _ =
+                path.extend_from_slice(here).and_then(|()| path.push(b'/').map_err(|_| Default::default()));
+        }
+    }
+    let _ = path.extend_from_slice(name);
+}
+
+/// Gives the only service of a table these arguments, behind its own name for itself.
+fn replace_arguments(table: &mut Table, program: &[&[u8]]) -> bool {
+    let mut words = heapless::Vec::<_, STANDALONE_WORDS>::new();
+    let Some(name) = table.services().first().and_then(|s| table.words(s.argv).first().copied()) else {
+        return true;
+    };
+    let _ = words.push(name);
+    for word in program.iter().skip(1) {
+        let Ok(text) = table.push_text(word) else { return false };
+        if words.push(text).is_err() {
+            return false;
+        }
+    }
+    let Ok(argv) = table.push_words(&words) else { return false };
+    if let Some(service) = table.services_mut().first_mut() {
+        service.argv = argv;
+    }
+    true
+}
+
+const fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+struct Daemon<'a, 'o> {
+    engine: &'static mut Engine<Linux>,
+    linux: Linux,
+    loader: &'static mut Loader,
+    options: &'a Options<'o>,
+    files: &'a Sources,
+    signals: OwnedFd,
+    notify: Notify,
+    pid_file: Option<PidFile<'o>>,
+    /// After TERM: when the next, harder, step is due.
+    ending: Option<(End, Instant)>,
+}
+
+/// What the loop does next.
+enum Next {
+    Go,
+    Exit(i32),
+}
+
+impl Daemon<'_, '_> {
+    /// Makes the loaded table the one that serves; how many services do not listen yet.
+    fn open_services(&mut self) -> usize {
+        let now = read_clocks();
+        self.linux.log.set_now(now.unix.unwrap_or(0));
+        self.engine.adopt(now, &mut self.linux);
+        let unused = self.linux.inherited.drop_rest();
+        if unused > 0 {
+            self.linux.log.message(
+                Level::Warning,
+                format_args!("{unused} sockets of LISTEN_FDS belong to no service and are closed"),
+            );
+        }
+        if self.files.stays_in_front() {
+            invite(self.engine.table());
+        }
+        self.engine.unheard()
+    }
+
+    fn serve(&mut self) -> i32 {
+        // Zero is not a valid event; the kernel overwrites what it reports.
+        let none = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
+        let mut events = [none; 64];
+        let mut next_sign_of_life = self.notify.watchdog_ms.map(|ms| read_clocks().mono.plus_ms(ms));
+        let mut reload_at: Option<Instant> = None;
+        loop {
+            let deadline =
+                [self.engine.next_deadline(), next_sign_of_life, reload_at, self.ending.map(|(_, at)| at)]
+                    .into_iter()
+                    .flatten()
+                    .min();
+            let timeout = deadline.map(|at| {
+                let ms = at.since_ms(read_clocks().mono);
+                // Rounded up by a millisecond: waking too early would mean going round once more.
+                let ms = if ms == 0 { 0 } else { ms + 1 };
+                Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: ((ms % 1000) * 1_000_000) as _ }
+            });
+            let count = match epoll::wait(&self.linux.epoll, &mut events, timeout.as_ref()) {
+                Ok(count) => count,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => {
+                    // Nothing is left that could be done without it.
+                    self.linux.log.message(Level::Error, format_args!("epoll_wait: {}", Errno::from(errno)));
+                    return status::FAILED;
+                }
+            };
+            let now = read_clocks();
+            self.linux.log.set_now(now.unix.unwrap_or(0));
+            for event in events.get(..count).unwrap_or(&[]) {
+                let event = *event;
+                match Source::from_data(event.data) {
+                    Some(Source::Listener(id)) => {
+                        self.engine.handle(Event::Ready(id), now, &mut self.linux);
+                    }
+                    Some(Source::Session(id)) => {
+                        self.engine.handle(Event::Session(id), now, &mut self.linux);
+                    }
+                    Some(Source::Stderr(id)) => self.read_stderr(id.index),
+                    Some(Source::Signals) => {
+                        while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+                            match self.signal(signal, now) {
+                                Next::Go => {}
+                                Next::Exit(status) => return self.leave(status),
+                            }
+                            if matches!(signal, HUP | USR2) {
+                                reload_at = Some(now.mono);
+                            }
+                        }
+                    }
+                    None => {}
+                }
+            }
+            if self.engine.next_deadline().is_some_and(|at| at <= now.mono) {
+                self.engine.handle(Event::Tick, now, &mut self.linux);
+            }
+            if reload_at.is_some_and(|at| at <= now.mono) {
+                // A child between birth and program may still read the table that would be filled anew.
+                reload_at = if self.linux.spawner.is_idle() {
+                    self.reload(now);
+                    None
+                } else {
+                    Some(now.mono.plus_ms(RELOAD_AGAIN_MS))
+                };
+            }
+            if let (Some(at), Some(ms)) = (next_sign_of_life, self.notify.watchdog_ms)
+                && at <= now.mono
+            {
+                self.notify.say(b"WATCHDOG=1\n");
+                next_sign_of_life = Some(now.mono.plus_ms(ms));
+            }
+            if let Some((step, at)) = self.ending {
+                if self.engine.running() == 0 {
+                    return self.leave(status::WELL);
+                }
+                if at <= now.mono {
+                    match step {
+                        End::Ask => {
+                            self.engine.end_servers(End::Kill, &mut self.linux);
+                            self.ending = Some((End::Kill, now.mono.plus_ms(KILL_GRACE_MS)));
+                        }
+                        End::Kill => return self.leave(status::WELL),
+                    }
+                }
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: u32, now: Now) -> Next {
+        match signal {
+            CHLD => self.reap(now),
+            TERM | INT => {
+                self.linux.log.message(Level::Notice, format_args!("Exiting..."));
+                self.notify.say(b"STOPPING=1\n");
+                self.engine.stop_listening();
+                self.engine.end_sessions(now, &mut self.linux);
+                self.engine.end_servers(End::Ask, &mut self.linux);
+                if self.engine.running() == 0 {
+                    return Next::Exit(status::WELL);
+                }
+                self.ending.get_or_insert((End::Ask, now.mono.plus_ms(GRACE_MS)));
+            }
+            QUIT => {
+                self.linux.log.message(Level::Notice, format_args!("Exiting..."));
+                self.notify.say(b"STOPPING=1\n");
+                return Next::Exit(status::WELL);
+            }
+            USR1 => self.dump(now),
+            _ => {}
+        }
+        Next::Go
+    }
+
+    /// Takes in every child that has ended; as process 1 also those that are nobody's any more.
+    fn reap(&mut self, now: Now) {
+        while let Ok(Some((pid, how))) = wait(WaitOptions::NOHANG) {
+            let pid = pid.as_raw_pid() as u32;
+            let ending = match (how.exit_status(), how.terminating_signal()) {
+                (Some(status), _) => Ending::Exited(status as u8),
+                (None, Some(signal)) => Ending::Signalled(signal as u8),
+                // Stopped or continued, which was not asked for.
+                (None, None) => continue,
+            };
+            let failed = self.linux.spawner.reaped(pid);
+            self.engine.handle(Event::Ended { pid, ending, failed }, now, &mut self.linux);
+        }
+    }
+
+    fn reload(&mut self, now: Now) {
+        self.linux.log.message(Level::Notice, format_args!("Starting reconfiguration"));
+        let mut message = heapless::String::<64>::new();
+        let _ = writeln!(message, "RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us());
+        self.notify.say(message.as_bytes());
+        self.linux.log.reopen();
+        let Daemon { engine, linux, loader, options, files, .. } = self;
+        let outcome = files.load(options, loader, engine.spare(), &mut |d| {
+            let level = match d.severity {
+                Severity::Error => Level::Error,
+                Severity::Warning => Level::Warning,
+            };
+            linux.log.message(level, format_args!("{d}"));
+        });
+        if !outcome.usable || !outcome.complete {
+            linux.log.message(
+                Level::Error,
+                format_args!("reconfiguration failed: {} errors; nothing was changed", outcome.errors),
+            );
+        } else {
+            let old = ready_services(engine.table());
+            let changes = engine.adopt(now, linux);
+            linux.log.message(
+                Level::Notice,
+                format_args!(
+                    "Reconfigured: new={} old={old} dropped={} kept={} preserved={} (services)",
+                    changes.added, changes.removed, changes.kept, changes.preserved
+                ),
+            );
+        }
+        self.notify.say(b"READY=1\nSTATUS=serving\n");
+    }
+
+    fn dump(&mut self, now: Now) {
+        let path = self.options.personality.dump_file();
+        let text = format_args!("generated state dump in file {}", Bytes(path));
+        match dump::write(path, self.engine, now) {
+            Ok(()) => self.linux.log.message(Level::Notice, text),
+            Err(errno) => {
+                self.linux.log.message(Level::Error, format_args!("state dump {}: {errno}", Bytes(path)));
+            }
+        }
+    }
+
+    /// What servers with `stderr = log` wrote.
+    fn read_stderr(&mut self, index: u16) {
+        let mut buf = [0; 4096];
+        let Some((read, _)) = self.engine.listener(index).and_then(|listener| listener.stderr.as_ref())
+        else {
+            return;
+        };
+        let Ok(n) = rustix::io::read(read, &mut buf) else { return };
+        let table = self.engine.table();
+        let Some(service) = table.service(index) else { return };
+        let id = table.bytes(service.id);
+        log::each_line(buf.get(..n).unwrap_or(&[]), |line| {
+            self.linux.log.message(Level::Info, format_args!("{}[stderr]: {}", Bytes(id), Bytes(line)));
+        });
+    }
+
+    /// From standard error, where start-up problems belong, to where messages are to go from now on.
+    fn log_to_its_place(&mut self, foreground: bool, levels: bool) {
+        let (main, path): (Main, &[u8]) = match self.options.log_to {
+            Some(LogTo::Syslog { facility }) => (Main::Syslog { facility }, b""),
+            Some(LogTo::File(path)) => (Main::File, path),
+            Some(LogTo::Stderr) => (Main::Stderr { levels }, b""),
+            None if foreground => (Main::Stderr { levels }, b""),
+            None => (Main::Syslog { facility: FACILITY_DAEMON }, b""),
+        };
+        self.linux.log.set_main(main, path);
+    }
+
+    fn leave(&mut self, status: i32) -> i32 {
+        self.engine.stop_listening();
+        self.pid_file = None;
+        status
+    }
+}
+
+/// Shows where the services of the built-in table or of the command line listen, and what to type to try one.
+fn invite(table: &Table) {
+    let mut line = heapless::String::<256>::new();
+    for service in table.services().iter().filter(|s| s.standing == Standing::Ready) {
+        line.clear();
+        let _ = write!(line, "usherd: {} on ", Bytes(table.bytes(service.id)));
+        let _ = record::place(&mut line, table, service);
+        say(format_args!("{line}\n"));
+    }
+    let stream = table
+        .services()
+        .iter()
+        .find(|s| s.standing == Standing::Ready && s.socket == SocketType::Stream && s.port > 0);
+    if let Some(service) = stream {
+        let host = match service.bind {
+            crate::service::Bind::Address(address) => address,
+            _ => core::net::IpAddr::V4(core::net::Ipv4Addr::LOCALHOST),
+        };
+        say(format_args!("usherd: try: nc {host} {}    (Ctrl-C here ends the daemon)\n", service.port));
+    }
+}
+
+/// Writes text to standard error, whole; for messages to the person who started us.
+fn say(text: fmt::Arguments<'_>) {
+    struct Stderr;
+    impl fmt::Write for Stderr {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let mut rest = text.as_bytes();
+            while !rest.is_empty() {
+                match rustix::io::write(log::stderr(), rest) {
+                    Ok(n) => rest = rest.get(n..).unwrap_or(&[]),
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => return Err(fmt::Error),
+                }
+            }
+            Ok(())
+        }
+    }
+    // One write for one line: collected first, so that lines of several processes do not mix.
+    let mut line = heapless::String::<2048>::new();
+    if line.write_fmt(text).is_ok() {
+        let _ = Stderr.write_str(&line);
+    } else {
+        let _ = Stderr.write_fmt(text);
+    }
+}
+
+/// Writes to standard output; the exit status says whether that worked.
+fn print(text: fmt::Arguments<'_>) -> i32 {
+    struct Stdout;
+    impl fmt::Write for Stdout {
+        #[allow(unsafe_code)]
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let mut rest = text.as_bytes();
+            while !rest.is_empty() {
+                // SAFETY: descriptors 0 to 2 are open from the first line of `run` on.
+                match rustix::io::write(unsafe { rustix::stdio::stdout() }, rest) {
+                    Ok(n) => rest = rest.get(n..).unwrap_or(&[]),
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => return Err(fmt::Error),
+                }
+            }
+            Ok(())
+        }
+    }
+    if Stdout.write_fmt(text).is_ok() { status::WELL } else { status::FAILED }
+}
+
+fn print_diagnostic(diagnostic: &Diagnostic<'_>) {
+    say(format_args!("{diagnostic}\n"));
+}
+
+fn refuse(misuse: &Misuse<'_>) -> i32 {
+    say(format_args!("usherd: {misuse}\n{USAGE}"));
+    status::USAGE
+}
+
+/// Opens /dev/null for whichever of 0, 1 and 2 is closed, so that no socket of ours lands there.
+fn open_standard_descriptors() {
+    while let Ok(fd) = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()) {
+        if fd.as_raw_fd() > 2 {
+            return;
+        }
+        // Stays open for good.
+        core::mem::forget(fd);
+    }
+}
+
+fn parse_number(text: &[u8]) -> Option<u64> {
+    core::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The clocks, read once for everything that came out of one wait.
+fn read_clocks() -> Now {
+    use rustix::time::{ClockId, clock_gettime};
+    let mono = clock_gettime(ClockId::Monotonic);
+    let real = clock_gettime(ClockId::Realtime);
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "32-bit fields on some targets")]
+    Now {
+        mono: Instant(mono.tv_sec as u64 * 1000 + mono.tv_nsec as u64 / 1_000_000),
+        unix: Some(i64::from(real.tv_sec)),
+    }
+}
+
+/// As many descriptors as the system allows; what there was before is what servers get.
+fn raise_descriptor_limit() -> (u64, u64) {
+    let was = getrlimit(Resource::Nofile);
+    let (soft, hard) = (was.current.unwrap_or(u64::MAX), was.maximum.unwrap_or(u64::MAX));
+    if soft < hard {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: was.maximum, maximum: was.maximum });
+    }
+    (soft, hard)
+}
+
+/// Sets the local time zone; it stays UTC where it cannot be told.
+#[inline(never)]
+fn set_zone(tz: Option<&'static [u8]>, engine: &mut Engine<Linux>, log: &mut Log) {
+    let zone = match zone::parse_tz_variable(tz) {
+        Ok(TzSource::Path(path)) => {
+            let mut bytes = [0; zone::ZONE_BYTES + 1];
+            let mut len = 0;
+            let Ok(file) = FileSystem.open(&path) else { return };
+            while let Some(rest) = bytes.get_mut(len..)
+                && !rest.is_empty()
+            {
+                match FileSystem.read_at(&file, len as u64, rest) {
+                    Ok(0) | Err(_) => break,
+                    Ok(n) => len += n,
+                }
+            }
+            Zone::from_tzif(bytes.get(..len).unwrap_or(&[]))
+        }
+        Ok(TzSource::Posix(text)) => Zone::from_posix(text),
+        Ok(TzSource::Utc) | Err(_) => return,
+    };
+    if let Ok(zone) = zone {
+        log.set_zone(&zone);
+        engine.set_zone(zone);
+    }
+}
+
+fn current_directory(buf: &mut [MaybeUninit<u8>]) -> Option<&[u8]> {
+    let (path, rest) = rustix::fs::readlinkat_raw(rustix::fs::CWD, c"/proc/self/cwd", buf).ok()?;
+    // A path that fills the buffer may have been cut.
+    if rest.is_empty() { None } else { Some(&*path) }
+}
+
+/// Who we are after detaching.
+enum Role {
+    /// The process that was started: waits for the daemon's word.
+    First(OwnedFd, u32),
+    Daemon(OwnedFd),
+}
+
+/// daemon(7)'s classic recipe, up to the process that stays: fork, a session of its own, SIGHUP ignored while its
+/// leader ends, fork again so that no terminal can ever become ours.
+#[allow(unsafe_code)]
+fn detach() -> Result<Role, Errno> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    // SAFETY: the daemon has one thread.
+    let child = unsafe { sys::fork()? };
+    if child > 0 {
+        return Ok(Role::First(read, child));
+    }
+    drop(read);
+    rustix::process::setsid()?;
+    sys::ignore_signal(HUP, true);
+    // SAFETY: as above.
+    let daemon = unsafe { sys::fork() };
+    match daemon {
+        Ok(0) => {
+            sys::ignore_signal(HUP, false);
+            Ok(Role::Daemon(write))
+        }
+        Ok(_) => sys::exit(status::WELL),
+        Err(errno) => {
+            say(format_args!("usherd: cannot become a daemon: {errno}\n"));
+            sys::exit(status::FAILED)
+        }
+    }
+}
+
+/// The first process: exits with what the daemon says once it listens, or with failure if it ends without a word.
+fn wait_for_daemon(pipe: &OwnedFd, child: u32) -> i32 {
+    let _ = waitpid(rustix::process::Pid::from_raw(child as i32), WaitOptions::empty());
+    let mut word = [0; 1];
+    loop {
+        match rustix::io::read(pipe, &mut word) {
+            Ok(1) => return i32::from(word[0]),
+            Err(rustix::io::Errno::INTR) => {}
+            _ => return status::FAILED,
+        }
+    }
+}
+
+/// A file with our pid in it, locked as long as we live, removed when we end.
+struct PidFile<'a> {
+    path: &'a [u8],
+    _file: OwnedFd,
+}
+
+enum PidProblem<'a> {
+    /// Another daemon holds the lock.
+    Running {
+        path: &'a [u8],
+        pid: Option<u64>,
+    },
+    Failed {
+        path: &'a [u8],
+        errno: Errno,
+    },
+}
+
+impl fmt::Display for PidProblem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PidProblem::Running { path, pid: Some(pid) } => {
+                write!(f, "already running as process {pid} (its pid file is {})", Bytes(path))
+            }
+            PidProblem::Running { path, pid: None } => {
+                write!(f, "already running: {} is locked", Bytes(path))
+            }
+            PidProblem::Failed { path, errno } => {
+                write!(f, "pid file {}: {errno}; -pidfile names another place", Bytes(path))
+            }
+        }
+    }
+}
+
+impl<'a> PidFile<'a> {
+    fn take(path: &'a [u8], pid: u32) -> Result<PidFile<'a>, PidProblem<'a>> {
+        let failed = |errno: rustix::io::Errno| PidProblem::Failed { path, errno: errno.into() };
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = [0; 16];
+                let n = rustix::io::pread(&file, &mut text, 0).unwrap_or(0);
+                let digits = text.get(..n).unwrap_or(&[]).trim_ascii();
+                return Err(PidProblem::Running { path, pid: parse_number(digits) });
+            }
+            Err(errno) => return Err(failed(errno)),
+        }
+        let mut text = heapless::String::<16>::new();
+        let _ = writeln!(text, "{pid}");
+        rustix::fs::ftruncate(&file, 0).map_err(failed)?;
+        rustix::io::pwrite(&file, text.as_bytes(), 0).map_err(failed)?;
+        Ok(PidFile { path, _file: file })
+    }
+}
+
+impl Drop for PidFile<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::fs::unlink(self.path);
+    }
+}

@@ -1,0 +1,177 @@
+//! The state dump of SIGUSR1: every service with its state, counters and limits, and who is being served.
+
+use core::fmt::{self, Write as _};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+
+use super::Linux;
+use crate::config::diagnostic::Bytes;
+use crate::engine::{Engine, State};
+use crate::errno::Errno;
+use crate::record::place;
+use crate::service::{Answer, Flags, LogType, Service, Standing};
+use crate::table::Table;
+use crate::time::Now;
+
+/// Writes the dump to `path`, over what is there. Readable by its owner alone: it tells who is connected.
+pub fn write(path: &[u8], engine: &Engine<Linux>, now: Now) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?;
+    let mut out = Buffered { file, bytes: heapless::Vec::new(), errno: None };
+    let _ = text(&mut out, engine, now);
+    out.flush();
+    out.errno.map_or(Ok(()), Err)
+}
+
+/// Collects small writes.
+struct Buffered {
+    file: OwnedFd,
+    bytes: heapless::Vec<u8, 1024>,
+    errno: Option<Errno>,
+}
+
+impl Buffered {
+    fn flush(&mut self) {
+        let mut rest = self.bytes.as_slice();
+        while !rest.is_empty() {
+            match rustix::io::write(&self.file, rest) {
+                Ok(n) => rest = rest.get(n..).unwrap_or(&[]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => {
+                    self.errno = Some(errno.into());
+                    break;
+                }
+            }
+        }
+        self.bytes.clear();
+    }
+}
+
+impl fmt::Write for Buffered {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if self.bytes.is_full() {
+                self.flush();
+            }
+            let _ = self.bytes.push(byte);
+        }
+        if self.errno.is_some() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+fn text(out: &mut Buffered, engine: &Engine<Linux>, now: Now) -> fmt::Result {
+    let table = engine.table();
+    write!(out, "INTERNAL STATE DUMP: usherd {}\nCurrent time: ", env!("CARGO_PKG_VERSION"))?;
+    match now.unix {
+        Some(unix) => engine.zone().at(unix).write_ctime(out)?,
+        None => out.write_str("unknown")?,
+    }
+    out.write_str("\n\nTables (in use / room):")?;
+    for (name, used, room) in table.in_use() {
+        write!(out, " {name} {used}/{room}")?;
+    }
+    out.write_str("\n\nServices:\n")?;
+    for (index, service) in table.services().iter().enumerate() {
+        write!(out, "Service = {}\n\tState = ", Bytes(table.bytes(service.id)))?;
+        let status = engine.status(index as u16);
+        match (service.standing, status.map(|s| s.state)) {
+            (Standing::Broken, _) => out.write_str("Broken: not started")?,
+            (Standing::Departed, _) => out.write_str("Departed: its last servers still run")?,
+            (Standing::Ready, Some(State::Listening)) => out.write_str("Active")?,
+            (Standing::Ready, Some(State::Busy)) => out.write_str("Active: its server owns the socket")?,
+            (Standing::Ready, Some(State::Full)) => out.write_str("Full: clients wait in the backlog")?,
+            (Standing::Ready, Some(State::Paused { until })) => {
+                write!(out, "Suspended for {} ms", until.since_ms(now.mono))?;
+            }
+            (Standing::Ready, Some(State::Retry { at })) => {
+                write!(out, "Cannot listen; next try in {} ms", at.since_ms(now.mono))?;
+            }
+            (Standing::Ready, Some(State::Off) | None) => out.write_str("Off")?,
+        }
+        out.write_str("\n\tListens = ")?;
+        place(out, table, service)?;
+        settings(out, table, service)?;
+        if let Some(status) = status {
+            let (running, started, refused) = (status.running, status.started, status.refused);
+            write!(out, "\n\tRunning = {running}\n\tStarted = {started}\n\tRefused = {refused}\n")?;
+        }
+    }
+    out.write_str("\nServers:\n")?;
+    let name = |index| table.service(index).map_or(b"(removed)".as_slice(), |s| table.bytes(s.id));
+    for (service, pid, peer, began) in engine.servers() {
+        let seconds = now.mono.since_s(began);
+        writeln!(out, "\t{} pid={pid} from={peer} since={seconds}(sec)", Bytes(name(service)))?;
+    }
+    out.write_str("\nSessions of built-in services:\n")?;
+    for (service, peer, began, moved) in engine.sessions() {
+        let seconds = now.mono.since_s(began);
+        writeln!(out, "\t{} from={peer} since={seconds}(sec) moved={moved}(bytes)", Bytes(name(service)))?;
+    }
+    out.write_str("END OF DUMP\n")
+}
+
+fn settings(out: &mut Buffered, table: &Table, service: &Service) -> fmt::Result {
+    write!(out, "\n\tDefined = {}:{}", Bytes(table.bytes(service.file)), service.line)?;
+    match service.answer {
+        Answer::Builtin(builtin) => write!(out, "\n\tInternal = {}", builtin.name())?,
+        Answer::Program => {
+            write!(out, "\n\tServer = {}\n\tServer argv =", Bytes(table.bytes(service.program)))?;
+            for word in table.words(service.argv) {
+                write!(out, " {}", Bytes(table.bytes(*word)))?;
+            }
+        }
+    }
+    write!(out, "\n\twait = {}", if service.waits() { "yes" } else { "no" })?;
+    if let Some(uid) = service.identity.uid {
+        write!(out, "\n\tuser = {uid}")?;
+    }
+    if let Some(gid) = service.identity.gid {
+        write!(out, "\n\tgroup = {gid}")?;
+    }
+    for (name, limit) in [
+        ("Instances", service.instances),
+        ("PER_SOURCE", service.per_source),
+        ("Per minute", service.per_minute),
+        ("Per minute and source", service.per_minute_source),
+    ] {
+        if let Some(limit) = limit {
+            write!(out, "\n\t{name} = {limit}")?;
+        }
+    }
+    if let Some(cps) = service.cps {
+        write!(out, "\n\tCPS = max conn:{} wait:{}", cps.rate, cps.pause)?;
+    }
+    if let Some(load) = service.max_load {
+        write!(out, "\n\tMax load = {}.{:02}", load / 100, load % 100)?;
+    }
+    out.write_str("\n\tOnly from:")?;
+    if !service.flags.has(Flags::ONLY_FROM) {
+        out.write_str(" All sites")?;
+    } else if service.only_from.is_empty() {
+        out.write_str(" Nobody")?;
+    }
+    for prefix in table.prefixes(service.only_from) {
+        write!(out, " {prefix}")?;
+    }
+    out.write_str("\n\tNo access:")?;
+    if service.no_access.is_empty() {
+        out.write_str(" No blocked sites")?;
+    }
+    for prefix in table.prefixes(service.no_access) {
+        write!(out, " {prefix}")?;
+    }
+    match service.log_type {
+        LogType::Daemon => out.write_str("\n\tLogging to the daemon's log"),
+        LogType::Syslog { facility, level } => {
+            write!(out, "\n\tLogging to syslog. Facility = {facility}, level = {level}")
+        }
+        LogType::File(file) => write!(
+            out,
+            "\n\tLogging to file: {} (soft={} hard={})",
+            Bytes(table.bytes(file.path)),
+            file.soft,
+            file.hard
+        ),
+    }
+}

@@ -1,0 +1,278 @@
+//! Listening sockets.
+
+use core::cell::Cell;
+use core::ffi::CStr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode};
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType as RawType, getsockname, sockopt,
+};
+
+use super::sys;
+use crate::errno::Errno;
+use crate::service::{Bind, DEFAULT_BACKLOG, Family, Flags, Service, SocketType, Stderr};
+use crate::table::Table;
+
+/// A service's socket. Closed when dropped; the node of a unix socket goes with it.
+pub struct Listener {
+    pub fd: OwnedFd,
+    /// IPv4 clients have mapped addresses here.
+    pub is_ipv6: bool,
+    /// Connections are handed to programs: they stay blocking, and mapped ones become IPv4.
+    pub for_programs: bool,
+    /// A server of it owns the socket; it is blocking, as servers expect.
+    pub waits: bool,
+    pub is_watched: Cell<bool>,
+    /// Where servers' standard error goes with `stderr = log`: read end, write end.
+    pub stderr: Option<(OwnedFd, OwnedFd)>,
+    pub stderr_is_watched: Cell<bool>,
+    _node: Option<Node>,
+}
+
+/// The file system node of a unix socket, to be removed if it is still ours.
+struct Node {
+    path: [u8; Node::BYTES],
+    device: u64,
+    inode: u64,
+}
+
+impl Node {
+    /// sun_path, NUL included.
+    const BYTES: usize = 108;
+
+    fn path(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(&self.path).ok()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let Some(path) = self.path() else { return };
+        // Another daemon may have put its own socket there since.
+        if rustix::fs::lstat(path).is_ok_and(|s| (s.st_dev, s.st_ino) == (self.device, self.inode)) {
+            let _ = rustix::fs::unlink(path);
+        }
+    }
+}
+
+/// Sockets that were there when the daemon started (LISTEN_FDS), to be taken by the services they fit.
+pub struct Inherited {
+    sockets: [Option<OwnedFd>; Inherited::MOST],
+}
+
+impl Inherited {
+    /// More are closed, and their services make sockets of their own.
+    const MOST: usize = 128;
+
+    pub const fn new() -> Inherited {
+        Inherited { sockets: [const { None }; Inherited::MOST] }
+    }
+
+    /// Adds a descriptor; `None` if it is not open or there is no place for it.
+    pub fn add(&mut self, fd: OwnedFd) -> Option<()> {
+        *self.sockets.iter_mut().find(|place| place.is_none())? = Some(fd);
+        Some(())
+    }
+
+    /// Takes the socket that listens where `service` wants to, if there is one.
+    fn take(&mut self, table: &Table, service: &Service) -> Option<OwnedFd> {
+        let place = self.sockets.iter_mut().find(|place| {
+            place.as_ref().is_some_and(|fd| fits(fd.as_fd(), table, service).unwrap_or(false))
+        })?;
+        place.take()
+    }
+
+    /// How many nobody wanted; they are closed.
+    pub fn drop_rest(&mut self) -> usize {
+        self.sockets.iter_mut().filter_map(Option::take).count()
+    }
+}
+
+/// Whether a socket of unknown origin is where `service` wants to listen: its type, its port or path, and, if the
+/// service names one, its address.
+fn fits(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<bool, Errno> {
+    let raw = match service.socket {
+        SocketType::Stream => RawType::STREAM,
+        SocketType::Dgram => RawType::DGRAM,
+    };
+    if sockopt::socket_type(fd)? != raw
+        || (service.socket == SocketType::Stream && !sockopt::socket_acceptconn(fd)?)
+    {
+        return Ok(false);
+    }
+    let at = getsockname(fd)?;
+    if let Ok(address) = SocketAddr::try_from(at.clone()) {
+        let wanted = match service.bind {
+            Bind::Everywhere | Bind::Interface(_) => None,
+            Bind::Address(wanted) => Some(wanted),
+            Bind::Path(_) => return Ok(false),
+        };
+        return Ok(service.family != Family::Unix
+            && address.port() == service.port
+            && wanted.is_none_or(|wanted| wanted == address.ip().to_canonical()));
+    }
+    match (SocketAddrUnix::try_from(at), service.bind) {
+        (Ok(address), Bind::Path(path)) => Ok(address.path_bytes() == Some(table.bytes(path))),
+        _ => Ok(false),
+    }
+}
+
+/// Makes the socket of a service.
+pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Result<Listener, Errno> {
+    let for_programs = service.builtin().is_none();
+    let waits = for_programs && (service.waits() || service.socket == SocketType::Dgram);
+    let stderr = match service.stderr {
+        Stderr::Log if for_programs => {
+            use rustix::pipe::{PipeFlags, pipe_with};
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(&read, true)?;
+            Some((read, write))
+        }
+        _ => None,
+    };
+    let (fd, node) = match inherited.take(table, service) {
+        Some(fd) => (fd, None),
+        None if service.family == Family::Unix => {
+            let (fd, node) = unix_socket(table, service)?;
+            (fd, Some(node))
+        }
+        None => (inet_socket(table, service)?, None),
+    };
+    // Ours never block; a server that gets the socket itself expects that it does.
+    rustix::io::ioctl_fionbio(&fd, !waits)?;
+    let is_ipv6 = sockopt::socket_domain(&fd)? == AddressFamily::INET6;
+    Ok(Listener {
+        fd,
+        is_ipv6,
+        for_programs,
+        waits,
+        is_watched: Cell::new(false),
+        stderr,
+        stderr_is_watched: Cell::new(false),
+        _node: node,
+    })
+}
+
+fn raw_type(service: &Service) -> RawType {
+    match service.socket {
+        SocketType::Stream => RawType::STREAM,
+        SocketType::Dgram => RawType::DGRAM,
+    }
+}
+
+fn backlog(service: &Service) -> i32 {
+    i32::from(if service.backlog == 0 { DEFAULT_BACKLOG } else { service.backlog })
+}
+
+fn inet_socket(table: &Table, service: &Service) -> Result<OwnedFd, Errno> {
+    let family = match service.family {
+        Family::V4 => AddressFamily::INET,
+        _ => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (fd, family) = match rustix::net::socket_with(family, raw_type(service), flags, None) {
+        Ok(fd) => (fd, family),
+        // A kernel without IPv6: a service that wants both gets the one there is.
+        Err(rustix::io::Errno::AFNOSUPPORT) if service.family == Family::Dual => {
+            let fd = rustix::net::socket_with(AddressFamily::INET, raw_type(service), flags, None)?;
+            (fd, AddressFamily::INET)
+        }
+        Err(errno) => return Err(errno.into()),
+    };
+    let is_ipv6 = family == AddressFamily::INET6;
+    if service.socket == SocketType::Stream {
+        // So that a restart need not wait for the connections of before. For datagrams it would let two services share
+        // a port.
+        sockopt::set_socket_reuseaddr(&fd, true)?;
+    }
+    if is_ipv6 {
+        sockopt::set_ipv6_v6only(&fd, service.family == Family::V6)?;
+    }
+    // SO_RCVBUF must be set before listen(2) to count for the window (tcp(7)).
+    if service.receive_buffer > 0 {
+        sockopt::set_socket_recv_buffer_size(&fd, service.receive_buffer as usize)?;
+    }
+    if service.send_buffer > 0 {
+        sockopt::set_socket_send_buffer_size(&fd, service.send_buffer as usize)?;
+    }
+    if service.socket == SocketType::Stream {
+        // Set on the listener, inherited by every connection.
+        if service.flags.has(Flags::NODELAY) {
+            sockopt::set_tcp_nodelay(&fd, true)?;
+        }
+        if service.flags.has(Flags::KEEPALIVE) {
+            sockopt::set_socket_keepalive(&fd, true)?;
+        }
+    }
+    let any = if is_ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    let address = match service.bind {
+        Bind::Address(address) => {
+            // The address need not be up yet: a service bound to what DHCP brings later is not gone for good.
+            if is_ipv6 {
+                sockopt::set_ipv6_freebind(&fd, true)?;
+            } else {
+                sockopt::set_ip_freebind(&fd, true)?;
+            }
+            address
+        }
+        Bind::Interface(name) => {
+            sys::bind_to_device(fd.as_fd(), table.bytes(name))?;
+            any
+        }
+        Bind::Everywhere | Bind::Path(_) => any,
+    };
+    rustix::net::bind(&fd, &SocketAddr::new(address, service.port))?;
+    if service.socket == SocketType::Stream {
+        rustix::net::listen(&fd, backlog(service))?;
+    }
+    Ok(fd)
+}
+
+fn unix_socket(table: &Table, service: &Service) -> Result<(OwnedFd, Node), Errno> {
+    let Bind::Path(text) = service.bind else { return Err(Errno::INVAL) };
+    let path = CStr::from_bytes_with_nul(table.c_bytes(text)).map_err(|_| Errno::INVAL)?;
+    let mut bytes = [0; Node::BYTES];
+    bytes
+        .get_mut(..path.count_bytes())
+        .filter(|b| b.len() < Node::BYTES)
+        .ok_or(Errno::NAMETOOLONG)?
+        .copy_from_slice(path.to_bytes());
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, raw_type(service), flags, None)?;
+    // The node of a daemon that did not end well is in the way; anything but a socket is not ours to remove.
+    if rustix::fs::lstat(path)
+        .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Socket)
+    {
+        rustix::fs::unlink(path)?;
+    }
+    // Nobody may connect before owner and mode are right.
+    let old = rustix::process::umask(Mode::from_raw_mode(0o777));
+    let bound = rustix::net::bind(&fd, &SocketAddrUnix::new(path)?);
+    rustix::process::umask(old);
+    bound?;
+    let made = rustix::fs::lstat(path)?;
+    #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on 32-bit ARM")]
+    let node = Node { path: bytes, device: made.st_dev as u64, inode: made.st_ino as u64 };
+    if service.node_uid.is_some() || service.node_gid.is_some() {
+        let uid = service.node_uid.map(rustix::fs::Uid::from_raw);
+        let gid = service.node_gid.map(rustix::fs::Gid::from_raw);
+        rustix::fs::chownat(CWD, path, uid, gid, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    // Everyone may connect, as to OpenBSD's inetd (umask 0111), unless the file says otherwise.
+    rustix::fs::chmod(path, Mode::from_raw_mode(service.node_mode.unwrap_or(0o666).into()))?;
+    if service.socket == SocketType::Stream {
+        rustix::net::listen(&fd, backlog(service))?;
+    }
+    Ok((fd, node))
+}
+
+/// An address from the system as a peer.
+pub fn peer(address: Option<SocketAddrAny>) -> crate::addr::Peer {
+    use crate::addr::Peer;
+    match address.map(SocketAddr::try_from) {
+        Some(Ok(address)) => Peer::ip(address.ip(), address.port()),
+        _ => Peer::Local,
+    }
+}

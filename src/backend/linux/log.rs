@@ -1,0 +1,385 @@
+//! Where records and messages are written: syslog, files, standard error. Nothing here waits, and nothing is lost
+//! without being counted: what could not be written is told as soon as something can be.
+//!
+//! Forms are xinetd's (reference: its manual page xinetd.log(5) and its -filelog output).
+
+use core::fmt::{self, Write as _};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
+};
+
+use crate::capacity::{LOG_FILES, LOG_LINE_BYTES, PATH_BYTES};
+use crate::config::diagnostic::Bytes;
+use crate::record::{Level, Record};
+use crate::service::{LogFile, LogType};
+use crate::zone::Zone;
+
+/// syslog(3)'s facility `daemon`.
+pub const FACILITY_DAEMON: u8 = 3;
+
+/// Where the daemon's own messages go, and records whose service names no place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Main {
+    /// In the foreground. `<N>` before each line tells journald the level. First, so that it is all zero.
+    Stderr {
+        levels: bool,
+    },
+    /// -filelog; the path is in [`Log::set_main`]'s argument.
+    File,
+    Syslog {
+        facility: u8,
+    },
+}
+
+/// A line under construction. What does not fit is cut, and the cut is marked.
+struct Line {
+    bytes: [u8; LOG_LINE_BYTES],
+    len: usize,
+    cut: bool,
+}
+
+impl Line {
+    fn new() -> Line {
+        Line { bytes: [0; LOG_LINE_BYTES], len: 0, cut: false }
+    }
+
+    fn text(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+
+    /// The text with a line feed at its end.
+    fn line(&mut self) -> &[u8] {
+        const CUT: &[u8] = b"...";
+        if self.cut {
+            // `write_str` left room for this and the line feed.
+            if let Some(place) = self.bytes.get_mut(self.len..self.len + CUT.len()) {
+                place.copy_from_slice(CUT);
+                self.len += CUT.len();
+            }
+            self.cut = false;
+        }
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = b'\n';
+            self.len += 1;
+        }
+        self.text()
+    }
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = (LOG_LINE_BYTES - 4).saturating_sub(self.len);
+        let taken = text.len().min(room);
+        if let (Some(to), Some(from)) =
+            (self.bytes.get_mut(self.len..self.len + taken), text.as_bytes().get(..taken))
+        {
+            to.copy_from_slice(from);
+            self.len += taken;
+        }
+        self.cut |= taken < text.len();
+        Ok(())
+    }
+}
+
+/// A file records are appended to.
+struct File {
+    path: heapless::Vec<u8, PATH_BYTES>,
+    fd: Option<OwnedFd>,
+    size: u64,
+    soft: u64,
+    hard: u64,
+    soft_told: bool,
+    /// Records not written since the hard limit was reached or an error came.
+    lost: u64,
+    hard_told: bool,
+}
+
+impl File {
+    fn new(path: &[u8], soft: u64, hard: u64) -> Option<File> {
+        let path = heapless::Vec::from_slice(path).ok()?;
+        Some(File { path, fd: None, size: 0, soft, hard, soft_told: false, lost: 0, hard_told: false })
+    }
+
+    fn open(&mut self) {
+        let flags = OFlags::WRONLY
+            | OFlags::APPEND
+            | OFlags::CREATE
+            | OFlags::CLOEXEC
+            | OFlags::NOCTTY
+            | OFlags::NONBLOCK;
+        let opened = rustix::fs::open(self.path.as_slice(), flags, Mode::from_raw_mode(0o640)).ok();
+        self.size = opened
+            .as_ref()
+            .and_then(|fd| rustix::fs::fstat(fd).ok())
+            .map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+        self.fd = opened;
+    }
+
+    /// Appends a line; whether it was written.
+    fn write(&mut self, line: &[u8]) -> bool {
+        if self.fd.is_none() {
+            self.open();
+        }
+        let Some(fd) = &self.fd else { return false };
+        if self.hard > 0 && self.size + line.len() as u64 > self.hard {
+            return false;
+        }
+        match rustix::io::write(fd, line) {
+            Ok(n) => {
+                self.size += n as u64;
+                n == line.len()
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// All of logging. Large for its files, so it lives in a static; what may be missing is a `Vec` of one place and not an
+/// `Option`, because an absent descriptor is -1 and a static is free only if it is all zero.
+pub struct Log {
+    main: Main,
+    main_file: heapless::Vec<File, 1>,
+    files: heapless::Vec<File, LOG_FILES>,
+    syslog: heapless::Vec<OwnedFd, 1>,
+    /// Messages for syslog or standard error that could not be written.
+    lost: u64,
+    tag: Option<&'static str>,
+    pid: u32,
+    zone: Zone,
+    now: i64,
+}
+
+impl Log {
+    pub const fn new() -> Log {
+        Log {
+            main: Main::Stderr { levels: false },
+            main_file: heapless::Vec::new(),
+            files: heapless::Vec::new(),
+            syslog: heapless::Vec::new(),
+            lost: 0,
+            tag: None,
+            pid: 0,
+            zone: Zone::UTC,
+            now: 0,
+        }
+    }
+
+    pub fn set_main(&mut self, main: Main, path: &[u8]) {
+        self.main_file.clear();
+        if main == Main::File
+            && let Some(file) = File::new(path, 0, 0)
+        {
+            let _ = self.main_file.push(file);
+        }
+        self.main = main;
+    }
+
+    fn tag(&self) -> &'static str {
+        self.tag.unwrap_or("usherd")
+    }
+
+    pub fn main(&self) -> Main {
+        self.main
+    }
+
+    /// The name in front of every message: what the daemon was called by.
+    pub fn set_tag(&mut self, tag: &'static str, pid: u32) {
+        self.tag = Some(tag);
+        self.pid = pid;
+    }
+
+    pub fn set_zone(&mut self, zone: &Zone) {
+        self.zone.clone_from(zone);
+    }
+
+    /// The time lines are stamped with, in seconds since 1970.
+    pub fn set_now(&mut self, unix: i64) {
+        self.now = unix;
+    }
+
+    /// Closes all files and the way to syslog; they are opened again when next written to, under their own names (log
+    /// rotation), and limits begin anew.
+    pub fn reopen(&mut self) {
+        self.files.clear();
+        self.syslog.clear();
+        if let Some(file) = self.main_file.first_mut() {
+            file.fd = None;
+        }
+    }
+
+    /// Writes a service's record where its log_type says.
+    pub fn record(&mut self, record: &Record<'_>) {
+        let place = if record.is_service_record() { record.service.log_type } else { LogType::Daemon };
+        match place {
+            LogType::Daemon => self.message(record.level(), format_args!("{record}")),
+            LogType::Syslog { facility, level } => self.syslog(facility, level, format_args!("{record}")),
+            LogType::File(file) => self.to_file(record, file),
+        }
+    }
+
+    /// Writes a message of the daemon's own.
+    pub fn message(&mut self, level: Level, text: fmt::Arguments<'_>) {
+        match self.main {
+            Main::Syslog { facility } => self.syslog(facility, level as u8, text),
+            Main::Stderr { levels } => {
+                let mut line = Line::new();
+                let _ =
+                    if levels { write!(line, "<{}>", level as u8) } else { write!(line, "{}: ", self.tag()) };
+                let _ = line.write_fmt(text);
+                self.tell_lost_on_stderr();
+                if !write_stderr(line.line()) {
+                    self.lost += 1;
+                }
+            }
+            Main::File => {
+                let mut line = Line::new();
+                let _ = self.zone.at(self.now).write_xinetd_stamp(&mut line);
+                let _ = write!(line, " {}[{}]: {}: ", self.tag(), self.pid, level.word());
+                let _ = line.write_fmt(text);
+                let Some(file) = self.main_file.first_mut() else { return };
+                if file.lost > 0 && file.write(b"(messages were lost here)\n") {
+                    file.lost = 0;
+                }
+                if !file.write(line.line()) {
+                    file.lost += 1;
+                }
+            }
+        }
+    }
+
+    fn tell_lost_on_stderr(&mut self) {
+        if self.lost > 0 {
+            let mut told = Line::new();
+            let _ = write!(told, "{}: {} messages could not be written", self.tag(), self.lost);
+            if write_stderr(told.line()) {
+                self.lost = 0;
+            }
+        }
+    }
+
+    fn to_file(&mut self, record: &Record<'_>, to: LogFile) {
+        let path = record.table.bytes(to.path);
+        let at = self.files.iter().position(|file| file.path.as_slice() == path);
+        let at = match at {
+            Some(at) => at,
+            None => {
+                let file = File::new(path, to.soft.into(), to.hard.into());
+                match file.map(|file| self.files.push(file)) {
+                    Some(Ok(())) => self.files.len() - 1,
+                    // One file too many: better in the wrong place than nowhere.
+                    _ => return self.message(record.level(), format_args!("{record}")),
+                }
+            }
+        };
+        let mut line = Line::new();
+        let _ = self.zone.at(self.now).write_xinetd_stamp(&mut line);
+        let _ = write!(line, ": {record}");
+        let Some(file) = self.files.get_mut(at) else { return };
+        let mut told = None;
+        if file.write(line.line()) {
+            if file.lost > 0 {
+                told = Some((Level::Warning, "Log file is written again; records lost", file.lost));
+                file.lost = 0;
+                file.hard_told = false;
+            } else if file.soft > 0 && file.size >= file.soft && !file.soft_told {
+                file.soft_told = true;
+                told = Some((Level::Warning, "Size of log exceeded soft limit; bytes", file.soft));
+            }
+        } else {
+            file.lost += 1;
+            if !file.hard_told {
+                file.hard_told = true;
+                let why = match &file.fd {
+                    Some(_) if file.hard > 0 && file.size + LOG_LINE_BYTES as u64 > file.hard => {
+                        "Size of log exceeded hard limit; bytes"
+                    }
+                    Some(_) => "Log file cannot be written; size",
+                    None => "Log file cannot be opened; records lost",
+                };
+                told = Some((Level::Error, why, if file.fd.is_some() { file.size } else { 1 }));
+            }
+        }
+        if let Some((level, what, number)) = told {
+            let path = record.table.bytes(to.path);
+            self.message(level, format_args!("{}: {what}: {number}", Bytes(path)));
+        }
+    }
+
+    fn syslog(&mut self, facility: u8, level: u8, text: fmt::Arguments<'_>) {
+        let mut line = Line::new();
+        let _ = write!(line, "<{}>", u32::from(facility) * 8 + u32::from(level));
+        let _ = self.zone.at(self.now).write_syslog_stamp(&mut line);
+        let _ = write!(line, " {}[{}]: ", self.tag(), self.pid);
+        let _ = line.write_fmt(text);
+        if self.lost > 0 {
+            let mut told = Line::new();
+            let _ = write!(told, "<{}>", u32::from(FACILITY_DAEMON) * 8 + Level::Warning as u32);
+            let _ = self.zone.at(self.now).write_syslog_stamp(&mut told);
+            let _ =
+                write!(told, " {}[{}]: {} messages could not be written", self.tag(), self.pid, self.lost);
+            if self.send(told.text()) {
+                self.lost = 0;
+            }
+        }
+        if !self.send(line.text()) {
+            self.lost += 1;
+        }
+    }
+
+    /// Sends to syslog; once more over a new socket, because syslogd may have been restarted.
+    fn send(&mut self, message: &[u8]) -> bool {
+        for _ in 0..2 {
+            if self.syslog.is_empty()
+                && let Some(fd) = open_syslog()
+            {
+                let _ = self.syslog.push(fd);
+            }
+            let Some(fd) = self.syslog.first() else { return false };
+            match send(fd, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(_) => return true,
+                // syslogd is slow: the message is lost, the way to it is not.
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) => return false,
+                Err(_) => self.syslog.clear(),
+            }
+        }
+        false
+    }
+}
+
+fn open_syslog() -> Option<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None).ok()?;
+    connect(&fd, &SocketAddrUnix::new(c"/dev/log").ok()?).ok()?;
+    Some(fd)
+}
+
+/// Writes a line to standard error if that takes it at once. It may be a pipe whose reader is slow, and it is shared
+/// with whoever started us, so it must not be made non-blocking; but a pipe that poll(2) calls writable takes 4096
+/// bytes, and a line is shorter.
+pub fn write_stderr(line: &[u8]) -> bool {
+    const _: () = assert!(LOG_LINE_BYTES <= 4096);
+    let fd = stderr();
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&now));
+    ready.is_ok_and(|n| n > 0) && rustix::io::write(fd, line).is_ok_and(|n| n == line.len())
+}
+
+#[allow(unsafe_code)]
+pub fn stderr() -> BorrowedFd<'static> {
+    // SAFETY: descriptors 0 to 2 are opened before anything else and never closed.
+    unsafe { rustix::stdio::stderr() }
+}
+
+/// What a server wrote to its standard error, as it comes: lines of it, and a rest without line feed.
+pub fn each_line(bytes: &[u8], mut take: impl FnMut(&[u8])) {
+    for line in bytes.split(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if !line.is_empty() {
+            take(line);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! A client's connection, and the same in the hands of a built-in service.
+//!
+//! echo must not lose what the client sent and the socket would not take back. Reading and writing straight through is
+//! two system calls; looking first, writing, and then consuming what was written is three, but never holds a byte. So:
+//! read as long as there is a spill buffer for what may be left over, of which there are [`SPILLS`]; while all of them
+//! are held by clients that do not read, look first. Memory stays bounded, and nobody waits for anybody.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::builtin::{Forward, Stream};
+use crate::capacity::{SCRATCH_BYTES, SPILLS};
+use crate::errno::Errno;
+
+/// A connection. Closed when dropped.
+pub struct Socket {
+    pub fd: OwnedFd,
+    /// The spill buffer that holds what echo read and could not write.
+    spill: Option<Held>,
+}
+
+impl Socket {
+    pub const fn new(fd: OwnedFd) -> Socket {
+        Socket { fd, spill: None }
+    }
+}
+
+/// Which spill buffers are taken, a bit each. A static, because a connection that is dropped must give its buffer back
+/// and has no way to the pool. The daemon has one thread, so a load and a store do.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+/// Marks a spill buffer as taken until it is dropped, with its connection or before.
+struct Held {
+    index: usize,
+    from: usize,
+    to: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        TAKEN.store(TAKEN.load(Relaxed) & !(1 << self.index), Relaxed);
+    }
+}
+
+/// The spill buffers of all connections.
+pub struct Spills {
+    buffers: [[u8; SCRATCH_BYTES]; SPILLS],
+}
+
+const _: () = assert!(SPILLS <= 32);
+
+impl Spills {
+    pub const fn new() -> Spills {
+        Spills { buffers: [[0; SCRATCH_BYTES]; SPILLS] }
+    }
+
+    /// The index of a free buffer.
+    fn free() -> Option<usize> {
+        let index = TAKEN.load(Relaxed).trailing_ones() as usize;
+        (index < SPILLS).then_some(index)
+    }
+
+    /// Keeps `rest` in buffer `index`, which is free.
+    fn hold(&mut self, index: usize, rest: &[u8]) -> Option<Held> {
+        self.buffers.get_mut(index)?.get_mut(..rest.len())?.copy_from_slice(rest);
+        TAKEN.store(TAKEN.load(Relaxed) | 1 << index, Relaxed);
+        Some(Held { index, from: 0, to: rest.len() })
+    }
+
+    fn rest(&self, held: &Held) -> &[u8] {
+        self.buffers.get(held.index).and_then(|buffer| buffer.get(held.from..held.to)).unwrap_or(&[])
+    }
+}
+
+/// A connection for the length of one event.
+pub struct SocketIo<'a> {
+    socket: &'a mut Socket,
+    spills: &'a mut Spills,
+    /// Whether a read, a write, may find something; known to be false after EAGAIN or a short write.
+    readable: bool,
+    writable: bool,
+}
+
+impl<'a> SocketIo<'a> {
+    pub fn new(socket: &'a mut Socket, spills: &'a mut Spills) -> SocketIo<'a> {
+        SocketIo { socket, spills, readable: true, writable: true }
+    }
+
+    fn receive(&mut self, buf: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
+        match recv(self.socket.fd.as_fd(), buf, flags | RecvFlags::DONTWAIT) {
+            Ok((n, _)) => Ok(n),
+            Err(errno) => {
+                self.readable = false;
+                Err(errno.into())
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        match send(self.socket.fd.as_fd(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(n) => {
+                self.writable = n == bytes.len();
+                Ok(n)
+            }
+            Err(errno) => {
+                self.writable = false;
+                Err(errno.into())
+            }
+        }
+    }
+}
+
+impl ErrorType for SocketIo<'_> {
+    type Error = Errno;
+}
+
+impl Read for SocketIo<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
+        self.receive(buf, RecvFlags::empty())
+    }
+}
+
+impl Write for SocketIo<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        self.send(bytes)
+    }
+
+    fn flush(&mut self) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+impl ReadReady for SocketIo<'_> {
+    fn read_ready(&mut self) -> Result<bool, Errno> {
+        Ok(self.readable)
+    }
+}
+
+impl WriteReady for SocketIo<'_> {
+    fn write_ready(&mut self) -> Result<bool, Errno> {
+        Ok(self.writable && self.socket.spill.is_none())
+    }
+}
+
+impl Stream for SocketIo<'_> {
+    fn forward(&mut self, scratch: &mut [u8]) -> Result<Forward, Errno> {
+        if let Some(held) = &mut self.socket.spill {
+            let rest = self.spills.rest(held);
+            match send(self.socket.fd.as_fd(), rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    held.from += n;
+                    if held.from < held.to {
+                        return Ok(Forward::Blocked);
+                    }
+                    self.socket.spill = None;
+                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(Forward::Blocked),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let spill = Spills::free();
+        let look = if spill.is_some() { RecvFlags::empty() } else { RecvFlags::PEEK };
+        let received = match self.receive(scratch, look) {
+            Ok(0) => return Ok(Forward::End),
+            Ok(n) => n,
+            Err(Errno::AGAIN) => return Ok(Forward::Empty),
+            Err(errno) => return Err(errno),
+        };
+        let waiting = scratch.get(..received).unwrap_or(&[]);
+        let sent = match self.send(waiting) {
+            Ok(n) => n,
+            Err(Errno::AGAIN) => 0,
+            Err(errno) => return Err(errno),
+        };
+        match spill {
+            Some(index) if sent < received => {
+                self.socket.spill = self.spills.hold(index, waiting.get(sent..).unwrap_or(&[]));
+                Ok(Forward::Moved(received))
+            }
+            Some(_) => Ok(Forward::Moved(received)),
+            None if sent == 0 => Ok(Forward::Blocked),
+            None => {
+                // What was seen and sent is taken out now; it is there, so this cannot come back short.
+                let consumed = scratch.get_mut(..sent).unwrap_or(&mut []);
+                self.receive(consumed, RecvFlags::TRUNC)?;
+                Ok(Forward::Moved(sent))
+            }
+        }
+    }
+}

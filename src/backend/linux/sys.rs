@@ -1,0 +1,221 @@
+//! The raw system calls that rustix does not offer. All of the backend's `unsafe` is here and in [`spawn`](super::spawn).
+//!
+//! Each function is short, takes and returns safe types, and says why its call is sound. Numbers and layouts are the
+//! kernel's asm-generic ones (linux-raw-sys); the four architectures usherd runs on share them where they are used.
+#![allow(unsafe_code)]
+
+use core::net::IpAddr;
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use syscalls::{Sysno, syscall};
+
+use crate::errno::Errno;
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(errno: rustix::io::Errno) -> Errno {
+        Errno(errno.raw_os_error() as u16)
+    }
+}
+
+impl From<syscalls::Errno> for Errno {
+    fn from(errno: syscalls::Errno) -> Errno {
+        Errno(errno.into_raw() as u16)
+    }
+}
+
+/// A set of signals as the kernel has it: bit `n - 1` is signal `n`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct SignalSet(pub u64);
+
+impl SignalSet {
+    pub const fn of(signals: &[u32]) -> SignalSet {
+        let mut bits = 0;
+        let mut at = 0;
+        while at < signals.len() {
+            bits |= 1 << (signals[at] - 1);
+            at += 1;
+        }
+        SignalSet(bits)
+    }
+}
+
+/// Bytes of the kernel's signal set, which every call on one wants to hear.
+const SET_BYTES: usize = size_of::<SignalSet>();
+
+/// Replaces the signal mask and returns the old one (sigprocmask(2), SIG_SETMASK).
+pub fn set_signal_mask(set: SignalSet) -> SignalSet {
+    const SIG_SETMASK: usize = 2;
+    let mut old = SignalSet::default();
+    // SAFETY: both pointers are to live sets of the size given. The call cannot fail with these arguments.
+    let _ = unsafe { syscall!(Sysno::rt_sigprocmask, SIG_SETMASK, &raw const set, &raw mut old, SET_BYTES) };
+    old
+}
+
+/// Gives every signal its default action, so that servers inherit no ignored one (signal(7): exec keeps ignored
+/// signals ignored; inetutils' inetd leaks SIGPIPE that way).
+pub fn reset_signal_actions() {
+    // An all-zero struct sigaction means SIG_DFL, no flags, empty mask, on every architecture; 64 bytes are more than
+    // any of them has.
+    let default = [0u64; 8];
+    for signal in 1..=64usize {
+        // SAFETY: the kernel only reads the struct. SIGKILL and SIGSTOP answer EINVAL, which is as good.
+        let _ = unsafe { syscall!(Sysno::rt_sigaction, signal, default.as_ptr(), 0, SET_BYTES) };
+    }
+}
+
+/// Makes a descriptor from which the signals of `set` are read (signalfd(2)), non-blocking and close-on-exec.
+pub fn signal_fd(set: SignalSet) -> Result<OwnedFd, Errno> {
+    const SFD_NONBLOCK_CLOEXEC: usize = 0o4000 | 0o2_000_000;
+    // SAFETY: the set is live and has the size given; the result is a new descriptor that nothing else owns.
+    unsafe {
+        let fd = syscall!(Sysno::signalfd4, -1isize, &raw const set, SET_BYTES, SFD_NONBLOCK_CLOEXEC)?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// The next signal's number, or `None` when no more wait.
+pub fn next_signal(fd: BorrowedFd<'_>) -> Option<u32> {
+    // struct signalfd_siginfo is 128 bytes and begins with ssi_signo.
+    let mut info = [0u8; 128];
+    match rustix::io::read(fd, &mut info) {
+        Ok(128) => info.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)),
+        _ => None,
+    }
+}
+
+/// fork(2). In the child, which has a copy of everything, returns 0.
+///
+/// # Safety
+/// The process must have one thread.
+pub unsafe fn fork() -> Result<u32, Errno> {
+    const SIGCHLD: usize = 17;
+    // SAFETY: without CLONE_VM and without a stack the child goes on with copies of ours.
+    let pid = unsafe { syscall!(Sysno::clone, SIGCHLD, 0, 0, 0, 0)? };
+    Ok(pid as u32)
+}
+
+/// Marks every descriptor from `first` on as not ours: closes them all. close_range(2) is from Linux 5.9; before that
+/// /proc/self/fd tells which are open. Never a loop over all numbers there could be: that took xinetd minutes.
+pub fn close_from(first: RawFd) {
+    // SAFETY: nothing of ours is open from there on; callers run before they have opened anything.
+    if unsafe { syscall!(Sysno::close_range, first, u32::MAX, 0) }.is_ok() {
+        return;
+    }
+    let Ok(dir) = rustix::fs::open("/proc/self/fd", READ_DIR, rustix::fs::Mode::empty()) else { return };
+    let own = dir.as_raw_fd();
+    let mut buf = [core::mem::MaybeUninit::uninit(); 2048];
+    // Closing while reading may skip entries, so go on until a pass closes nothing; each pass closes something.
+    loop {
+        let mut closed = false;
+        let _ = rustix::fs::seek(&dir, rustix::fs::SeekFrom::Start(0));
+        let mut entries = rustix::fs::RawDir::new(&dir, &mut buf);
+        while let Some(Ok(entry)) = entries.next() {
+            let number = core::str::from_utf8(entry.file_name().to_bytes()).ok();
+            let Some(fd) = number.and_then(|text| text.parse::<RawFd>().ok()) else { continue };
+            if fd >= first && fd != own {
+                // SAFETY: as above.
+                closed |= unsafe { syscall!(Sysno::close, fd) }.is_ok();
+            }
+        }
+        if !closed {
+            return;
+        }
+    }
+}
+
+const READ_DIR: rustix::fs::OFlags =
+    rustix::fs::OFlags::DIRECTORY.union(rustix::fs::OFlags::RDONLY).union(rustix::fs::OFlags::CLOEXEC);
+
+/// Takes over a descriptor that was open when the program started (LISTEN_FDS).
+pub fn adopt(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: only asks whether the number is open; then it becomes ours. Callers adopt each number once, at start.
+    unsafe {
+        let borrowed = BorrowedFd::borrow_raw(fd);
+        rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC).ok()?;
+        Some(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Makes `fd` the descriptor `to` as well (dup2(2)).
+pub fn duplicate_to(fd: BorrowedFd<'_>, to: RawFd) -> Result<(), Errno> {
+    if fd.as_raw_fd() == to {
+        return Ok(());
+    }
+    // SAFETY: `to` is one of 0, 1, 2, which nobody owns.
+    unsafe { syscall!(Sysno::dup3, fd.as_raw_fd(), to, 0)? };
+    Ok(())
+}
+
+fn set_option<T>(fd: BorrowedFd<'_>, level: usize, name: usize, value: &T, len: usize) -> Result<(), Errno> {
+    debug_assert!(len <= size_of_val(value));
+    // SAFETY: the kernel reads `len` bytes of `value`, which is at least that long.
+    unsafe { syscall!(Sysno::setsockopt, fd.as_raw_fd(), level, name, core::ptr::from_ref(value), len)? };
+    Ok(())
+}
+
+/// Makes a TCP socket of an IPv4 client, accepted on an IPv6 listener, an IPv4 socket (ipv6(7), IPV6_ADDRFORM), so that
+/// a server which knows only AF_INET understands its own socket. xinetd does the same.
+pub fn become_ipv4(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    const IPPROTO_IPV6: usize = 41;
+    const IPV6_ADDRFORM: usize = 1;
+    const AF_INET: u32 = 2;
+    set_option(fd, IPPROTO_IPV6, IPV6_ADDRFORM, &AF_INET, size_of::<u32>())
+}
+
+/// Restricts a socket to an interface (socket(7), SO_BINDTODEVICE): ENODEV while there is none of that name.
+pub fn bind_to_device(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    const SOL_SOCKET: usize = 1;
+    const SO_BINDTODEVICE: usize = 25;
+    // IFNAMSIZ, with its NUL.
+    let mut padded = [0u8; 16];
+    padded.get_mut(..name.len()).filter(|p| p.len() < 16).ok_or(Errno::NODEV)?.copy_from_slice(name);
+    set_option(fd, SOL_SOCKET, SO_BINDTODEVICE, &padded, name.len() + 1)
+}
+
+/// Connections that wait at a listening TCP socket to be accepted (tcp(7), TCP_INFO: tcpi_unacked of a listener).
+pub fn accept_queue(fd: BorrowedFd<'_>) -> Option<u32> {
+    const IPPROTO_TCP: usize = 6;
+    const TCP_INFO: usize = 11;
+    // Eight bytes, then rto, ato, snd_mss, rcv_mss, unacked: as in every kernel that has TCP_INFO.
+    let mut info = [0u32; 7];
+    let mut len = size_of_val(&info) as u32;
+    // SAFETY: the kernel writes at most `len` bytes to `info` and the length to `len`.
+    unsafe {
+        syscall!(Sysno::getsockopt, fd.as_raw_fd(), IPPROTO_TCP, TCP_INFO, &raw mut info, &raw mut len)
+            .ok()?;
+    }
+    if len as usize >= size_of_val(&info) { Some(info[6]) } else { None }
+}
+
+/// The time of a clock that also counts while the machine sleeps, in microseconds: what sd_notify(3) wants with
+/// RELOADING=1.
+pub fn monotonic_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (now.tv_sec as u64).wrapping_mul(1_000_000).wrapping_add(now.tv_nsec as u64 / 1000)
+}
+
+/// Whether `address` is one of this machine's: a socket without IP_FREEBIND can be bound to it.
+pub fn is_own_address(address: IpAddr) -> bool {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .is_ok_and(|fd| bind(fd.as_fd(), &core::net::SocketAddr::new(address, 0)).is_ok())
+}
+
+/// Sets what a signal does: ignored, or its default.
+pub fn ignore_signal(signal: u32, ignored: bool) {
+    // struct sigaction begins with the handler; SIG_IGN is 1, SIG_DFL 0.
+    let mut action = [0usize; 16];
+    action[0] = usize::from(ignored);
+    // SAFETY: as in `reset_signal_actions`.
+    let _ = unsafe { syscall!(Sysno::rt_sigaction, signal, action.as_ptr(), 0, SET_BYTES) };
+}
+
+/// Ends the process at once.
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: ends the process; descriptors are closed by the kernel, and nothing else needs cleaning up.
+        let _ = unsafe { syscall!(Sysno::exit_group, status) };
+    }
+}
