@@ -43,7 +43,7 @@ fn link_args() {
 const NO_BUILD_ID: &str = "-Wl,--build-id=none";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 17] = [
+const CAPACITIES: [(&str, usize, &str); 18] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -81,6 +81,7 @@ const CAPACITIES: [(&str, usize, &str); 17] = [
     ("STANDALONE_WORDS", 64, "Words of a program, or -set words, on the command line of a single service."),
     ("LINE_BYTES", 16384, "Longest line of a configuration file, in bytes; xinetd's own limit."),
     ("DRAFT_WORDS", 512, "Arguments, or environment words, of one service."),
+    ("DRAFT_PREFIXES", 128, "Addresses and networks in each access rule of one service."),
 ];
 
 /// Writes what `src/capacity.rs` includes.

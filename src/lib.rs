@@ -15,6 +15,7 @@ pub mod config;
 pub mod engine;
 pub mod errno;
 pub mod limits;
+pub mod names;
 pub mod record;
 pub mod service;
 pub mod slots;

@@ -142,6 +142,17 @@ impl Table {
         self.text.get(start..start + usize::from(text.len) + 1).unwrap_or(b"\0")
     }
 
+    /// What `text` is from byte `from` on, without a copy.
+    pub fn tail(&self, text: Text, from: usize) -> Text {
+        let from = from.min(usize::from(text.len)) as u16;
+        Text { start: text.start + from, len: text.len - from }
+    }
+
+    /// What `text` is before byte `to`, without a copy. It has no NUL behind it: not for system calls.
+    pub fn head(&self, text: Text, to: usize) -> Text {
+        Text { start: text.start, len: text.len.min(u16::try_from(to).unwrap_or(u16::MAX)) }
+    }
+
     /// Copies `bytes` into the text pool, with a NUL behind them.
     pub fn push_text(&mut self, bytes: &[u8]) -> Result<Text, Full> {
         if bytes.is_empty() {
@@ -155,6 +166,18 @@ impl Table {
         let pushed = self.text.extend_from_slice(bytes).is_ok() && self.text.push(0).is_ok();
         debug_assert!(pushed);
         Ok(Text { start: start as u16, len: bytes.len() as u16 })
+    }
+
+    /// As [`push_text`](Table::push_text), from bytes that do not lie in one piece.
+    pub fn push_bytes(&mut self, bytes: impl Iterator<Item = u8>) -> Result<Text, Full> {
+        let start = self.text.len();
+        for byte in bytes.chain([0]) {
+            if self.text.push(byte).is_err() {
+                self.text.truncate(start);
+                return Err(full!(TEXT_BYTES));
+            }
+        }
+        Ok(Text { start: start as u16, len: (self.text.len() - start - 1) as u16 })
     }
 
     pub fn words(&self, span: Span) -> &[Text] {

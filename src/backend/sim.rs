@@ -602,7 +602,7 @@ impl Backend for Sim {
 
     fn spawn(&mut self, spawn: Spawn<'_, Listener, Accepted>) -> Result<Pid, Errno> {
         let mut world = self.world.borrow_mut();
-        let Spawn { table, service, listener: _, given, peer } = spawn;
+        let Spawn { table, service, given, peer, .. } = spawn;
         let id = text(table.bytes(service.id));
         if let Some(errno) = world.fault(Call::Spawn) {
             world.write(format!("spawn {id}: {errno}"));

@@ -33,3 +33,93 @@ pub trait Files {
     /// Whether the daemon could execute `path` (access(2) with X_OK, a regular file).
     fn executable(&mut self, path: &[u8]) -> Result<(), Errno>;
 }
+
+/// Files in memory, for tests.
+#[cfg(test)]
+pub(crate) mod memory {
+    extern crate std;
+    use super::{FileKind, Files};
+    use crate::errno::Errno;
+    use std::{collections::BTreeMap, string::String, vec::Vec};
+
+    /// Paths and contents. A path that ends in a slash is a directory; a path in `programs` may be executed.
+    #[derive(Default)]
+    pub struct Tree {
+        files: BTreeMap<Vec<u8>, Vec<u8>>,
+        programs: Vec<Vec<u8>>,
+    }
+
+    impl Tree {
+        pub fn file(mut self, path: &str, text: impl AsRef<[u8]>) -> Tree {
+            self.files.insert(path.into(), text.as_ref().to_vec());
+            self
+        }
+
+        pub fn program(mut self, path: &str) -> Tree {
+            self.programs.push(path.into());
+            self
+        }
+    }
+
+    impl Files for Tree {
+        type Handle = Vec<u8>;
+
+        fn open(&mut self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+            self.files.get(path).cloned().ok_or(Errno::NOENT)
+        }
+
+        fn read_at(&mut self, file: &Vec<u8>, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+            let rest = file.get(offset as usize..).unwrap_or(&[]);
+            // Short reads, as a pipe or a network file system may give.
+            let n = rest.len().min(buf.len()).min(1000);
+            buf[..n].copy_from_slice(&rest[..n]);
+            Ok(n)
+        }
+
+        fn next_name(&mut self, dir: &[u8], after: &[u8], buf: &mut [u8]) -> Result<Option<usize>, Errno> {
+            let mut prefix = dir.to_vec();
+            if !prefix.ends_with(b"/") {
+                prefix.push(b'/');
+            }
+            let mut inside =
+                self.files.keys().filter_map(|path| path.strip_prefix(prefix.as_slice())).peekable();
+            if inside.peek().is_none() {
+                return Err(Errno::NOENT);
+            }
+            let next = inside
+                .map(|rest| rest.split(|&b| b == b'/').next().unwrap_or(&[]))
+                .filter(|name| !name.is_empty() && *name > after)
+                .min();
+            match next {
+                None => Ok(None),
+                Some(name) if name.len() > buf.len() => Err(Errno::NAMETOOLONG),
+                Some(name) => {
+                    buf[..name.len()].copy_from_slice(name);
+                    Ok(Some(name.len()))
+                }
+            }
+        }
+
+        fn kind(&mut self, path: &[u8]) -> Result<FileKind, Errno> {
+            let mut dir = path.to_vec();
+            dir.push(b'/');
+            if self.files.contains_key(path) {
+                Ok(FileKind::Regular)
+            } else if self.files.keys().any(|p| p.starts_with(&dir)) {
+                Ok(FileKind::Directory)
+            } else {
+                Err(Errno::NOENT)
+            }
+        }
+
+        fn executable(&mut self, path: &[u8]) -> Result<(), Errno> {
+            let found = self.programs.iter().any(|p| p == path || p == b"*");
+            if found { Ok(()) } else { Err(Errno::NOENT) }
+        }
+    }
+
+    /// Escapes for failure messages.
+    pub fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+}

@@ -1,0 +1,151 @@
+//! Clients. They run on the test's own thread, which lives in the test's network.
+
+use super::net::{A_WHILE, drain};
+use super::{PATIENCE, until};
+use std::io::{ErrorKind, Read, Write};
+use std::mem::size_of;
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+
+fn parse(address: &str) -> SocketAddr {
+    address.parse().unwrap_or_else(|e| panic!("{address}: {e}"))
+}
+
+/// A connection that cannot block a test for ever.
+pub fn tcp(to: &str) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&parse(to), PATIENCE);
+    let stream = stream.unwrap_or_else(|e| panic!("connect to {to}: {e}"));
+    stream.set_read_timeout(Some(PATIENCE)).expect("time-out");
+    stream.set_write_timeout(Some(PATIENCE)).expect("time-out");
+    stream
+}
+
+/// Whether a connection is refused.
+pub fn refused(to: &str) -> bool {
+    let error = TcpStream::connect_timeout(&parse(to), PATIENCE).err();
+    error.is_some_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// Everything a server says to a client that says nothing.
+pub fn listen_to(to: &str) -> String {
+    let mut stream = tcp(to);
+    text(&read_to_end(&mut stream))
+}
+
+/// Sends, ends its own direction, and reads all that comes back.
+pub fn ask_tcp(to: &str, question: &[u8]) -> Vec<u8> {
+    let mut stream = tcp(to);
+    stream.write_all(question).expect("send");
+    stream.shutdown(Shutdown::Write).expect("shut down");
+    read_to_end(&mut stream)
+}
+
+/// Reads to the end; a server that does not close is a failure.
+pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut all = vec![];
+    stream.read_to_end(&mut all).unwrap_or_else(|e| panic!("after {:?}: {e}", text(&all)));
+    all
+}
+
+/// Reads exactly so many bytes.
+pub fn read_n(stream: &mut TcpStream, n: usize) -> Vec<u8> {
+    let mut all = vec![0; n];
+    stream.read_exact(&mut all).unwrap_or_else(|e| panic!("read {n} bytes: {e}"));
+    all
+}
+
+/// What became of a connection: what it was sent before it ended.
+pub fn fate(mut stream: TcpStream) -> String {
+    let mut all = vec![];
+    match stream.read_to_end(&mut all) {
+        Ok(_) => format!("{:?} end", text(&all)),
+        Err(e) if e.kind() == ErrorKind::ConnectionReset => format!("{:?} reset", text(&all)),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => format!("{:?} open", text(&all)),
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// A datagram client bound to `from` (port 0: any) and connected to `to`.
+pub fn udp(from: &str, to: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(from).unwrap_or_else(|e| panic!("bind {from}: {e}"));
+    socket.connect(to).unwrap_or_else(|e| panic!("connect to {to}: {e}"));
+    socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
+    socket
+}
+
+fn any_port(to: &str) -> &'static str {
+    if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }
+}
+
+/// One question, one answer.
+pub fn ask_udp(to: &str, question: &[u8]) -> Vec<u8> {
+    let socket = udp(any_port(to), to);
+    socket.send(question).expect("send");
+    answer(&socket).unwrap_or_else(|| panic!("no answer from udp {to}"))
+}
+
+/// The next answer, if one comes in time.
+pub fn answer(socket: &UdpSocket) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; 65536];
+    socket.recv(&mut buffer).ok().map(|n| buffer[..n].to_vec())
+}
+
+/// Whether a question stays without an answer for a while.
+pub fn silent(socket: &UdpSocket, question: &[u8]) -> bool {
+    socket.set_read_timeout(Some(A_WHILE)).expect("time-out");
+    socket.send(question).is_ok() && answer(socket).is_none()
+}
+
+/// Whatever comes within the stream's time-out.
+pub fn listen_a_while(stream: &TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(A_WHILE)).expect("time-out");
+    drain(stream)
+}
+
+/// Sends and gets the same back, on a connection that stays open.
+pub fn round_trip(stream: &mut TcpStream, question: &[u8]) {
+    stream.write_all(question).expect("send");
+    let back = read_n(stream, question.len());
+    assert_eq!(text(&back), text(question));
+}
+
+/// Connects as soon as the service takes connections again.
+pub fn tcp_eventually(to: &str) -> TcpStream {
+    until(&format!("connect to {to}"), || TcpStream::connect(parse(to)).ok());
+    tcp(to)
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A connection from one of our own addresses: `127.0.0.2:0`.
+pub fn tcp_from(from: &str, to: &str) -> TcpStream {
+    use std::os::fd::FromRawFd;
+    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (parse(from), parse(to)) else {
+        panic!("only for IPv4");
+    };
+    let raw = |a: std::net::SocketAddrV4| libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: a.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
+        sin_zero: [0; 8],
+    };
+    let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
+    let stream = unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        let stream = TcpStream::from_raw_fd(fd);
+        let (from, to) = (raw(from), raw(to));
+        let one: libc::c_int = 1;
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const one).cast(), 4);
+        for rc in
+            [libc::bind(fd, (&raw const from).cast(), len), libc::connect(fd, (&raw const to).cast(), len)]
+        {
+            assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+        }
+        stream
+    };
+    stream.set_read_timeout(Some(PATIENCE)).expect("time-out");
+    stream.set_write_timeout(Some(PATIENCE)).expect("time-out");
+    stream
+}

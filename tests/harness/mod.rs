@@ -1,0 +1,57 @@
+//! The harness of the black-box tests: a network of its own per test, the daemon under test (ours or one of the
+//! older programs), and a service program that tells how it was started.
+//!
+//! Every test body runs inside [`in_net`]. A test names the [`Subject`]s it runs against; what the older programs
+//! do is expected of them as strictly as of ours, so a test that passes is known to test something.
+#![allow(dead_code, unused_imports)] // every test file is a program of its own and uses its part of this
+
+pub mod client;
+pub mod daemon;
+pub mod net;
+pub mod probe;
+pub mod transcript;
+
+pub use client::*;
+pub use daemon::{Conf, Daemon, Subject};
+pub use net::{Net, in_net};
+pub use transcript::{Difference, compare, expect};
+
+use std::time::{Duration, Instant};
+
+/// Switches our own daemon on in every test of this directory.
+pub const USHERD: bool = false;
+
+/// How long anything that must happen may take. Generous, because it is only ever waited for in full by a
+/// test that fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who understands xinetd.conf.
+pub fn xinetd_family() -> Vec<Subject> {
+    with_usherd(&[Subject::Xinetd])
+}
+
+/// Who understands inetd.conf.
+pub fn inetd_family() -> Vec<Subject> {
+    with_usherd(&[Subject::OpenbsdInetd, Subject::InetutilsInetd])
+}
+
+fn with_usherd(peers: &[Subject]) -> Vec<Subject> {
+    let mut all = peers.to_vec();
+    // The variable lets one run against a binary from elsewhere without editing the tests.
+    if USHERD || std::env::var_os("USHERD_BIN").is_some() {
+        all.push(Subject::Usherd);
+    }
+    all
+}
+
+/// Asks again and again until there is an answer: never a sleep for luck, always a deadline.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
