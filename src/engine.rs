@@ -533,8 +533,7 @@ impl<B: Backend> Engine<B> {
         match service.builtin() {
             Some(builtin) => self.converse(index, builtin, stream, peer, now, b),
             None => {
-                let given = Given::Connection(&stream);
-                if let Err(refusal) = self.start_server(index, listener, given, peer, None, now, b) {
+                if let Err(refusal) = self.start_server(index, listener, Some(&stream), peer, now, b) {
                     self.refuse(index, refusal, peer, b);
                     b.close(stream);
                     // No process now: the clients behind this one would only meet the same.
@@ -637,14 +636,14 @@ impl<B: Backend> Engine<B> {
         self.place_free(index, now, b);
     }
 
-    /// Starts a server; on success it has a slot and START is written.
+    /// Starts a server for a connection or, without one, for the service's own socket; on success it has a slot and START
+    /// is written.
     fn start_server(
         &mut self,
         index: ServiceIndex,
         listener: &B::Listener,
-        given: Given<'_, B::Listener, B::Stream>,
+        connection: Option<&B::Stream>,
         peer: Peer,
-        holds: Option<u64>,
         now: Now,
         b: &mut B,
     ) -> Result<(), Refusal> {
@@ -654,6 +653,10 @@ impl<B: Backend> Engine<B> {
         if self.servers.is_full() {
             return Err(Refusal::ProcessLimit);
         }
+        let (given, holds) = match connection {
+            Some(stream) => (Given::Connection(stream), None),
+            None => (Given::Listener(listener), Some(b.mark(listener))),
+        };
         let pid = match b.spawn(Spawn { table, service, listener, given, peer }) {
             Ok(pid) => pid,
             Err(errno) => {
@@ -703,8 +706,7 @@ impl<B: Backend> Engine<B> {
             }
             return;
         }
-        let mark = b.mark(listener);
-        match self.start_server(index, listener, Given::Listener(listener), peer, Some(mark), now, b) {
+        match self.start_server(index, listener, None, peer, now, b) {
             Ok(()) => self.hold(index, listener, State::Busy, b),
             // Nobody is turned away here either: what waits has its server a little later.
             Err(_) => {

@@ -25,10 +25,14 @@ pub const FACILITY_DAEMON: u8 = 3;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Main {
     /// In the foreground. `<N>` before each line tells journald the level. First, so that it is all zero.
-    Stderr { levels: bool },
+    Stderr {
+        levels: bool,
+    },
     /// -filelog; the path is in [`Log::set_main`]'s argument.
     File,
-    Syslog { facility: u8 },
+    Syslog {
+        facility: u8,
+    },
 }
 
 /// A line under construction. What does not fit is cut, and the cut is marked.
