@@ -703,8 +703,8 @@ impl Daemon<'_, '_> {
             linux.log.message(
                 Level::Notice,
                 format_args!(
-                    "Reconfigured: new={} old={old} dropped={} kept={} preserved={} (services)",
-                    changes.added, changes.removed, changes.kept, changes.preserved
+                    "Reconfigured: new={} old={old} dropped={} kept={} preserved={} lost={} (services)",
+                    changes.added, changes.removed, changes.kept, changes.preserved, changes.lost
                 ),
             );
         }
