@@ -1075,8 +1075,12 @@ impl<B: Backend> Engine<B> {
                 to.told = false;
             }
         }
-        // What was not handed on closes here.
-        self.runs = runs;
+        // What was not handed on closes here. Entry by entry: moving the whole vector would touch the memory of services
+        // that do not exist.
+        self.runs.clear();
+        for run in runs {
+            let _ = self.runs.push(run);
+        }
         for server in self.servers.values_mut() {
             let old_index = server.service;
             server.service =

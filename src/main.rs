@@ -28,6 +28,7 @@ fn main(start: entry::Start) -> i32 {
             spills: &mut *(&raw mut SPILLS),
             spawner: &mut *(&raw mut SPAWNER),
             log: &mut *(&raw mut LOG),
+            unwritten: start.unwritten(),
         }
     };
     daemon::run(start.args(), start.env(), parts)

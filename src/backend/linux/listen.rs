@@ -28,30 +28,29 @@ pub struct Listener {
     /// Where servers' standard error goes with `stderr = log`: read end, write end.
     pub stderr: Option<(OwnedFd, OwnedFd)>,
     pub stderr_is_watched: Cell<bool>,
-    _node: Option<Node>,
+    node: Option<Node>,
 }
 
-/// The file system node of a unix socket, to be removed if it is still ours.
+/// The file system node of a unix socket, to be removed if it is still ours. Its path is the socket's own name.
+#[derive(Clone, Copy)]
 struct Node {
-    path: [u8; Node::BYTES],
     device: u64,
     inode: u64,
 }
 
-impl Node {
-    /// sun_path, NUL included.
-    const BYTES: usize = 108;
+/// Bytes of sun_path, NUL included.
+const UNIX_PATH_BYTES: usize = 108;
 
-    fn path(&self) -> Option<&CStr> {
-        CStr::from_bytes_until_nul(&self.path).ok()
-    }
-}
-
-impl Drop for Node {
+impl Drop for Listener {
     fn drop(&mut self) {
-        let Some(path) = self.path() else { return };
+        let Some(node) = self.node else { return };
+        let Some(name) = getsockname(&self.fd).ok().and_then(|name| SocketAddrUnix::try_from(name).ok())
+        else {
+            return;
+        };
+        let Some(path) = name.path_bytes() else { return };
         // Another daemon may have put its own socket there since.
-        if rustix::fs::lstat(path).is_ok_and(|s| (s.st_dev, s.st_ino) == (self.device, self.inode)) {
+        if rustix::fs::lstat(path).is_ok_and(|s| (s.st_dev, s.st_ino) == (node.device, node.inode)) {
             let _ = rustix::fs::unlink(path);
         }
     }
@@ -151,7 +150,7 @@ pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Re
         is_watched: Cell::new(false),
         stderr,
         stderr_is_watched: Cell::new(false),
-        _node: node,
+        node,
     })
 }
 
@@ -233,12 +232,9 @@ fn inet_socket(table: &Table, service: &Service) -> Result<OwnedFd, Errno> {
 fn unix_socket(table: &Table, service: &Service) -> Result<(OwnedFd, Node), Errno> {
     let Bind::Path(text) = service.bind else { return Err(Errno::INVAL) };
     let path = CStr::from_bytes_with_nul(table.c_bytes(text)).map_err(|_| Errno::INVAL)?;
-    let mut bytes = [0; Node::BYTES];
-    bytes
-        .get_mut(..path.count_bytes())
-        .filter(|b| b.len() < Node::BYTES)
-        .ok_or(Errno::NAMETOOLONG)?
-        .copy_from_slice(path.to_bytes());
+    if path.count_bytes() >= UNIX_PATH_BYTES {
+        return Err(Errno::NAMETOOLONG);
+    }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, raw_type(service), flags, None)?;
     // The node of a daemon that did not end well is in the way; anything but a socket is not ours to remove.
@@ -254,7 +250,7 @@ fn unix_socket(table: &Table, service: &Service) -> Result<(OwnedFd, Node), Errn
     bound?;
     let made = rustix::fs::lstat(path)?;
     #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on 32-bit ARM")]
-    let node = Node { path: bytes, device: made.st_dev as u64, inode: made.st_ino as u64 };
+    let node = Node { device: made.st_dev as u64, inode: made.st_ino as u64 };
     if service.node_uid.is_some() || service.node_gid.is_some() {
         let uid = service.node_uid.map(rustix::fs::Uid::from_raw);
         let gid = service.node_gid.map(rustix::fs::Gid::from_raw);

@@ -219,3 +219,58 @@ pub fn exit(status: i32) -> ! {
         let _ = unsafe { syscall!(Sysno::exit_group, status) };
     }
 }
+
+/// Gives back the memory of whole pages in a range (madvise(2), MADV_DONTNEED): a page of the file is read again when it
+/// is needed, any other page is zero from now on.
+///
+/// # Safety
+/// What the range holds must be unmodified since it was mapped from the file, or not needed any more and right as zeros.
+#[inline(always)]
+unsafe fn give_back(address: usize, size: usize) {
+    const MADV_DONTNEED: usize = 4;
+    // The largest page any of the four architectures is configured with divides this well enough: ranges that are not
+    // page-aligned are refused by the kernel, and memory then simply stays.
+    let page = 4096;
+    let from = address.next_multiple_of(page);
+    let to = (address + size) & !(page - 1);
+    if from < to {
+        // SAFETY: as the caller says. A failure changes nothing.
+        let _ = unsafe { syscall!(Sysno::madvise, from, to - from, MADV_DONTNEED) };
+    }
+}
+
+/// Gives back pages of the file that are never written to. Those still needed come back by themselves.
+#[inline(always)]
+pub fn give_back_file(part: (usize, usize)) {
+    // SAFETY: the parts are mapped from the file and not writable.
+    unsafe { give_back(part.0, part.1) };
+}
+
+/// Gives back what the stack needed below the caller's own frame.
+#[inline(always)]
+pub fn give_back_stack() {
+    /// More than any path of the daemon uses (see memory-budget.md); pages that were never used cost nothing here.
+    const DEEPEST: usize = 192 * 1024;
+    let top: usize;
+    // SAFETY: reads the stack pointer.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!("mov {}, rsp", out(reg) top, options(nomem, nostack, preserves_flags));
+        #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+        core::arch::asm!("mov {}, sp", out(reg) top, options(nomem, nostack, preserves_flags));
+        #[cfg(target_arch = "riscv64")]
+        core::arch::asm!("mv {}, sp", out(reg) top, options(nomem, nostack, preserves_flags));
+    }
+    // What x86_64 lets a function use below its stack pointer (System V ABI, section 3.2.2) stays.
+    let top = top - 128;
+    // SAFETY: nothing below the stack pointer and that zone is in use, and there are no signal handlers.
+    unsafe { give_back(top - DEEPEST, DEEPEST) };
+}
+
+/// Gives back a loader's memory between two uses. It is as new then: all zero.
+pub fn give_back_loader(loader: &mut crate::config::Loader) {
+    // Only whole pages go; what the ends keep must be new as well.
+    *loader = crate::config::Loader::new();
+    // SAFETY: a new loader is all zero (it lives in .bss), and so is what the kernel puts in the place of its pages.
+    unsafe { give_back(core::ptr::from_mut(loader).addr(), size_of_val(loader)) };
+}
