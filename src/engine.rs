@@ -926,6 +926,7 @@ impl<B: Backend> Engine<B> {
                     self.note(index, Fact::ListenRecovered, b);
                 }
             }
+            Err(Errno::AFNOSUPPORT) if service.flags.has(Flags::IF_IPV6) => run.state = State::Off,
             Err(errno) => {
                 let retry = (1 << u32::from(run.listen_failures).min(8)).min(LISTEN_LONGEST_S);
                 run.state = State::Retry { at: now.mono.plus_s(retry) };

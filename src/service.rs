@@ -166,6 +166,8 @@ impl Flags {
     pub const NOLIBWRAP: Flags = Flags(1 << 9);
     /// The service is named in services(5) or meant to be; else UNLISTED.
     pub const UNLISTED: Flags = Flags(1 << 10);
+    /// The IPv6 half of an entry that names no family: where the kernel has no IPv6 it is silently off.
+    pub const IF_IPV6: Flags = Flags(1 << 12);
     /// `only_from` was given, even if it names nobody: whoever it does not name is refused.
     pub const ONLY_FROM: Flags = Flags(1 << 11);
 

@@ -336,7 +336,7 @@ mod attributes {
         assert_eq!(ids(&user("user = bob\ngroup = 5")), (Some(1000), Some(5)));
         assert_eq!(ids(&user("user = 12345")), (Some(12345), Some(12345)));
         let numeric = user("user = 1000\ngroups = yes");
-        assert_eq!(numeric.table.gids(numeric.service("s").identity.groups), [1000, 100, 10]);
+        assert_eq!(numeric.table.gids(numeric.service("s").identity.groups), [1001, 100, 10]);
         user("user = eve")
             .says(&["/x.conf:8:8: error: no user `eve` in /etc/passwd; create it there, or write a number"]);
         user("user = bob\ngroup = evil").mentions("no group `evil` in /etc/group");

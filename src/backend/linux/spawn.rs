@@ -643,7 +643,17 @@ unsafe fn become_server(plan: &Plan) -> (ChildStep, Errno) {
             };
             // struct rlimit64 is two 64-bit numbers on every architecture, unlike setrlimit's own.
             let pair = [limit.0, limit.1];
-            step!(ChildStep::Limits, Sysno::prlimit64, 0, number, pair.as_ptr(), 0);
+            // SAFETY: the kernel reads two numbers.
+            if let Err(errno) = unsafe { syscall!(Sysno::prlimit64, 0, number, pair.as_ptr(), 0) } {
+                if Errno::from(errno) != Errno::PERM {
+                    return (ChildStep::Limits, errno.into());
+                }
+                // More than the daemon itself may have, and it may not raise it: all there is, which is stricter.
+                let mut now = [0u64; 2];
+                step!(ChildStep::Limits, Sysno::prlimit64, 0, number, 0, now.as_mut_ptr());
+                now[0] = now[1];
+                step!(ChildStep::Limits, Sysno::prlimit64, 0, number, now.as_ptr(), 0);
+            }
         }
     }
     if let Some(nice) = plan.nice {
