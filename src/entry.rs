@@ -106,16 +106,10 @@ impl Iterator for Strings {
     }
 }
 
-/// Descriptor 1.
-pub fn stdout() -> BorrowedFd<'static> {
-    // SAFETY: the number is only ever used to write to. If it was closed, the write fails with EBADF; if something else
-    // was opened in its place, that gets the text, as with every program.
-    unsafe { rustix::stdio::stdout() }
-}
-
 /// Descriptor 2.
 pub fn stderr() -> BorrowedFd<'static> {
-    // SAFETY: as for `stdout`.
+    // SAFETY: the number is only ever used to write to. If it was closed, the write fails with EBADF; if something else
+    // was opened in its place, that gets the text, as with every program.
     unsafe { rustix::stdio::stderr() }
 }
 
