@@ -3,7 +3,7 @@
 //! Actions leave the engine through this trait, not through a queue. A queue would need a capacity to be argued for
 //! every input (a reload of 128 services is one input), and a failed action's errno would come back as an event for a
 //! state that has moved on; a call gives it back in the same step. Transcripts for tests come from an implementation
-//! that writes down its calls ([`sim`]).
+//! that writes down its calls (`backend/sim.rs`).
 
 use crate::addr::Peer;
 use crate::builtin::{Step, Stream};

@@ -6,9 +6,9 @@
 //!   includedir)     └─ inetd: record -> entry ──────────┘
 //! ```
 //!
-//! - A line is read into one buffer; a section of xinetd.conf becomes a [draft](draft), a line of inetd.conf an
-//!   [entry](entry). What a service needs of the system (its port, user, groups, program) is looked up then.
-//! - When all files are read the table is [settled](settle): what `defaults` says is applied, addresses and families
+//! - A line is read into one buffer; a section of xinetd.conf becomes a `draft`, a line of inetd.conf an
+//!   `entry`. What a service needs of the system (its port, user, groups, program) is looked up then.
+//! - When all files are read the table is settled (`settle`): what `defaults` says is applied, addresses and families
 //!   are decided, doubles found, services that are not enabled taken out.
 //! - Mistakes are reported all in one go, each with its place and what to write instead. A service with a mistake
 //!   stays in the table as [`Standing::Broken`](crate::service::Standing::Broken).

@@ -148,7 +148,7 @@ pub struct Flags(pub u16);
 impl Flags {
     /// The server owns the listening or datagram socket until it ends.
     pub const WAIT: Flags = Flags(1 << 0);
-    /// The first word of server_args is argv[0] (xinetd's NAMEINARGS; always so for inetd.conf).
+    /// The first word of server_args is `argv[0]` (xinetd's NAMEINARGS; always so for inetd.conf).
     pub const NAME_IN_ARGS: Flags = Flags(1 << 1);
     pub const NODELAY: Flags = Flags(1 << 2);
     pub const KEEPALIVE: Flags = Flags(1 << 3);
@@ -301,7 +301,7 @@ pub struct Service {
     pub flags: Flags,
     /// The program's path, NUL-terminated in the table.
     pub program: Text,
-    /// argv, argv[0] included: a range of the table's `words`.
+    /// argv, `argv[0]` included: a range of the table's `words`.
     pub argv: Span,
     /// `NAME=value` words, a range of `words`.
     pub env: Span,

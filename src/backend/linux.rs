@@ -292,7 +292,7 @@ impl Backend for Linux {
         // sysinfo(2): fixed point with 16 bits behind the point.
         let [one, ..] = rustix::system::sysinfo().loads;
         #[allow(clippy::useless_conversion, reason = "the field is an unsigned long")]
-        u32::try_from(u64::from(one) * 100 >> 16).ok()
+        u32::try_from((u64::from(one) * 100) >> 16).ok()
     }
 
     fn record(&mut self, record: &Record<'_>) {

@@ -286,6 +286,7 @@ fn receive_signals(linux: &Linux) -> Result<OwnedFd, Errno> {
 }
 
 /// What is read, and read again on HUP.
+#[allow(clippy::large_enum_variant, reason = "there is one, on the stack, for as long as the daemon runs")]
 enum Sources {
     /// An absolute path: after the start the working directory is `/`.
     File(heapless::Vec<u8, PATH_BYTES>),

@@ -1,7 +1,7 @@
 //! How a server is started, fast: a child that shares the daemon's memory until its program begins.
 //!
 //! fork(2) copies page tables; vfork(2) stops the parent until exec. Here the child shares memory (CLONE_VM) and runs on
-//! a stack of its own, and the parent goes on accepting at once. The child gets everything it needs in a [`Slot`] that
+//! a stack of its own, and the parent goes on accepting at once. The child gets everything it needs in a `Slot` that
 //! nobody changes before the kernel says the child has let go of the memory (CLONE_CHILD_CLEARTID writes 0 to `tid` when
 //! it execs or exits), so its work is: read the slot, make system calls, exec.
 //!
