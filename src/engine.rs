@@ -178,6 +178,9 @@ pub struct Engine<B: Backend> {
     limit: Option<u32>,
     /// That a table is full has been logged, and it has not been half empty since.
     full_told: bool,
+    /// The earliest deadline, and whether it must be looked for again.
+    deadline: Option<Instant>,
+    timers_changed: bool,
     /// Where [`place_free`](Engine::place_free) begins to look for a service that waits for a place.
     woken_first: ServiceIndex,
     scratch: [u8; SCRATCH_BYTES],
@@ -197,6 +200,8 @@ impl<B: Backend> Engine<B> {
             zone: Zone::UTC,
             limit: None,
             full_told: false,
+            deadline: None,
+            timers_changed: false,
             woken_first: 0,
             scratch: [0; SCRATCH_BYTES],
             datagram: [0; DATAGRAM_BYTES],
@@ -259,7 +264,13 @@ impl<B: Backend> Engine<B> {
     }
 
     /// When [`Event::Tick`] is due, or `None` if nothing is: an idle daemon never wakes up.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The earliest deadline of all services. Looked for only after one may have changed: the loop asks for it at every
+    /// turn, and most turns change none.
+    fn find_deadline(&self) -> Option<Instant> {
         self.runs
             .iter()
             .filter_map(|run| match run.state {
@@ -268,6 +279,13 @@ impl<B: Backend> Engine<B> {
                 _ => None,
             })
             .min()
+    }
+
+    fn refresh_deadline(&mut self) {
+        if self.timers_changed {
+            self.timers_changed = false;
+            self.deadline = self.find_deadline();
+        }
     }
 
     pub fn handle(&mut self, event: Event, now: Now, b: &mut B) {
@@ -281,6 +299,7 @@ impl<B: Backend> Engine<B> {
             Event::Ended { pid, ending, failed } => self.ended(pid, ending, failed, now, b),
             Event::Tick => self.tick(now, b),
         }
+        self.refresh_deadline();
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
@@ -403,6 +422,7 @@ impl<B: Backend> Engine<B> {
 
     /// Stops watching a listener for a while.
     fn hold(&mut self, index: ServiceIndex, listener: &B::Listener, state: State, b: &mut B) {
+        self.timers_changed = true;
         let id = ServiceId { index, generation: self.generation };
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.state = state;
@@ -831,6 +851,7 @@ impl<B: Backend> Engine<B> {
     /// A wait server ended: its socket is watched again, at once unless it does not do its work.
     /// `mark` is what waited when it was started, `None` if it never ran.
     fn take_back(&mut self, index: ServiceIndex, mark: Option<u64>, began: Instant, now: Now, b: &mut B) {
+        self.timers_changed = true;
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
         let Some(listener) = run.listener.as_ref().filter(|_| run.state == State::Busy) else { return };
         let worked = now.mono.since_ms(began) >= HASTY_MS
@@ -882,6 +903,7 @@ impl<B: Backend> Engine<B> {
 
     /// Ends pauses that are over and tries again to listen where that failed.
     fn tick(&mut self, now: Now, b: &mut B) {
+        self.timers_changed = true;
         for index in 0..self.runs.len() {
             let generation = self.generation;
             let Some(run) = self.runs.get_mut(index) else { return };
@@ -912,6 +934,7 @@ impl<B: Backend> Engine<B> {
 
     /// Makes a service's socket; if that fails, arranges for another try.
     fn listen(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
+        self.timers_changed = true;
         let [first, second] = &self.tables;
         let table = if self.active { second } else { first };
         let at = usize::from(index);
@@ -1129,6 +1152,8 @@ impl<B: Backend> Engine<B> {
                 self.note(index, Fact::ListenRecovered, b);
             }
         }
+        self.timers_changed = true;
+        self.refresh_deadline();
         #[cfg(debug_assertions)]
         self.check_invariants();
         changes
@@ -1136,6 +1161,7 @@ impl<B: Backend> Engine<B> {
 
     /// Stops listening everywhere, for good.
     pub fn stop_listening(&mut self) {
+        self.deadline = None;
         for run in &mut self.runs {
             run.listener = None;
             run.state = State::Off;
@@ -1166,6 +1192,7 @@ impl<B: Backend> Engine<B> {
     /// What must always be true; checked after every event of a debug build.
     #[cfg(debug_assertions)]
     fn check_invariants(&self) {
+        debug_assert_eq!(self.deadline, self.find_deadline(), "a deadline changed unnoticed");
         for (index, run) in self.runs.iter().enumerate() {
             let index = index as ServiceIndex;
             let live = self.servers.iter().filter(|(_, s)| s.service == index).count()

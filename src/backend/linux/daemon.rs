@@ -63,7 +63,7 @@ const PIPE: u32 = 13;
 const TERM: u32 = 15;
 const CHLD: u32 = 17;
 
-/// Read from the signalfd. INT is left to its default in the background, where nobody can press Ctrl-C.
+/// Read from the signalfd. In the background INT does nothing: there nobody presses Ctrl-C.
 const HANDLED: SignalSet = SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, TERM, CHLD]);
 /// Blocked: those, and SIGPIPE, which a broken pipe's errno says as well.
 const BLOCKED: SignalSet = SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, PIPE, TERM, CHLD]);
@@ -242,6 +242,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         ending: None,
         unwritten,
         is_fat: true,
+        foreground,
     };
     let unheard = daemon.open_services();
     let status = if outcome.errors == 0 && unheard == 0 { status::WELL } else { status::PARTLY };
@@ -540,6 +541,7 @@ struct Daemon<'a, 'o> {
     unwritten: [(usize, usize); 2],
     /// Memory of a start or reload has not been given back yet.
     is_fat: bool,
+    foreground: bool,
 }
 
 /// What the loop does next.
@@ -561,7 +563,7 @@ impl Daemon<'_, '_> {
                 format_args!("{unused} sockets of LISTEN_FDS belong to no service and are closed"),
             );
         }
-        if self.files.stays_in_front() {
+        if self.files.stays_in_front() || self.options.debug {
             invite(self.engine.table());
         }
         self.engine.unheard()
@@ -676,6 +678,7 @@ impl Daemon<'_, '_> {
     fn signal(&mut self, signal: u32, now: Now) -> Next {
         match signal {
             CHLD => self.reap(now),
+            INT if !self.foreground => {}
             TERM | INT => {
                 self.linux.log.message(Level::Notice, format_args!("Exiting..."));
                 self.notify.say(b"STOPPING=1\n");
