@@ -12,7 +12,11 @@ fn page(path: &str) -> String {
 
 fn usherd(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_usherd"));
-    command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("the daemon was built with this test")
+    command
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("the daemon was built with this test")
 }
 
 /// Words of a text that are options.
@@ -83,7 +87,8 @@ fn the_readmes_mistakes_are_reported_as_it_shows() {
 fn links_between_pages_lead_somewhere() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let roots = ["README.md", "CHANGELOG.md", "memory-budget.md", "tests/README.md"].map(|name| root.join(name));
+    let roots =
+        ["README.md", "CHANGELOG.md", "memory-budget.md", "tests/README.md"].map(|name| root.join(name));
     for path in docs.chain(roots).filter(|path| path.extension().is_some_and(|ext| ext == "md")) {
         let text = fs::read_to_string(&path).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
