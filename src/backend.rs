@@ -75,6 +75,21 @@ pub trait Backend {
     /// Makes the service's socket and listens, not yet watched.
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Self::Listener, Errno>;
 
+    /// Whether sockets that a server will own let in only whom the access rules of their service admit, from the moment
+    /// [`listen`](Backend::listen) or [`refit`](Backend::refit) makes them so. If not, the engine refuses whom it cannot check.
+    const GUARDS: bool;
+
+    /// Makes a socket that was kept over a reload right for what `service` says now: who owns it, where servers' standard
+    /// error goes, whom it lets in. `is_owned`: a server from before has it still, and must not be disturbed in how it
+    /// reads; the same is asked for again when that server has ended.
+    fn refit(
+        &mut self,
+        table: &Table,
+        service: &Service,
+        listener: &mut Self::Listener,
+        is_owned: bool,
+    ) -> Result<(), Errno>;
+
     /// Reports [`Ready`](crate::engine::Event::Ready) with this `id` from now on whenever something waits at the
     /// listener, or never again. Asking for what is so already is allowed.
     fn watch(&mut self, id: ServiceId, listener: &Self::Listener, on: bool);

@@ -71,6 +71,8 @@ struct Run<L> {
     minute: Window,
     /// Wait servers in a row that ended at once and took nothing.
     hasty: u8,
+    /// A reload came while a server owned the socket: it is made right when that server has ended.
+    refits_later: bool,
     /// Failures in a row to make the socket.
     listen_failures: u8,
     chargen: Option<Chargen>,
@@ -88,6 +90,7 @@ impl<L> Run<L> {
             cps: Window::new(),
             minute: Window::new(),
             hasty: 0,
+            refits_later: false,
             listen_failures: 0,
             chargen: None,
         }
@@ -473,7 +476,9 @@ impl<B: Backend> Engine<B> {
         let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else {
             return Err(Refusal::ServiceLimit);
         };
-        if !access::admits_address(table, service, peer) {
+        // Whoever waits at a socket that its server will own has passed the guard, if there is one.
+        let guarded = B::GUARDS && peer == Peer::Unknown && service.family != Family::Unix;
+        if !guarded && !access::admits_address(table, service, peer) {
             return Err(Refusal::Address);
         }
         if !service.access_times.is_empty() {
@@ -852,13 +857,20 @@ impl<B: Backend> Engine<B> {
     /// `mark` is what waited when it was started, `None` if it never ran.
     fn take_back(&mut self, index: ServiceIndex, mark: Option<u64>, began: Instant, now: Now, b: &mut B) {
         self.timers_changed = true;
+        let Some(run) = self.runs.get_mut(usize::from(index)).filter(|run| run.state == State::Busy) else {
+            return;
+        };
+        run.state = State::Listening;
+        if core::mem::take(&mut run.refits_later) && !self.refit(index, b) {
+            self.listen(index, now, b);
+            return;
+        }
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
-        let Some(listener) = run.listener.as_ref().filter(|_| run.state == State::Busy) else { return };
+        let Some(listener) = &run.listener else { return };
         let worked = now.mono.since_ms(began) >= HASTY_MS
             || mark.is_some_and(|mark| mark == 0 || b.mark(listener) != mark);
         run.hasty = if worked { 0 } else { run.hasty.saturating_add(1) };
         if run.hasty <= HASTY_FREE {
-            run.state = State::Listening;
             b.watch(ServiceId { index, generation: self.generation }, listener, true);
             return;
         }
@@ -930,6 +942,27 @@ impl<B: Backend> Engine<B> {
                 self.listen(index as ServiceIndex, now, b);
             }
         }
+    }
+
+    /// Makes the socket a service has right for its settings; `false` if it has none, or has none any more.
+    fn refit(&mut self, index: ServiceIndex, b: &mut B) -> bool {
+        let [first, second] = &self.tables;
+        let table = if self.active { second } else { first };
+        let at = usize::from(index);
+        let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return false };
+        let Some(listener) = &mut run.listener else { return false };
+        let is_owned = run.state == State::Busy;
+        if b.refit(table, service, listener, is_owned).is_ok() {
+            run.refits_later |= is_owned;
+            return true;
+        }
+        // Better no socket than one that lets in whom it should not; a server that owns it keeps it for itself.
+        run.listener = None;
+        run.state = State::Off;
+        for server in self.servers.values_mut().filter(|server| server.service == index) {
+            server.holds = None;
+        }
+        false
     }
 
     /// Makes a service's socket; if that fails, arranges for another try.
@@ -1139,10 +1172,12 @@ impl<B: Backend> Engine<B> {
             if !continued.get(usize::from(index)).copied().unwrap_or(false) {
                 changes.added += 1;
             }
-            let Some(listener) = &run.listener else {
+            if !self.refit(index, b) {
                 self.listen(index, now, b);
                 continue;
-            };
+            }
+            let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
+            let Some(listener) = &run.listener else { continue };
             // A limit that was raised may let in who waited; a pause ends at its own time.
             if run.state == State::Full {
                 run.state = State::Listening;

@@ -7,6 +7,7 @@
 pub mod daemon;
 mod dump;
 pub mod files;
+pub mod filter;
 pub mod listen;
 pub mod log;
 mod notify;
@@ -129,6 +130,24 @@ impl Backend for Linux {
 
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Listener, Errno> {
         listen::listen(table, service, &mut self.inherited)
+    }
+
+    const GUARDS: bool = true;
+
+    fn refit(
+        &mut self,
+        table: &Table,
+        service: &Service,
+        listener: &mut Listener,
+        is_owned: bool,
+    ) -> Result<(), Errno> {
+        if listener.stderr.is_some() != listen::wants_stderr_pipe(service)
+            && let Some((read, _)) = listener.stderr.take()
+            && listener.stderr_is_watched.take()
+        {
+            let _ = epoll::delete(&self.epoll, &read);
+        }
+        listen::refit(table, service, listener, is_owned)
     }
 
     fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {

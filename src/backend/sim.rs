@@ -448,6 +448,12 @@ impl Backend for Sim {
     type Stream = Accepted;
     type Io<'a> = Io<'a>;
 
+    const GUARDS: bool = false;
+
+    fn refit(&mut self, _: &Table, _: &Service, _: &mut Self::Listener, _: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Listener, Errno> {
         let mut world = self.world.borrow_mut();
         let name = text(table.bytes(service.id));

@@ -10,7 +10,7 @@ use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType as RawType, getsockname, sockopt,
 };
 
-use super::sys;
+use super::{filter, sys};
 use crate::errno::Errno;
 use crate::service::{Bind, DEFAULT_BACKLOG, Family, Flags, Service, SocketType, Stderr};
 use crate::table::Table;
@@ -118,21 +118,58 @@ fn fits(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<bool, Er
     }
 }
 
+/// Makes a socket that was kept over a reload right for what its service says now.
+pub fn refit(table: &Table, service: &Service, listener: &mut Listener, is_owned: bool) -> Result<(), Errno> {
+    if listener.stderr.is_none() {
+        listener.stderr = stderr_pipe(service)?;
+    }
+    listener.for_programs = service.builtin().is_none();
+    let waits = owned_by_server(service);
+    if waits {
+        guard(listener.fd.as_fd(), table, service)?;
+    } else {
+        // What the engine refuses it also logs.
+        sys::detach_filter(listener.fd.as_fd())?;
+    }
+    if !is_owned {
+        rustix::io::ioctl_fionbio(&listener.fd, !waits)?;
+        listener.waits = waits;
+    }
+    Ok(())
+}
+
+pub fn wants_stderr_pipe(service: &Service) -> bool {
+    service.stderr == Stderr::Log && service.builtin().is_none()
+}
+
+/// Both ends of the pipe that servers' standard error goes into, if the service wants it logged.
+fn stderr_pipe(service: &Service) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    if !wants_stderr_pipe(service) {
+        return Ok(None);
+    }
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    Ok(Some((read, write)))
+}
+
+/// Whether the service's servers get its socket itself.
+fn owned_by_server(service: &Service) -> bool {
+    service.builtin().is_none() && (service.waits() || service.socket == SocketType::Dgram)
+}
+
 /// Makes the socket of a service.
 pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Result<Listener, Errno> {
     let for_programs = service.builtin().is_none();
-    let waits = for_programs && (service.waits() || service.socket == SocketType::Dgram);
-    let stderr = match service.stderr {
-        Stderr::Log if for_programs => {
-            use rustix::pipe::{PipeFlags, pipe_with};
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-            rustix::io::ioctl_fionbio(&read, true)?;
-            Some((read, write))
-        }
-        _ => None,
-    };
+    let waits = owned_by_server(service);
+    let stderr = stderr_pipe(service)?;
     let (fd, node) = match inherited.take(table, service) {
-        Some(fd) => (fd, None),
+        Some(fd) => {
+            if waits {
+                guard(fd.as_fd(), table, service)?;
+            }
+            (fd, None)
+        }
         None if service.family == Family::Unix => {
             let (fd, node) = unix_socket(table, service)?;
             (fd, Some(node))
@@ -152,6 +189,18 @@ pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Re
         stderr_is_watched: Cell::new(false),
         node,
     })
+}
+
+/// Lets the kernel check who reaches a socket that a server will own. Unix sockets have no addresses to check.
+#[inline(never)]
+pub fn guard(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<(), Errno> {
+    if service.family == Family::Unix {
+        return Ok(());
+    }
+    if !service.flags.has(Flags::ONLY_FROM) && service.no_access.is_empty() {
+        return sys::detach_filter(fd);
+    }
+    sys::attach_filter(fd, &filter::program(table, service).ok_or(Errno::TOOBIG)?)
 }
 
 fn raw_type(service: &Service) -> RawType {
@@ -222,6 +271,10 @@ fn inet_socket(table: &Table, service: &Service) -> Result<OwnedFd, Errno> {
         }
         Bind::Everywhere | Bind::Path(_) => any,
     };
+    if owned_by_server(service) {
+        // Before anything can arrive.
+        guard(fd.as_fd(), table, service)?;
+    }
     rustix::net::bind(&fd, &SocketAddr::new(address, service.port))?;
     if service.socket == SocketType::Stream {
         rustix::net::listen(&fd, backlog(service))?;
