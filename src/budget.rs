@@ -7,6 +7,7 @@ use std::format;
 use std::string::{String, ToString};
 
 use crate::addr::Prefix;
+use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
     ACCEPTS_A_TURN, ADJUSTABLE, DATAGRAM_BYTES, DATAGRAMS_A_TURN, INCLUDE_DEPTH, NAME_BYTES, PATH_BYTES,
@@ -48,6 +49,13 @@ fn bytes_each(name: &str) -> (usize, String) {
         "SCRATCH_BYTES" => (1 + SPILLS, format!("the scratch buffer and {SPILLS} spill buffers")),
         "SPILLS" => (SCRATCH_BYTES, "a buffer of SCRATCH_BYTES".into()),
         "SPAWN_SLOTS" => (spawn::SLOT_BYTES, format!("{} of it the child's stack", spawn::STACK_BYTES)),
+        "FILTER_STEPS" => (
+            0,
+            format!(
+                "{} bytes of stack while a socket is made",
+                size_of::<Step>() + size_of::<(Prefix, bool)>() / 4
+            ),
+        ),
         "LOG_FILES" => (log::FILE_BYTES, "a path and what is known of the file".into()),
         "LOG_LINE_BYTES" => (0, "1 byte of stack while a line is written".into()),
         "STANDALONE_WORDS" => (0, format!("{} bytes of stack", 2 * size_of::<&[u8]>())),
