@@ -122,6 +122,10 @@ pub trait Backend {
     /// The stream as a built-in service sees it. Readiness starts from what the system reported last.
     fn io<'a>(&'a mut self, stream: &'a mut Self::Stream) -> Self::Io<'a>;
 
+    /// Sends a file, at most [`BANNER_BYTES`](crate::capacity::BANNER_BYTES) of it, to a client that has just come; `path`
+    /// ends in a NUL byte. Never waits: a fresh connection has room for it.
+    fn banner(&mut self, stream: &Self::Stream, path: &[u8]) -> Result<(), Errno>;
+
     /// Closes so that what was written reaches the client: unread input must not turn the end into a reset.
     fn close(&mut self, stream: Self::Stream);
 

@@ -18,7 +18,7 @@ use crate::capacity::{
 };
 use crate::errno::Errno;
 use crate::limits::{Sources, Window};
-use crate::record::{ChildStep, Ending, Fact, Record, Refusal};
+use crate::record::{Banner, ChildStep, Ending, Fact, Record, Refusal};
 use crate::service::{Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
 use crate::slots::Slots;
 use crate::table::{ServiceIndex, Table};
@@ -359,9 +359,14 @@ impl<B: Backend> Engine<B> {
                     continue;
                 }
             };
+            self.banner(index, Banner::Always, &stream, b);
             match self.admit(index, peer, now, b) {
-                Ok(()) => self.answer(index, stream, peer, listener, now, b),
+                Ok(()) => {
+                    self.banner(index, Banner::Success, &stream, b);
+                    self.answer(index, stream, peer, listener, now, b);
+                }
                 Err(refusal) => {
+                    self.banner(index, Banner::Fail, &stream, b);
                     self.refuse(index, refusal, peer, b);
                     b.close(stream);
                     if refusal == Refusal::ConnectionsPerSecond {
@@ -541,6 +546,18 @@ impl<B: Backend> Engine<B> {
         let record = Record { table, service, fact };
         if record.wanted() {
             b.record(&record);
+        }
+    }
+
+    /// Sends one of a service's banners, if it has that one.
+    fn banner(&self, index: ServiceIndex, which: Banner, stream: &B::Stream, b: &mut B) {
+        let table = self.table();
+        let Some(path) = table.service(index).map(|service| which.path(service)) else { return };
+        if path.is_empty() {
+            return;
+        }
+        if let Err(errno) = b.banner(stream, table.c_bytes(path)) {
+            self.note(index, Fact::BannerFailed { which, errno }, b);
         }
     }
 

@@ -22,6 +22,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsocknam
 use crate::addr::Peer;
 use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn};
 use crate::builtin::Step;
+use crate::capacity::BANNER_BYTES;
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::service::{Service, Stderr};
@@ -251,6 +252,20 @@ impl Backend for Linux {
 
     fn io<'a>(&'a mut self, stream: &'a mut Socket) -> SocketIo<'a> {
         SocketIo::new(stream, self.spills)
+    }
+
+    #[inline(never)]
+    fn banner(&mut self, stream: &Socket, path: &[u8]) -> Result<(), Errno> {
+        use rustix::fs::{Mode, OFlags, open};
+        let path = core::ffi::CStr::from_bytes_with_nul(path).map_err(|_| Errno::INVAL)?;
+        // A FIFO in the way must not stop the daemon.
+        let file =
+            open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+        let mut text = [0; BANNER_BYTES];
+        let n = rustix::io::read(&file, &mut text)?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        rustix::net::send(&stream.fd, text.get(..n).unwrap_or(&[]), flags)?;
+        Ok(())
     }
 
     fn close(&mut self, stream: Socket) {

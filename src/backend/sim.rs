@@ -586,6 +586,15 @@ impl Backend for Sim {
         Ok(())
     }
 
+    fn banner(&mut self, stream: &Accepted, path: &[u8]) -> Result<(), Errno> {
+        let mut world = self.world.borrow_mut();
+        let client = &world.clients[stream.number];
+        let path = String::from_utf8_lossy(path.strip_suffix(b"\0").unwrap_or(path)).into_owned();
+        let line = format!("banner {path} to {}, {}", client.name, client.peer);
+        world.write(line);
+        Ok(())
+    }
+
     fn wait_for(&mut self, id: SessionId, stream: &Accepted, step: Step) {
         let mut world = self.world.borrow_mut();
         let client = &mut world.clients[stream.number];
