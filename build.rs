@@ -104,6 +104,12 @@ fn capacities() {
         };
         text += &format!("/// {doc} `{variable}` sets it.\npub const {name}: usize = {value};\n");
     }
+    text += "/// Every capacity above: its name, its value, its default, and what it counts.\n";
+    text += &format!("pub const ADJUSTABLE: [(&str, usize, usize, &str); {}] = [\n", CAPACITIES.len());
+    for (name, default, doc) in CAPACITIES {
+        text += &format!("    ({name:?}, {name}, {default}, {doc:?}),\n");
+    }
+    text += "];\n";
     let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
     fs::write(Path::new(&out).join("capacity.rs"), text).expect("OUT_DIR can be written");
 }

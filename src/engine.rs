@@ -1304,5 +1304,15 @@ fn same_place(old: &Table, a: &Service, new: &Table, b: &Service) -> bool {
         && (a.node_mode, a.node_uid, a.node_gid) == (b.node_mode, b.node_uid, b.node_gid)
 }
 
+/// Bytes that one more service, server and session costs here, for memory-budget.md.
+#[cfg(all(test, feature = "linux"))]
+pub(crate) const fn bytes_each<B: Backend>() -> [usize; 3] {
+    [
+        size_of::<Run<B::Listener>>(),
+        Slots::<Server, SERVERS>::BYTES_EACH,
+        Slots::<Session<B::Stream>, SESSIONS>::BYTES_EACH,
+    ]
+}
+
 #[cfg(test)]
 mod tests;

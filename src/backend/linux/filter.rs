@@ -159,7 +159,7 @@ mod tests {
         for _ in 0..300 {
             let mut table = Box::new(Table::new());
             // Few distinct bits, so that networks overlap and addresses hit them.
-            let mut address = |dice: &mut dyn FnMut(u64) -> u64| -> IpAddr {
+            let address = |dice: &mut dyn FnMut(u64) -> u64| -> IpAddr {
                 if dice(2) == 0 {
                     IpAddr::from([10, dice(2) as u8, dice(2) as u8, dice(3) as u8])
                 } else {
@@ -167,7 +167,7 @@ mod tests {
                     IpAddr::from((0x2001_0db8u128 << 96 | a << 80 | b << 40 | c).to_be_bytes())
                 }
             };
-            let mut list = |dice: &mut dyn FnMut(u64) -> u64| {
+            let list = |dice: &mut dyn FnMut(u64) -> u64| {
                 let mut prefixes = std::vec::Vec::new();
                 for _ in 0..dice(6) {
                     let a = address(dice);

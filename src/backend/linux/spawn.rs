@@ -35,7 +35,7 @@ use crate::service::{Flags, Limit, Resource, Service};
 use crate::table::{Table, Text};
 
 /// Bytes of a child's stack. It makes some twenty system calls from one function.
-const STACK_BYTES: usize = 8192;
+pub(crate) const STACK_BYTES: usize = 8192;
 /// argv and envp together, with their nulls.
 const POINTERS: usize = 1280;
 /// Bytes for what differs from client to client: REMOTE_HOST and its relatives, arguments with `%` replaced.
@@ -96,6 +96,10 @@ struct Slot {
     text: [u8; TEXT_BYTES],
     stack: Stack,
 }
+
+/// What one more of [`SPAWN_SLOTS`] costs.
+#[cfg(test)]
+pub(crate) const SLOT_BYTES: usize = size_of::<Slot>();
 
 #[repr(align(16))]
 struct Stack {
