@@ -40,6 +40,8 @@ pub struct Parts {
     pub log: &'static mut Log,
     /// Parts of the program in memory that are never written to: address and size.
     pub unwritten: [(usize, usize); 2],
+    /// Bytes of the kernel's pages.
+    pub page: usize,
 }
 
 /// Exit statuses.
@@ -159,7 +161,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
 ) -> i32 {
     // Before anything of the daemon's is readable to others; see `spawn` for why it must be.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let Parts { engine, loader, spills, spawner, log, unwritten } = parts;
+    let Parts { engine, loader, spills, spawner, log, unwritten, page } = parts;
     let outcome = files.load(options, loader, engine.spare(), &mut print_diagnostic);
     if !outcome.usable {
         return Failure::Unusable.tell();
@@ -241,6 +243,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         pid_file,
         ending: None,
         unwritten,
+        page,
         is_fat: true,
         foreground,
     };
@@ -539,6 +542,7 @@ struct Daemon<'a, 'o> {
     /// After TERM: when the next, harder, step is due.
     ending: Option<(End, Instant)>,
     unwritten: [(usize, usize); 2],
+    page: usize,
     /// Memory of a start or reload has not been given back yet.
     is_fat: bool,
     foreground: bool,
@@ -574,11 +578,11 @@ impl Daemon<'_, '_> {
     /// here to the next wait comes back, in pieces of 64 KB around each place that is touched.
     #[inline(always)]
     fn slim(&mut self) {
-        sys::give_back_loader(self.loader);
+        sys::give_back_loader(self.loader, self.page);
         for part in self.unwritten {
-            sys::give_back_file(part);
+            sys::give_back_file(part, self.page);
         }
-        sys::give_back_stack();
+        sys::give_back_stack(self.page);
     }
 
     #[inline(never)]
