@@ -646,6 +646,10 @@ impl Daemon<'_, '_> {
             if self.engine.next_deadline().is_some_and(|at| at <= now.mono) {
                 self.engine.handle(Event::Tick, now, &mut self.linux);
             }
+            if self.ending.is_some() {
+                // Who is about to end does not open again what it has closed.
+                reload_at = None;
+            }
             if reload_at.is_some_and(|at| at <= now.mono) {
                 // A child between birth and program may still read the table that would be filled anew.
                 reload_at = if self.linux.spawner.is_idle() {
