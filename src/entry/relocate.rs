@@ -102,7 +102,7 @@ pub unsafe fn relocate(header: *const u8, start: &Start) -> Result<(), Errno> {
             image.relocate(image.at(address));
         }
         match relro {
-            Some((address, size)) => image.protect(address, size, start.page()),
+            Some((address, size)) => image.protect(address, size, start.aux(AT_PAGESZ).unwrap_or(4096)),
             None => Ok(()),
         }
     }
