@@ -198,6 +198,9 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         files: raise_descriptor_limit(),
         uid: rustix::process::getuid().as_raw(),
     });
+    if makes_dumpable() {
+        spawner.share_nothing();
+    }
     let left_out = spawner.set_environment(environment.0.clone(), !options.keep_environment);
     if left_out > 0 {
         log.message(
@@ -652,11 +655,11 @@ impl Daemon<'_, '_> {
             }
             if reload_at.is_some_and(|at| at <= now.mono) {
                 // A child between birth and program may still read the table that would be filled anew.
-                reload_at = if self.linux.spawner.is_idle() {
+                reload_at = if self.linux.spawner.is_spare_read() {
+                    Some(now.mono.plus_ms(RELOAD_AGAIN_MS))
+                } else {
                     self.reload(now);
                     None
-                } else {
-                    Some(now.mono.plus_ms(RELOAD_AGAIN_MS))
                 };
             }
             if let (Some(at), Some(ms)) = (next_sign_of_life, self.notify.watchdog_ms)
@@ -747,6 +750,7 @@ impl Daemon<'_, '_> {
         } else {
             let old = ready_services(engine.table());
             let changes = engine.adopt(now, linux);
+            linux.spawner.reloaded();
             linux.log.message(
                 Level::Notice,
                 format_args!(
@@ -893,6 +897,15 @@ fn open_standard_descriptors() {
         // Stays open for good.
         core::mem::forget(fd);
     }
+}
+
+/// Whether a process that changes its user can be looked into by that user (fs.suid_dumpable is 1, proc(5)).
+fn makes_dumpable() -> bool {
+    let mut value = [0; 1];
+    FileSystem
+        .open(b"/proc/sys/fs/suid_dumpable")
+        .and_then(|file| FileSystem.read_at(&file, 0, &mut value))
+        .is_ok_and(|_| value == *b"1")
 }
 
 fn parse_number(text: &[u8]) -> Option<u64> {
