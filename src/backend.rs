@@ -123,6 +123,7 @@ pub trait Backend {
     fn io<'a>(&'a mut self, stream: &'a mut Self::Stream) -> Self::Io<'a>;
 
     /// Closes so that what was written reaches the client: unread input must not turn the end into a reset.
+    /// A stream that was [opened](Backend::open) ends here, whatever became of its client: the watch on it must end too.
     fn close(&mut self, stream: Self::Stream);
 
     /// Starts a server. What goes wrong in the child afterwards comes with its
