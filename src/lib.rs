@@ -21,4 +21,5 @@ pub mod service;
 pub mod slots;
 pub mod table;
 pub mod time;
+pub mod wrappers;
 pub mod zone;
