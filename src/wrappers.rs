@@ -34,8 +34,8 @@ mod pattern;
 mod problem;
 mod rule;
 
-pub use check::{Check, Count};
-pub use expand::{Long, expand, set_variable};
+pub use check::{Check, Count, IsDaemon};
+pub use expand::{Long, Variable, expand, set_variable};
 pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
 pub use problem::{Fault, Weight};

@@ -18,8 +18,8 @@ use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::errno::Errno;
 use usherd::wrappers::{
-    Asked, Check, Commands, Endpoint, Explanation, Facts, HostName, Language, Need, Request, Tables, User,
-    Verdict, Which, Who, Why, Wrappers, expand,
+    Asked, Check, Commands, Endpoint, Explanation, Facts, HostName, Language, Need, Opt, Ran, Request,
+    Tables, User, Verdict, Which, Who, Why, Wrappers, expand,
 };
 
 /// Where the answer is another on purpose, and why.
@@ -649,6 +649,476 @@ fn differential() {
     }
     fs::remove_dir_all(&dir).unwrap();
     println!("{same} answers agree, {stricter} are stricter");
+}
+
+/// Both files and a client 10.1.2.3 of in.telnetd, of whom nothing else is known.
+fn ask<'w>(wrappers: &'w mut Wrappers, allow: &str, deny: &str, facts: &Facts<'_>) -> Verdict<'w> {
+    let mut files = Tree::etc();
+    files.put("hosts.allow", allow.as_bytes());
+    files.put("hosts.deny", deny.as_bytes());
+    let client = Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+    wrappers.evaluate(&mut files, &TABLES, &client.request(), facts)
+}
+
+fn in_words(allow: &str, deny: &str, facts: &Facts<'_>) -> String {
+    let mut wrappers = Wrappers::new();
+    let verdict = ask(&mut wrappers, allow, deny, facts);
+    Explanation { verdict: &verdict, tables: &TABLES }.to_string()
+}
+
+#[test]
+fn only_what_the_answer_turns_on_is_asked_for() {
+    let nothing = Facts::default();
+    let name = Facts { client_name: HostName::Known(b"h1.example.com"), ..nothing };
+    for (allow, facts, expected) in [
+        ("ALL: .example.com\n", &nothing, "turns on the client's name"),
+        ("ALL: .example.com\n", &name, "granted by hosts.allow:1"),
+        ("ALL: .example.com 10.1.\n", &nothing, "granted by hosts.allow:1"),
+        ("in.ftpd: .example.com\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: 10.2. 10.9.0.0/16 [::]/0 10.1.2.4\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: ALL EXCEPT LOCAL\n", &nothing, "turns on the client's name"),
+        ("ALL: 10.1. EXCEPT .example.com 10.1.2.3\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: KNOWN\n", &name, "granted by hosts.allow:1"),
+        ("ALL: @friends\n", &nothing, "turns on the client's name"),
+        ("ALL: bob@10.1.\n", &nothing, "turns on the client's user"),
+        ("ALL: bob@10.2.\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: ALL@10.1.\n", &nothing, "granted by hosts.allow:1"),
+        // No address of ours is known, so it has no name either.
+        ("ALL@localhost: ALL\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: ALL: spawn echo %u\n", &nothing, "turns on the client's user"),
+        ("ALL: ALL: spawn echo %h %c\n", &nothing, "granted by hosts.allow:1\n  spawn echo %h %c"),
+        ("ALL: ALL: setenv N %n\n", &nothing, "turns on the client's name"),
+        ("ALL: ALL: rfc931\n", &nothing, "turns on the client's user"),
+    ] {
+        assert_eq!(in_words(allow, "ALL: ALL\n", facts), expected, "{allow}");
+    }
+    let mut wrappers = Wrappers::new();
+    let verdict = ask(&mut wrappers, "ALL: ALL: rfc931 5\n", "", &nothing);
+    assert!(matches!(verdict, Verdict::Need(Need::User { seconds: Some(5) })));
+}
+
+#[test]
+fn commands_decide_whether_their_rule_stands() {
+    let allow = "ALL: ALL: aclexec /bin/one %a: aclexec /bin/two\nALL: 10.1.: nice 5\n";
+    let mut ran = Vec::new();
+    let mut steps = Vec::new();
+    for passed in [true, false] {
+        let mut wrappers = Wrappers::new();
+        let facts = Facts { commands: Commands::Ran(&ran), ..Facts::default() };
+        let verdict = ask(&mut wrappers, allow, "ALL: ALL\n", &facts);
+        let Verdict::Need(Need::Command { place, nth, command }) = verdict else { panic!("{verdict:?}") };
+        steps.push((place.line, nth, command.to_string()));
+        ran.push(Ran { place, nth, passed });
+    }
+    assert_eq!(steps, [(1, 0, "/bin/one %a".into()), (1, 1, "/bin/two".into())]);
+    let facts = Facts { commands: Commands::Ran(&ran), ..Facts::default() };
+    assert_eq!(in_words(allow, "", &facts), "granted by hosts.allow:2\n  nice 5");
+    // In hosts.deny libwrap read a command that failed as leave to come in.
+    let deny = "ALL: ALL: aclexec /bin/false\nALL: ALL\n";
+    let place = usherd::wrappers::Place { which: Which::Deny, line: 1, last: 1 };
+    let facts =
+        Facts { commands: Commands::Ran(&[Ran { place, nth: 0, passed: false }]), ..Facts::default() };
+    assert_eq!(in_words("", deny, &facts), "refused by hosts.deny:2");
+    // allow does not outvote it.
+    let place = usherd::wrappers::Place { which: Which::Allow, line: 1, last: 1 };
+    let facts =
+        Facts { commands: Commands::Ran(&[Ran { place, nth: 0, passed: false }]), ..Facts::default() };
+    assert_eq!(
+        in_words("ALL: ALL: aclexec /bin/false: allow\n", "ALL: ALL\n", &facts),
+        "refused by hosts.deny:1"
+    );
+}
+
+/// A mistake in hosts.deny let everybody in. Here it refuses whom it may mean, and never grants.
+#[test]
+fn mistakes_refuse() {
+    let facts = Facts { client_name: HostName::Unknown, user: User::Known(b"bob"), ..Facts::default() };
+    for clients in [
+        "10.1.2.3/24",
+        "10.1.2.0/33",
+        "10.1.2/24",
+        "10.1./16",
+        "10.1",
+        "10.1.2.3.",
+        "010.1.2.3",
+        "0.0.0.0/0",
+        "10.1.2.3/255.255.255.255",
+        "10.1.2.0/0.0.0.255",
+        "10.1.2.0/24x",
+        "10.1.2.0-10.1.2.9",
+        "!10.9.9.9",
+        "\"10.1.2.3\"",
+        "10.9.9.9;10.1.2.3",
+        "[10.1.2.3]",
+        "[10.1.2.*]",
+        "[::1",
+        "10.*/8",
+        "bob@",
+        "bob@ALL@ALL",
+        "@",
+        "@nosuch",
+        "/dir/unreadable",
+        "/dir/circle",
+        "EXCEPT 10.9.9.9",
+        "ALL EXCEPT",
+        "# 10.1.2.3",
+        "",
+        "\\ ",
+    ] {
+        for (allow, deny) in
+            [(String::new(), format!("ALL: {clients}\n")), (format!("ALL: {clients}\n"), "ALL: ALL\n".into())]
+        {
+            let mut files = Tree::etc();
+            files.put("hosts.allow", allow.as_bytes());
+            files.put("hosts.deny", deny.as_bytes());
+            files.files.insert(b"/dir/unreadable".to_vec(), Err(Errno::ACCESS));
+            files.put("/dir/circle", b"/dir/circle /dir/circle 10.9.9.9 /dir/circle\n");
+            let client =
+                Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+            let mut wrappers = Wrappers::new();
+            let verdict = wrappers.evaluate(&mut files, &TABLES, &client.request(), &facts);
+            let Verdict::Refused(decision) = verdict else { panic!("{allow}/{deny}: {verdict:?}") };
+            let is_told = matches!(decision.why, Why::Fault { line: 1, .. });
+            assert!(is_told || deny == "ALL: ALL\n", "{allow}/{deny}: {decision:?}");
+            // A check finds it too.
+            let count = wrappers.check(&mut files, &TABLES, &Check::default(), &mut |_: &Diagnostic<'_>| {});
+            let is_known_at_run_time_only = matches!(clients, "@nosuch" | "/dir/circle");
+            assert!(count.errors > 0 || is_known_at_run_time_only, "{clients}");
+        }
+    }
+    // Exceptions, too: whom it is about is not let in.
+    for clients in ["10. EXCEPT 10.1.2.3/24", "ALL EXCEPT \"10.1.2.3\"", "ALL EXCEPT 10.1"] {
+        let told = in_words(&format!("ALL: {clients}\n"), "ALL: ALL\n", &facts);
+        assert_eq!(told, "refused by hosts.deny:1", "{clients}");
+    }
+    // Nobody else is touched where it is clear who is meant.
+    for clients in
+        ["10.9.2.3/24", "10.9", "010.9.9.9", "[10.9.9.9]", "10.9.2.0-10.9.2.9", "2001:db8::5", "# 10.9.9.9"]
+    {
+        let told = in_words("", &format!("ALL: {clients}\n"), &facts);
+        assert_eq!(told, "granted: no rule of hosts.allow or hosts.deny matches", "{clients}");
+    }
+    for (allow, deny, expected) in [
+        // Lines.
+        ("ALL ALL\n", "", "granted"),
+        ("", "ALL ALL\n", "refused by hosts.deny:1:1: no colon behind the daemons; write DAEMONS : CLIENTS"),
+        ("", " # ALL\n", "granted"),
+        (" # ALL: ALL\n", "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", " # ALL: ALL\n", "refused by hosts.deny:1:2: `#` does not begin a comment here"),
+        ("", "# x \\\nALL: ALL\n", "refused by hosts.deny:2:1: the comment above ends in a backslash"),
+        ("# x \\\nALL: ALL\n", "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", "\u{feff}ALL: ALL\n", "refused by hosts.deny:1:4: a byte order mark"),
+        ("\u{feff}ALL: ALL\n", "", "granted: no rule"),
+        ("", "ALL: ALL \\\n", "refused by hosts.deny:1:1: no line follows the backslash"),
+        ("ALL: A\0B\n", "", "refused by hosts.allow:1:7: a NUL byte"),
+        ("", "/usr/sbin/in.telnetd: ALL\n", "refused by hosts.deny:1:1: what stands there is a path"),
+        ("", "/usr/sbin/in.ftpd: ALL\n", "granted"),
+        // Options.
+        ("ALL: ALL: allow # friends\n", "", "refused by hosts.allow:1:11: what stands there takes no value"),
+        ("ALL: 10.9.: frobnicate\n", "", "granted"),
+        ("ALL: 2001:db8::5\n", "", "granted"),
+    ] {
+        let told = in_words(allow, deny, &facts);
+        assert!(told.starts_with(expected), "{allow}/{deny}: {told}");
+    }
+}
+
+#[test]
+fn places_are_those_of_the_file() {
+    let facts = Facts { client_name: HostName::Unknown, ..Facts::default() };
+    let allow = "# one\n\nALL: 10.9. \\\n  10.8. \\\n 10.7.: nice\\\n fast\nsshd: ALL:\\\n frob\\\nnicate\n";
+    let told = in_words(&allow.replace("10.7.", "10.1."), "", &facts);
+    assert!(told.starts_with("refused by hosts.allow:5:9: what stands there needs a number"), "{told}");
+    let told = in_words(&allow.replace("sshd", "ALL"), "", &facts);
+    assert!(told.starts_with("refused by hosts.allow:8:2: what stands there is not an option"), "{told}");
+    let mut wrappers = Wrappers::new();
+    let verdict = ask(&mut wrappers, "\nALL: \\\n 10.1.\\\n2.3\n", "", &facts);
+    let Verdict::Granted(decision) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(decision.place, Some(usherd::wrappers::Place { which: Which::Allow, line: 2, last: 4 }));
+}
+
+#[test]
+fn options_are_handed_over_checked_and_expanded() {
+    let facts = Facts { user: User::Known(b"a;b$c"), ..Facts::default() };
+    let mut wrappers = Wrappers::new();
+    let allow = "ALL: ALL: severity local3.debug: spawn (echo %u http\\://x) &: twist /bin/echo %a\n";
+    let verdict = ask(&mut wrappers, allow, "", &facts);
+    let Verdict::Delegated(decision) = verdict else { panic!("{verdict:?}") };
+    let options: Vec<Opt<'_>> = decision.options.iter().collect();
+    let [Opt::Severity { facility: Some(facility), level }, Opt::Spawn(spawn), Opt::Twist(twist)] =
+        options[..]
+    else {
+        panic!("{options:?}")
+    };
+    assert_eq!((facility.0, level.0), (19, 7));
+    let client = Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+    let mut buf = [0; 100];
+    let text = expand(spawn, &client.request(), &facts, &mut buf).unwrap();
+    assert_eq!(text, b"(echo a_b_c http://x) &");
+    assert_eq!(expand(twist, &client.request(), &facts, &mut buf).unwrap(), b"/bin/echo 10.1.2.3");
+}
+
+#[test]
+fn the_first_language_has_one_shell_command() {
+    let mut files = Tree::etc();
+    files.put("hosts.deny", b"ALL: 10.: (/bin/mail -s %d: root) &\n");
+    let tables = Tables { language: Language::Shell, ..TABLES };
+    let client = Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+    let mut wrappers = Wrappers::new();
+    let verdict = wrappers.evaluate(&mut files, &tables, &client.request(), &Facts::default());
+    let told = Explanation { verdict: &verdict, tables: &tables }.to_string();
+    assert_eq!(told, "refused by hosts.deny:1\n  spawn (/bin/mail -s %d: root) &");
+    let Verdict::Refused(decision) = verdict else { panic!() };
+    assert_eq!(decision.why, Why::Rule);
+}
+
+#[test]
+fn netgroups_and_files_name_each_other() {
+    let facts = Facts { client_name: HostName::Known(b"H1.Example.com"), ..Facts::default() };
+    let client = Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+    for (netgroup, is_in) in [
+        ("friends (h1.example.com,,)\n", true),
+        ("# friends\nothers (h1.example.com,,)\nfriends (h2.example.com,bob,)\n", false),
+        ("friends (h2,,) others \\\n (h3,,)\nothers (h4,,)(h1.example.com, -, x)\n", true),
+        ("friends (,,)\n", true),
+        ("friends (-,,)\n", false),
+        ("friends friends friends\n", false),
+        ("", false),
+    ] {
+        let mut files = Tree::etc();
+        files.put("netgroup", netgroup.as_bytes());
+        files.put("hosts.allow", b"ALL: /dir/list\n");
+        files.put("/dir/list", b"10.9.9.9\n@friends\n");
+        files.put("hosts.deny", b"ALL: ALL\n");
+        let mut wrappers = Wrappers::new();
+        let verdict = wrappers.evaluate(&mut files, &TABLES, &client.request(), &facts);
+        assert_eq!(matches!(verdict, Verdict::Granted(_)), is_in, "{netgroup}");
+        // A netgroup that is not known may hold anybody.
+        files.put("hosts.allow", b"");
+        files.put("hosts.deny", b"ALL: @friends\n");
+        let verdict = wrappers.evaluate(&mut files, &TABLES, &client.request(), &facts);
+        let is_known = netgroup.starts_with("friends (-") || netgroup.starts_with('#');
+        assert_eq!(matches!(verdict, Verdict::Refused(_)), !is_known, "{netgroup}");
+    }
+}
+
+/// The text of a check, without the cures.
+fn checked(files: &mut Tree, check: &Check<'_>) -> Vec<String> {
+    let mut said = Vec::new();
+    Wrappers::new().check(files, &TABLES, check, &mut |d: &Diagnostic<'_>| {
+        let line = d.to_string();
+        assert!(line.contains("; "), "{line}");
+        said.push(line.split("; ").next().unwrap().to_string());
+    });
+    said
+}
+
+#[test]
+fn a_check_finds_everything_at_once() {
+    let mut files = Tree::etc();
+    files.put(
+        "hosts.allow",
+        b"sshd, LOCAL: 10.1.2.3/24 bob@012.0.0.0/8\n\
+          ALL ALL\n\
+          in.telnetd: 2001:db8::5: allow\n\
+          in.ftpd: ALL EXCEPT \\\n   !10.1 : nice fast\n\
+          in.telnetd: ALL: spawn echo %z: user nosuch\n\
+          in.telnetd: 10.1.\n\
+          nosuchd: /dir/list /dir/none FAIL\n\
+          ALL: ALL\n\
+          sshd: 10.\n\
+          sshd: [::1]: (/bin/true)",
+    );
+    files.put("/dir/list", b"10.1.2.3, 10.1.2.4\n  bob@10.9.9.9\n10.1.2.3\n# old 10.1\n");
+    let is_daemon = |name: &[u8]| [&b"sshd"[..], b"in.ftpd", b"in.telnetd"].contains(&name);
+    let said = checked(&mut files, &Check { is_daemon: Some(&is_daemon) });
+    assert_eq!(
+        said,
+        [
+            "hosts.allow:1:7: warning: `LOCAL` has no special meaning among daemons",
+            "hosts.allow:1:14: error: `10.1.2.3/24` has bits set outside the mask",
+            "hosts.allow:1:30: warning: `012.0.0.0/8` has a part that is read as octal or hexadecimal",
+            "hosts.allow:2:1: error: no colon behind the daemons",
+            "hosts.allow:3:13: error: `2001:db8::5:` is an IPv6 address without brackets",
+            "hosts.allow:5:4: error: `!10.1` has a character that no name and no address has",
+            "hosts.allow:5:12: error: `nice` needs a number",
+            "hosts.allow:6:18: warning: `spawn` has a % that stands for nothing",
+            "hosts.allow:6:33: error: `user` names a user who does not exist",
+            "hosts.allow:7: warning: the rule is never reached: see line 6",
+            "hosts.allow:8:1: warning: `nosuchd` is no daemon's name here",
+            "hosts.allow:8:10: error: `/dir/list` has a mistake in it",
+            "/dir/list:1:1: error: `10.1.2.3,` has a comma, which separates nothing in a file",
+            "/dir/list:2:3: error: `bob@10.9.9.9` has a user, which a file does not have",
+            "/dir/list:4:1: error: `#` does not begin a comment here, but a word",
+            "hosts.allow:8:20: warning: `/dir/none` is not there: it names nobody",
+            "hosts.allow:8:30: warning: `FAIL` is no longer understood",
+            "hosts.allow:10: warning: the rule is never reached: see line 9",
+            "hosts.allow:11:14: error: `(/bin/true)` is not an option",
+            "hosts.allow:11: warning: the rule is never reached: see line 9",
+            "hosts.allow:11: warning: the last line has no line end",
+        ]
+    );
+    let mut files = Tree::etc();
+    files.put(
+        "hosts.deny",
+        b"\xef\xbb\xbfALL EXCEPT: 10.1.2.3\nsshd: 10.1. 10.2.\nSSHD: 10.1.,10.2.\n# x \\\nsshd: ALL\n",
+    );
+    assert_eq!(
+        checked(&mut files, &Check::default()),
+        [
+            "hosts.deny:1:4: error: a byte order mark in front of the first rule",
+            "hosts.deny:1:4: error: nothing stands on one side of EXCEPT",
+            "hosts.deny:3: warning: the rule was there before: see line 2",
+            "hosts.deny:5:1: error: the comment above ends in a backslash, which makes this line a part of it",
+        ]
+    );
+}
+
+#[test]
+fn a_question_as_it_is_typed() {
+    let asked = Asked::parse(b"sshd@192.0.2.1", b"bob@[fe80::1%eth0]");
+    assert_eq!((asked.daemon, asked.user), (&b"sshd"[..], Some(&b"bob"[..])));
+    assert_eq!(asked.server, Some(Who::Address("192.0.2.1".parse().unwrap(), b"")));
+    assert_eq!(asked.client, Who::Address("fe80::1".parse().unwrap(), b"eth0"));
+    assert_eq!(Asked::parse(b"x", b"PARANOID").client, Who::Paranoid);
+    assert_eq!(Asked::parse(b"x", b"h.example").client, Who::Name(b"h.example"));
+}
+
+/// Text that nobody would write, and half of what somebody did.
+#[test]
+fn storms_break_nothing() {
+    let (seed, mut random) = Random::seeded();
+    let rounds: u32 = env::var("USHERD_CASES").map_or(3000, |n| n.parse().expect("USHERD_CASES is a number"));
+    for round in 0..rounds {
+        let mut files = Tree::etc();
+        for name in ["hosts.allow", "hosts.deny", "/dir/words", "/dir/badlist", "netgroup"] {
+            let mut text = rules(&mut random, "/dir", false).into_bytes();
+            for _ in 0..random.below(12) {
+                let at = random.below(text.len() + 1);
+                match random.below(6) {
+                    0 => text.truncate(at),
+                    1 => text.insert(at, random.next() as u8),
+                    2 => text.splice(at..at, *b"\\\n").for_each(drop),
+                    3 => text.insert(at, *b":[]@/#%\\\n\r\0*. "[..].get(random.below(14)).unwrap()),
+                    4 => {
+                        let copy = text[at..].to_vec();
+                        text.extend_from_slice(&copy);
+                    }
+                    _ if at < text.len() => {
+                        text.remove(at);
+                    }
+                    _ => {}
+                }
+            }
+            if random.one_in(100) {
+                text = text.repeat(200);
+            }
+            files.put(name, &text);
+        }
+        let client = Client {
+            daemon: random.pick(&["in.telnetd", "", "/", "sshd"]).into(),
+            address: random
+                .pick(&["10.1.2.3", "2001:db8::5", "fe80::1%lo", "unknown", "::ffff:10.1.2.3"])
+                .into(),
+            server: random.one_in(2).then(|| ("localhost".into(), "127.0.0.1".into())),
+            ..Client::default()
+        };
+        let request = client.request();
+        let mut facts = Facts::default();
+        let mut ran: Vec<Ran> = Vec::new();
+        let mut wrappers = Wrappers::new();
+        // Every question is asked once, whatever the files say.
+        for asked in 0.. {
+            assert!(asked < 200, "seed {seed} round {round}");
+            let facts_now = Facts { commands: Commands::Ran(&ran), ..facts };
+            let verdict = wrappers.evaluate(&mut files, &TABLES, &request, &facts_now);
+            let _ = Explanation { verdict: &verdict, tables: &TABLES }.to_string();
+            match verdict {
+                Verdict::Need(Need::ClientName) => facts.client_name = HostName::Known(b"h1.example.com"),
+                Verdict::Need(Need::ServerName) => facts.server_name = HostName::Unknown,
+                Verdict::Need(Need::User { .. }) => facts.user = User::Known(b"bob"),
+                Verdict::Need(Need::Command { place, nth, command }) => {
+                    let passed = random.one_in(2);
+                    assert!(!command.is_empty(), "seed {seed} round {round}");
+                    assert!(
+                        !ran.iter().any(|r| (r.place, r.nth) == (place, nth)),
+                        "seed {seed} round {round}"
+                    );
+                    ran.push(Ran { place, nth, passed });
+                }
+                Verdict::Granted(decision) | Verdict::Refused(decision) | Verdict::Delegated(decision) => {
+                    for opt in decision.options.iter() {
+                        if let Opt::Spawn(value) | Opt::Twist(value) | Opt::Setenv(value) = opt {
+                            let _ = expand(value, &request, &facts, &mut [0; 50]);
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+        let mut lines = 0;
+        wrappers.check(&mut files, &TABLES, &Check::default(), &mut |d: &Diagnostic<'_>| {
+            lines += d.to_string().len();
+        });
+    }
+}
+
+#[test]
+fn lines_have_a_longest() {
+    let longest = usherd::capacity::LINE_BYTES;
+    let facts = Facts { client_name: HostName::Unknown, user: User::Unknown, ..Facts::default() };
+    for (line, count) in
+        [("#", 1), ("[", 1), (" ", 1), ("x EXCEPT ", 9), ("@", 1), ("*?", 2), ("x@y ", 4), ("[::]/0,", 7)]
+    {
+        let body = line.repeat(longest / count + 2);
+        for deny in [
+            format!("ALL: {}\nALL: 10.1.2.3\n", &body[..longest - 5]),
+            format!("ALL: {}\n", &body[..longest - 4]),
+            format!("ALL: {}\\\n{}\n", &body[..longest / 2], &body[..longest / 2 + 10]),
+        ] {
+            let told = in_words("", &deny, &facts);
+            assert!(told.starts_with("refused") || matches!(line, "#" | " " | "x EXCEPT "), "{line}: {told}");
+            let _ = checked(
+                &mut {
+                    let mut t = Tree::etc();
+                    t.put("hosts.allow", deny.as_bytes());
+                    t
+                },
+                &Check::default(),
+            );
+        }
+    }
+    let fits = format!("ALL: {}10.1.2.3\n", "10.9.9.9 ".repeat((longest - 5 - 8) / 9));
+    assert_eq!(in_words(&fits, "ALL: ALL\n", &facts), "granted by hosts.allow:1");
+    let told = in_words(&format!("ALL: {}\nALL: ALL\n", "10.9.9.9 ".repeat(longest / 9 + 1)), "", &facts);
+    assert!(told.starts_with("refused by hosts.allow:1:1: the line is too long"), "{told}");
+}
+
+/// What a thousand rules cost a connection. `cargo test --release --test wrappers -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn a_thousand_rules() {
+    for (daemons, client) in
+        [("sshd", "10.1.2.3"), ("ALL", "10.1.2.3"), ("ALL", "2001:db8::5"), ("a, b, ALL", "10.1.2.3")]
+    {
+        let mut allow = String::new();
+        for n in 0..1000 {
+            writeln!(allow, "{daemons}: 10.{}.{}.{}", 2 + n % 7, n % 251, n % 13).unwrap();
+        }
+        let mut files = Tree::etc();
+        files.put("hosts.allow", allow.as_bytes());
+        files.put("hosts.deny", b"ALL: ALL\n");
+        let client = Client { daemon: "in.telnetd".into(), address: client.into(), ..Client::default() };
+        let mut wrappers = Wrappers::new();
+        let began = std::time::Instant::now();
+        for _ in 0..1000 {
+            assert!(matches!(
+                wrappers.evaluate(&mut files, &TABLES, &client.request(), &Facts::default()),
+                Verdict::Refused(_)
+            ));
+        }
+        println!("{daemons}: {} bytes, {:?} each", allow.len(), began.elapsed() / 1000);
+    }
 }
 
 /// As much JSON as the cases have.

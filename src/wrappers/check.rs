@@ -20,8 +20,10 @@ use crate::errno::Errno;
 #[derive(Clone, Copy, Default)]
 pub struct Check<'a> {
     /// Whether there is a daemon of that name; without it names are not looked at.
-    pub is_daemon: Option<&'a dyn Fn(&[u8]) -> bool>,
+    pub is_daemon: Option<IsDaemon<'a>>,
 }
+
+pub type IsDaemon<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// What was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

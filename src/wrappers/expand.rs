@@ -47,17 +47,24 @@ pub fn expand<'b>(
     Ok(trimmed(text.get(..len).unwrap_or(&[])))
 }
 
-/// Expands the value of a `setenv`: name and value of the variable. `None` if the name has become none.
+/// A word of the environment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Variable<'b> {
+    pub name: &'b [u8],
+    pub value: &'b [u8],
+}
+
+/// Expands the value of a `setenv`. `None` if the name has become none.
 pub fn set_variable<'b>(
     value: Value<'_>,
     request: &Request<'_>,
     facts: &Facts<'_>,
     buf: &'b mut [u8],
-) -> Result<Option<(&'b [u8], &'b [u8])>, Long> {
+) -> Result<Option<Variable<'b>>, Long> {
     let text = expand(value, request, facts, buf)?;
     let end = text.iter().position(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).unwrap_or(text.len());
     let (name, value) = (text.get(..end).unwrap_or(&[]), trimmed(text.get(end..).unwrap_or(&[])));
-    Ok((!name.is_empty() && !name.contains(&b'=')).then_some((name, value)))
+    Ok((!name.is_empty() && !name.contains(&b'=')).then_some(Variable { name, value }))
 }
 
 /// A code that somebody has to be asked for, or that is none.
@@ -229,7 +236,7 @@ mod tests {
         let mut buf = [0; 40];
         let set = |value: &'static str, buf: &mut [u8; 40]| {
             let variable = set_variable(Value(value.as_bytes()), &request, &facts, buf).unwrap();
-            variable.map(|(name, value)| {
+            variable.map(|Variable { name, value }| {
                 (String::from_utf8(name.into()).unwrap(), String::from_utf8(value.into()).unwrap())
             })
         };

@@ -7,7 +7,7 @@ use core::fmt::Write;
 
 use heapless::{String, Vec};
 
-use super::pattern::{self, Host, PARANOID, Text, UNKNOWN};
+use super::pattern::{self, Classes, Host, PARANOID, Text, UNKNOWN};
 use super::problem::Fault;
 use super::rule::{Rules, is_separator, split};
 use super::{Endpoint, Facts, HostName, Request, Tables, User, Wanted};
@@ -130,7 +130,8 @@ impl<'a, F: Files> Context<'a, F> {
     pub fn matches(&mut self, rules: &Rules) -> Answer {
         let text = rules.text();
         let [daemons, clients] = rules.lists();
-        let daemon = self.list(text, daemons, Fault::NoDaemons, Self::daemon_word);
+        let marked = (text, rules.has_hash());
+        let daemon = self.list(marked, daemons, Fault::NoDaemons, Self::daemon_word);
         if daemon == Answer::No {
             return Answer::No;
         }
@@ -143,22 +144,25 @@ impl<'a, F: Files> Context<'a, F> {
                 if is_alone {
                     own
                 } else {
-                    self.list(text, before, Fault::NoClients, Self::client_word).or(own)
+                    self.list(marked, before, Fault::NoClients, Self::client_word).or(own)
                 }
             }
-            None => self.list(text, clients, Fault::NoClients, Self::client_word),
+            None => self.list(marked, clients, Fault::NoClients, Self::client_word),
         };
         daemon.and(client)
     }
 
     fn list(
         &mut self,
-        text: &[u8],
+        (text, has_hash): (&[u8], bool),
         range: (usize, usize),
         empty: Fault,
         word: fn(&mut Self, &[u8], usize) -> Answer,
     ) -> Answer {
         let whole = self.reading(text, range, empty, word);
+        if !has_hash {
+            return whole;
+        }
         let hash = words(text, range).find(|(_, word)| word.first() == Some(&b'#'));
         let Some((at, _)) = hash else { return whole };
         // What stands in front of the # may be meant alone; if that is nothing the line is a comment.
@@ -214,27 +218,33 @@ impl<'a, F: Files> Context<'a, F> {
 
     /// `daemon`, `daemon@host`, a port.
     fn daemon_word(&mut self, word: &[u8], at: usize) -> Answer {
-        let (daemon, host) = split_at(word);
-        let own = match port(daemon) {
-            Some(port) => Answer::of(self.request.server.port == Some(port)),
-            None if daemon.first() == Some(&b'/') => {
-                Answer::of(base_name(daemon).eq_ignore_ascii_case(self.daemon))
-                    .doubted(Some(Fault::DaemonPath), at)
-            }
-            None => Answer::of(Text::parse(daemon).matches(self.daemon)),
+        let classes = Classes::of(word);
+        let (daemon, host) = if classes.has(Classes::AT) { split_at(word) } else { (word, None) };
+        let own = if daemon.first() == Some(&b'/') {
+            let is_named = base_name(daemon).eq_ignore_ascii_case(self.daemon);
+            Answer::of(is_named).doubted(Some(Fault::DaemonPath), at)
+        } else {
+            Answer::of(match port(daemon) {
+                Some(port) => self.request.server.port == Some(port),
+                None => Text::parse_with(daemon, classes).matches(self.daemon),
+            })
         };
         match host {
             Some(_) if own == Answer::No => own,
-            Some(host) => own.and(self.host_word(host, Side::Server, at)),
+            Some(host) => own.and(self.host_word(host, Classes::of(host), Side::Server, at)),
             None => own,
         }
     }
 
     /// `host`, `user@host`.
     fn client_word(&mut self, word: &[u8], at: usize) -> Answer {
+        let classes = Classes::of(word);
+        if !classes.has(Classes::AT) {
+            return self.host_word(word, classes, Side::Client, at);
+        }
         let (first, host) = split_at(word);
-        let Some(host) = host else { return self.host_word(first, Side::Client, at) };
-        match self.host_word(host, Side::Client, at) {
+        let Some(host) = host else { return self.host_word(first, classes, Side::Client, at) };
+        match self.host_word(host, Classes::of(host), Side::Client, at) {
             Answer::No => Answer::No,
             answer => answer.and(self.user(first)),
         }
@@ -250,8 +260,8 @@ impl<'a, F: Files> Context<'a, F> {
         }
     }
 
-    fn host_word(&mut self, word: &[u8], side: Side, at: usize) -> Answer {
-        let (host, fault) = Host::parse(word);
+    fn host_word(&mut self, word: &[u8], classes: Classes, side: Side, at: usize) -> Answer {
+        let (host, fault) = Host::parse_with(word, classes);
         self.host_sense(host, side, at).doubted(fault, at)
     }
 
@@ -285,7 +295,7 @@ impl<'a, F: Files> Context<'a, F> {
             Host::Local => self.about_name(side, |name| is_known(name) && !name.contains(&b'.')),
             Host::Text(text) if text.matches(self.address(side)) => Answer::Yes,
             Host::Text(text) if host.may_be_name() => self.about_name(side, |name| text.matches(name)),
-            Host::Text(_) | Host::File(_) | Host::Netgroup(_) => Answer::No,
+            Host::Text(_) | Host::File(_) | Host::Netgroup(_) | Host::Nobody => Answer::No,
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) enum Host<'a> {
     /// One address, of one interface if it says so.
     One6(Ipv6Addr, &'a [u8]),
     Text(Text<'a>),
+    Nobody,
 }
 
 /// What a word means as text, letters of either case.
@@ -42,7 +43,12 @@ pub(super) enum Text<'a> {
 
 impl<'a> Text<'a> {
     pub fn parse(word: &'a [u8]) -> Self {
-        if word.iter().any(|b| matches!(b, b'*' | b'?')) {
+        Text::parse_with(word, Classes::of(word))
+    }
+
+    /// The same for a word whose bytes, or those of a longer one, have been looked at.
+    pub fn parse_with(word: &'a [u8], classes: Classes) -> Self {
+        if classes.has(Classes::GLOB) && word.iter().any(|b| matches!(b, b'*' | b'?')) {
             return Text::Glob(word);
         }
         match word {
@@ -119,17 +125,30 @@ impl<'a> Host<'a> {
 
     /// What a word means as a host, and what is wrong with it. With an error the sense is the widest it could have.
     pub fn parse(word: &'a [u8]) -> (Self, Option<Fault>) {
+        Host::parse_with(word, Classes::of(word))
+    }
+
+    /// The same for a word whose bytes have been looked at.
+    pub fn parse_with(word: &'a [u8], classes: Classes) -> (Self, Option<Fault>) {
+        // Most words of long files.
+        if classes.is_numeric() && !word.is_empty() {
+            return numbers(word);
+        }
         let everybody = |fault| (Host::Text(Text::All), Some(fault));
         match word {
             [] => return everybody(Fault::HostEmpty),
             [b'@'] => return everybody(Fault::NetgroupEmpty),
             [b'@', name @ ..] => return (Host::Netgroup(name), None),
             [b'/', ..] => return (Host::File(word), None),
+            // It may begin a comment, or be meant without.
+            [b'#', ..] => {
+                let rest = word.iter().position(|&b| b != b'#').and_then(|at| word.get(at..));
+                return rest.map_or((Host::Nobody, None), |rest| (Host::parse(rest).0, Some(Fault::Hash)));
+            }
             _ if word.eq_ignore_ascii_case(b"KNOWN") => return (Host::Known, None),
             _ if word.eq_ignore_ascii_case(b"LOCAL") => return (Host::Local, None),
             _ => {}
         }
-        let classes = Classes::of(word);
         if classes.has(Classes::AT) {
             return everybody(Fault::HostAt);
         }
@@ -153,7 +172,7 @@ impl<'a> Host<'a> {
             return everybody(Fault::Odd);
         }
         if !classes.has(Classes::LETTER) {
-            return numbers(word);
+            return dashed(word);
         }
         let text = Text::parse(word);
         let fault = match text {
@@ -183,7 +202,8 @@ impl<'a> Host<'a> {
 }
 
 /// What kinds of bytes a word has.
-struct Classes(u8);
+#[derive(Clone, Copy)]
+pub(super) struct Classes(u8);
 
 impl Classes {
     /// Any byte of a name that is no digit, dot or dash: what makes it no address.
@@ -191,61 +211,72 @@ impl Classes {
     const DASH: u8 = 2;
     const SLASH: u8 = 4;
     const BRACKET: u8 = 8;
-    const GLOB: u8 = 16;
+    pub const GLOB: u8 = 16;
     const COLON: u8 = 32;
     const ODD: u8 = 64;
-    const AT: u8 = 128;
+    pub const AT: u8 = 128;
 
-    fn of(word: &[u8]) -> Self {
-        Classes(word.iter().fold(0, |all, byte| {
-            all | match byte {
-                b'0'..=b'9' | b'.' => 0,
-                b'-' => Self::DASH,
-                b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'+' | b'%' | b'=' | 128.. => Self::LETTER,
-                b'/' => Self::SLASH,
-                b'[' | b']' => Self::BRACKET,
-                b'*' | b'?' => Self::GLOB,
-                b':' => Self::COLON,
-                b'@' => Self::AT,
-                _ => Self::ODD,
-            }
-        }))
+    pub fn of(word: &[u8]) -> Self {
+        Classes(word.iter().fold(0, |all, byte| all | CLASSES[usize::from(*byte)]))
     }
 
-    const fn has(&self, class: u8) -> bool {
+    pub const fn has(self, class: u8) -> bool {
         self.0 & class != 0
+    }
+
+    /// Digits and dots alone.
+    pub const fn is_numeric(self) -> bool {
+        self.0 == 0
     }
 }
 
-/// A word of digits, dots and dashes.
-fn numbers(word: &[u8]) -> (Host<'_>, Option<Fault>) {
-    if let Some(at) = word.iter().position(|&b| b == b'-') {
-        let (from, to) = (word.get(..at).unwrap_or(&[]), word.get(at + 1..).unwrap_or(&[]));
-        return match (decimal(from, 4), decimal(to, 4)) {
-            (Some(from), Some(to)) => (Host::Between(from, to), Some(Fault::Range)),
-            // 10-1-2-3.example may be a name, 10-1-2-3 too.
-            _ => (Host::Text(Text::parse(word)), None),
+/// The class of every byte: rules are looked at at every connection, and this is what they cost.
+static CLASSES: [u8; 256] = {
+    let mut all = [Classes::ODD; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        all[byte] = match byte as u8 {
+            b'0'..=b'9' | b'.' => 0,
+            b'-' => Classes::DASH,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'+' | b'%' | b'=' | 128.. => Classes::LETTER,
+            b'/' => Classes::SLASH,
+            b'[' | b']' => Classes::BRACKET,
+            b'*' | b'?' => Classes::GLOB,
+            b':' => Classes::COLON,
+            b'@' => Classes::AT,
+            _ => Classes::ODD,
         };
+        byte += 1;
     }
-    match word {
-        [b'.', ..] => return (Host::Text(Text::Suffix(word)), None),
-        [start @ .., b'.'] => {
-            return match decimal(start, 4) {
-                Some(net) => (Host::V4 { net, mask: u32::MAX }, Some(Fault::BadAddress)),
-                None => (Host::Text(Text::Prefix(word)), None),
-            };
+    all
+};
+
+/// A word of digits, dots and dashes.
+fn dashed(word: &[u8]) -> (Host<'_>, Option<Fault>) {
+    let at = word.iter().position(|&b| b == b'-').unwrap_or(word.len());
+    let (from, to) = (word.get(..at).unwrap_or(&[]), word.get(at + 1..).unwrap_or(&[]));
+    match (decimal(from, 4), decimal(to, 4)) {
+        (Some(from), Some(to)) => (Host::Between(from, to), Some(Fault::Range)),
+        // 10-1-2-3.example may be a name, 10-1-2-3 too.
+        _ => (Host::Text(Text::parse(word)), None),
+    }
+}
+
+/// A word of digits and dots.
+fn numbers(word: &[u8]) -> (Host<'_>, Option<Fault>) {
+    let one = |net| Host::V4 { net, mask: u32::MAX };
+    match (dotted(word), word) {
+        (_, [b'.', ..]) => (Host::Text(Text::Suffix(word)), None),
+        (Some(Dotted { address, parts: 4, ends_in_dot: true, .. }), _) => {
+            (one(address), Some(Fault::BadAddress))
         }
-        _ => {}
-    }
-    if ip(word).is_some_and(|ip| ip.is_ipv4()) {
-        return (Host::Text(Text::Exact(word)), None);
-    }
-    if let Some(net) = decimal(word, 4) {
-        return (Host::V4 { net, mask: u32::MAX }, Some(Fault::NotCanonical));
-    }
-    match (1..4).find_map(|parts| decimal(word, parts).map(|net| (net, parts))) {
-        Some((net, parts)) => (Host::V4 { net, mask: prefix(8 * parts) }, Some(Fault::Short)),
-        None => (Host::Text(Text::All), Some(Fault::BadAddress)),
+        (_, [.., b'.']) => (Host::Text(Text::Prefix(word)), None),
+        (Some(Dotted { address, parts: 4, is_spelling: true, .. }), _) => (one(address), None),
+        (Some(Dotted { address, parts: 4, .. }), _) => (one(address), Some(Fault::NotCanonical)),
+        (Some(Dotted { address, parts, .. }), _) => {
+            (Host::V4 { net: address, mask: prefix(8 * parts) }, Some(Fault::Short))
+        }
+        (None, _) => (Host::Text(Text::All), Some(Fault::BadAddress)),
     }
 }
 
@@ -403,18 +434,51 @@ pub(super) fn scoped(text: &[u8]) -> Option<(Ipv6Addr, &[u8])> {
 
 /// `parts` decimal numbers with dots between them, leading zeros as people mean them; those missing are 0.
 fn decimal(text: &[u8], parts: u32) -> Option<u32> {
-    let mut address = 0;
-    let mut count = 0;
-    for part in text.split(|&b| b == b'.') {
-        let is_number = matches!(part.len(), 1..=3) && part.iter().all(u8::is_ascii_digit);
-        let number = part.iter().fold(0u32, |n, b| n * 10 + u32::from(b.wrapping_sub(b'0')) % 10);
-        if !is_number || number > 255 || count == parts {
+    dotted(text).filter(|d| d.parts == parts && !d.ends_in_dot).map(|d| d.address)
+}
+
+/// Up to four decimal numbers with dots between them.
+struct Dotted {
+    address: u32,
+    parts: u32,
+    /// No number has a zero in front.
+    is_spelling: bool,
+    ends_in_dot: bool,
+}
+
+fn dotted(text: &[u8]) -> Option<Dotted> {
+    let mut all = Dotted { address: 0, parts: 0, is_spelling: true, ends_in_dot: false };
+    let (mut number, mut digits) = (0u32, 0);
+    for &byte in text {
+        match byte {
+            b'0'..=b'9' if digits < 3 => {
+                all.is_spelling &= digits == 0 || number != 0;
+                number = number * 10 + u32::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' if digits > 0 => {
+                all.add(number)?;
+                (number, digits) = (0, 0);
+            }
+            _ => return None,
+        }
+    }
+    all.ends_in_dot = digits == 0;
+    if digits > 0 {
+        all.add(number)?;
+    }
+    (all.parts > 0).then_some(all)
+}
+
+impl Dotted {
+    fn add(&mut self, number: u32) -> Option<()> {
+        if number > 255 || self.parts == 4 {
             return None;
         }
-        address |= number << (24 - 8 * count);
-        count += 1;
+        self.address |= number << (24 - 8 * self.parts);
+        self.parts += 1;
+        Some(())
     }
-    (count == parts).then_some(address)
 }
 
 struct Quad {

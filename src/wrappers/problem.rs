@@ -18,6 +18,7 @@ pub enum Fault {
     // Lines.
     LineTooLong,
     Nul,
+    Dangling,
     NoColon,
     Unbalanced,
     ByteOrderMark,
@@ -116,6 +117,7 @@ impl Fault {
         match self {
             LineTooLong => "the line is too long",
             Nul => "a NUL byte",
+            Dangling => "no line follows the backslash at the line's end",
             NoColon => "no colon behind the daemons",
             Unbalanced => "a bracket without its other half hides the colons behind it",
             ByteOrderMark => "a byte order mark in front of the first rule",
@@ -196,6 +198,7 @@ impl Fault {
         match self {
             LineTooLong => "make several rules of it, or a file of addresses, named as /PATH",
             Nul => "remove it",
+            Dangling => "take it away, or write the rest of the rule",
             NoColon => "write DAEMONS : CLIENTS",
             Unbalanced => "close it",
             ByteOrderMark => "save the file without one",
@@ -280,6 +283,7 @@ impl Fault {
             self,
             LineTooLong
                 | Nul
+                | Dangling
                 | NoColon
                 | Unbalanced
                 | ByteOrderMark

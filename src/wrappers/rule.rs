@@ -8,7 +8,8 @@ use crate::errno::Errno;
 
 /// What separates the words of a list. Elsewhere they are blanks.
 pub(super) const fn is_separator(byte: u8) -> bool {
-    matches!(byte, b' ' | b',' | b'\t' | b'\r' | b'\n')
+    // Nearly every byte is decided by the first comparison.
+    byte <= b',' && matches!(byte, b' ' | b',' | b'\t' | b'\r' | b'\n')
 }
 
 /// What a logical line is.
@@ -27,16 +28,30 @@ pub(super) struct Rules {
     /// A rule of several lines, without backslashes and line ends.
     joined: heapless::Vec<u8, LINE_BYTES>,
     is_joined: bool,
+    /// Where the line begins in the file.
+    offset: u64,
     /// The text begins here: behind a byte order mark.
     begin: usize,
     first: u32,
     last: u32,
-    /// Offsets of the colons; equal to the length of the text if there is none.
-    colons: [usize; 2],
+    marks: Marks,
     /// The rule is one only if it refuses.
     doubt: Option<(Fault, usize)>,
     /// The line before was a comment that ends in a backslash: libwrap takes this one for a part of it.
     in_comment: bool,
+}
+
+/// What bytes of a line mean something to all of it.
+#[derive(Clone, Copy)]
+struct Marks {
+    /// The first two colons outside of brackets; the length of the text if there is none.
+    colons: [usize; 2],
+    nul: Option<usize>,
+    /// A bracket in front of the second colon that has no other half.
+    unbalanced: Option<usize>,
+    /// There is a colon behind it.
+    is_hidden: bool,
+    has_hash: bool,
 }
 
 /// A line with CR LF behind it.
@@ -50,10 +65,11 @@ impl Rules {
             lines: Lines::new(),
             joined: heapless::Vec::new(),
             is_joined: false,
+            offset: 0,
             begin: 0,
             first: 0,
             last: 0,
-            colons: [0; 2],
+            marks: Marks { colons: [0; 2], nul: None, unbalanced: None, is_hidden: false, has_hash: false },
             doubt: None,
             in_comment: false,
         }
@@ -79,6 +95,7 @@ impl Rules {
         self.begin = 0;
         self.doubt = None;
         self.first = self.last.saturating_add(1);
+        self.offset = self.lines.offset();
         let Some(line) = self.lines.advance(files, source)? else { return Ok(None) };
         self.last = self.first;
         let in_comment = core::mem::take(&mut self.in_comment);
@@ -91,30 +108,38 @@ impl Rules {
             self.doubt = Some((Fault::ByteOrderMark, 0));
         }
         if self.text().first() == Some(&b'#') {
-            self.in_comment = self.text().ends_with(b"\\");
+            self.in_comment = self.goes_on();
             return Ok(Some(Line::Nothing));
         }
         if in_comment {
             self.doubt = Some((Fault::CommentGoesOn, 0));
         }
-        if self.text().ends_with(b"\\") && !self.join(files, source)? {
-            self.cut();
-            return Ok(Some(Line::Broken(Fault::LineTooLong, 0)));
-        }
+        let fault = if self.goes_on() { self.join(files, source)? } else { None };
         self.cut();
-        Ok(Some(self.classify()))
+        Ok(Some(match fault {
+            Some(fault) => Line::Broken(fault, 0),
+            None => self.classify(),
+        }))
     }
 
-    /// Joins what backslashes at line ends hold together; false if it does not fit.
-    fn join<F: Files>(&mut self, files: &mut F, source: &Source<F::Handle>) -> Result<bool, Errno> {
-        loop {
-            match self.lines.join(files, source, |text, _| text.ends_with(b"\\"))? {
+    /// A backslash stands directly before the line feed. Before CR LF it joins nothing, as in libwrap: it is a word
+    /// that nobody is called, and what follows a line of its own.
+    fn goes_on(&self) -> bool {
+        let raw = self.lines.text();
+        let with_both = self.offset.saturating_add(raw.len() as u64).saturating_add(2);
+        raw.ends_with(b"\\") && self.lines.offset() < with_both
+    }
+
+    /// Joins what backslashes at line ends hold together.
+    fn join<F: Files>(&mut self, files: &mut F, source: &Source<F::Handle>) -> Result<Option<Fault>, Errno> {
+        while self.goes_on() {
+            match self.lines.join(files, source, |_, _| true)? {
                 Some(lines::Line::Whole) => self.last = self.last.saturating_add(1),
                 Some(lines::Line::TooLong) => {
                     self.last = self.last.saturating_add(1);
-                    return Ok(false);
+                    return Ok(Some(Fault::LineTooLong));
                 }
-                None => break,
+                None => return Ok(Some(Fault::Dangling)),
             }
         }
         self.joined.clear();
@@ -127,20 +152,45 @@ impl Rules {
                 continue;
             }
             if self.joined.push(byte).is_err() {
-                return Ok(false);
+                return Ok(Some(Fault::LineTooLong));
             }
             at += 1;
         }
         self.is_joined = true;
-        Ok(true)
+        Ok(None)
     }
 
+    /// Finds what there is to find in the bytes of the line, in one go: lines are read at every connection.
     fn cut(&mut self) {
         let text = self.text();
-        let end = text.len();
-        let first = colon(text, 0).unwrap_or(end);
-        let second = colon(text, first + 1).unwrap_or(end);
-        self.colons = [first, second];
+        let mut marks =
+            Marks { colons: [text.len(); 2], nul: None, unbalanced: None, is_hidden: false, has_hash: false };
+        let (mut depth, mut found) = (0i32, 0);
+        for (at, byte) in text.iter().enumerate() {
+            match byte {
+                b'[' | b']' if found < 2 => {
+                    if depth == 0 {
+                        marks.unbalanced = Some(at);
+                        marks.is_hidden = false;
+                    }
+                    depth = depth.saturating_add(if *byte == b'[' { 1 } else { -1 });
+                }
+                b':' if found < 2 => match marks.colons.get_mut(found) {
+                    Some(colon) if depth == 0 => {
+                        *colon = at;
+                        found += 1;
+                    }
+                    _ => marks.is_hidden = true,
+                },
+                b'#' => marks.has_hash = true,
+                0 => marks.nul = marks.nul.or(Some(at)),
+                _ => {}
+            }
+        }
+        if depth == 0 {
+            marks.unbalanced = None;
+        }
+        self.marks = marks;
     }
 
     fn classify(&self) -> Line {
@@ -148,21 +198,19 @@ impl Rules {
         let Some(start) = text.iter().position(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n')) else {
             return Line::Nothing;
         };
-        if let Some(at) = text.iter().position(|&b| b == 0) {
+        let Marks { colons: [first, _], nul, unbalanced, is_hidden, .. } = self.marks;
+        if let Some(at) = nul {
             return Line::Broken(Fault::Nul, at);
         }
-        let [first, second] = self.colons;
         if first == text.len() && text.get(start) == Some(&b'#') {
             return Line::Nothing;
         }
-        // A bracket that is never closed hides the colons behind it.
-        if second == text.len()
-            && let Some(at) = unbalanced(text, first)
-            && text.get(at..).is_some_and(|hidden| hidden.contains(&b':'))
-        {
-            return Line::Broken(Fault::Unbalanced, at);
+        match unbalanced {
+            // A bracket that is never closed hides the colons behind it.
+            Some(at) if is_hidden => Line::Broken(Fault::Unbalanced, at),
+            _ if first == text.len() => Line::Broken(Fault::NoColon, start),
+            _ => Line::Rule,
         }
-        if first == text.len() { Line::Broken(Fault::NoColon, start) } else { Line::Rule }
     }
 
     /// The rule, lines joined.
@@ -174,7 +222,7 @@ impl Rules {
 
     /// Offsets of the daemon list and of the client list.
     pub fn lists(&self) -> [(usize, usize); 2] {
-        let [first, second] = self.colons;
+        let [first, second] = self.marks.colons;
         [(0, first), (first + 1, second)]
     }
 
@@ -184,7 +232,11 @@ impl Rules {
     }
 
     pub fn options_at(&self) -> usize {
-        self.colons[1] + 1
+        self.marks.colons[1] + 1
+    }
+
+    pub fn has_hash(&self) -> bool {
+        self.marks.has_hash
     }
 
     pub fn doubt(&self) -> Option<(Fault, usize)> {
@@ -236,20 +288,12 @@ impl Rules {
     }
 }
 
-/// Length of the backslash and line end at `at`, if there is one.
+/// Length of the backslash and line feed at `at`, if there is one.
 fn joint(raw: &[u8], at: usize) -> usize {
     match raw.get(at..) {
         Some([b'\\', b'\n', ..]) => 2,
-        Some([b'\\', b'\r', b'\n', ..]) => 3,
-        // The file ends behind a backslash.
-        Some([b'\\']) => 1,
         _ => 0,
     }
-}
-
-/// The first colon from `from` on that is in no brackets.
-fn colon(text: &[u8], from: usize) -> Option<usize> {
-    split(text.get(from..)?, b':').map(|at| from + at)
 }
 
 /// The first `delimiter` that is in no brackets.
@@ -263,29 +307,4 @@ pub(super) fn split(text: &[u8], delimiter: u8) -> Option<usize> {
         }
         depth == 0 && byte == delimiter
     })
-}
-
-/// Where brackets begin that do not come in pairs, in what follows the first colon, or in all if there is none.
-fn unbalanced(text: &[u8], first: usize) -> Option<usize> {
-    let from = if first == text.len() { 0 } else { first };
-    let mut depth = 0i32;
-    let mut opened = from;
-    for (at, byte) in text.iter().enumerate().skip(from) {
-        match byte {
-            b'[' => {
-                if depth == 0 {
-                    opened = at;
-                }
-                depth = depth.saturating_add(1);
-            }
-            b']' => {
-                if depth == 0 {
-                    opened = at;
-                }
-                depth = depth.saturating_sub(1);
-            }
-            _ => {}
-        }
-    }
-    (depth != 0).then_some(opened)
 }
