@@ -3,7 +3,7 @@
 //! Actions leave the engine through this trait, not through a queue. A queue would need a capacity to be argued for
 //! every input (a reload of 128 services is one input), and a failed action's errno would come back as an event for a
 //! state that has moved on; a call gives it back in the same step. Transcripts for tests come from an implementation
-//! that writes down its calls ([`sim`]).
+//! that writes down its calls (`backend/sim.rs`).
 
 use crate::addr::Peer;
 use crate::builtin::{Step, Stream};
@@ -75,6 +75,21 @@ pub trait Backend {
     /// Makes the service's socket and listens, not yet watched.
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Self::Listener, Errno>;
 
+    /// Whether sockets that a server will own let in only whom the access rules of their service admit, from the moment
+    /// [`listen`](Backend::listen) or [`refit`](Backend::refit) makes them so. If not, the engine refuses whom it cannot check.
+    const GUARDS: bool;
+
+    /// Makes a socket that was kept over a reload right for what `service` says now: who owns it, where servers' standard
+    /// error goes, whom it lets in. `is_owned`: a server from before has it still, and must not be disturbed in how it
+    /// reads; the same is asked for again when that server has ended.
+    fn refit(
+        &mut self,
+        table: &Table,
+        service: &Service,
+        listener: &mut Self::Listener,
+        is_owned: bool,
+    ) -> Result<(), Errno>;
+
     /// Reports [`Ready`](crate::engine::Event::Ready) with this `id` from now on whenever something waits at the
     /// listener, or never again. Asking for what is so already is allowed.
     fn watch(&mut self, id: ServiceId, listener: &Self::Listener, on: bool);
@@ -106,6 +121,10 @@ pub trait Backend {
 
     /// The stream as a built-in service sees it. Readiness starts from what the system reported last.
     fn io<'a>(&'a mut self, stream: &'a mut Self::Stream) -> Self::Io<'a>;
+
+    /// Sends a file, at most [`BANNER_BYTES`](crate::capacity::BANNER_BYTES) of it, to a client that has just come; `path`
+    /// ends in a NUL byte. Never waits: a fresh connection has room for it.
+    fn banner(&mut self, stream: &Self::Stream, path: &[u8]) -> Result<(), Errno>;
 
     /// Closes so that what was written reaches the client: unread input must not turn the end into a reset.
     fn close(&mut self, stream: Self::Stream);

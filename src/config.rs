@@ -6,9 +6,9 @@
 //!   includedir)     └─ inetd: record -> entry ──────────┘
 //! ```
 //!
-//! - A line is read into one buffer; a section of xinetd.conf becomes a [draft](draft), a line of inetd.conf an
-//!   [entry](entry). What a service needs of the system (its port, user, groups, program) is looked up then.
-//! - When all files are read the table is [settled](settle): what `defaults` says is applied, addresses and families
+//! - A line is read into one buffer; a section of xinetd.conf becomes a `draft`, a line of inetd.conf an
+//!   `entry`. What a service needs of the system (its port, user, groups, program) is looked up then.
+//! - When all files are read the table is settled (`settle`): what `defaults` says is applied, addresses and families
 //!   are decided, doubles found, services that are not enabled taken out.
 //! - Mistakes are reported all in one go, each with its place and what to write instead. A service with a mistake
 //!   stays in the table as [`Standing::Broken`](crate::service::Standing::Broken).
@@ -132,6 +132,10 @@ pub struct Loader {
     /// Marks of the ids of services that are off, so that naming them in `disabled` is no mistake.
     off: Vec<u64, SERVICES>,
 }
+
+/// What one more service costs while files are read.
+#[cfg(all(test, feature = "linux"))]
+pub(crate) const SERVICE_BYTES: usize = size_of::<Wish>() + size_of::<u64>();
 
 /// A line with CR LF behind it.
 const BUFFER: usize = LINE_BYTES + 2;

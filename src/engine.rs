@@ -18,7 +18,7 @@ use crate::capacity::{
 };
 use crate::errno::Errno;
 use crate::limits::{Sources, Window};
-use crate::record::{ChildStep, Ending, Fact, Record, Refusal};
+use crate::record::{Banner, ChildStep, Ending, Fact, Record, Refusal};
 use crate::service::{Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
 use crate::slots::Slots;
 use crate::table::{ServiceIndex, Table};
@@ -71,6 +71,8 @@ struct Run<L> {
     minute: Window,
     /// Wait servers in a row that ended at once and took nothing.
     hasty: u8,
+    /// A reload came while a server owned the socket: it is made right when that server has ended.
+    refits_later: bool,
     /// Failures in a row to make the socket.
     listen_failures: u8,
     chargen: Option<Chargen>,
@@ -88,6 +90,7 @@ impl<L> Run<L> {
             cps: Window::new(),
             minute: Window::new(),
             hasty: 0,
+            refits_later: false,
             listen_failures: 0,
             chargen: None,
         }
@@ -178,6 +181,9 @@ pub struct Engine<B: Backend> {
     limit: Option<u32>,
     /// That a table is full has been logged, and it has not been half empty since.
     full_told: bool,
+    /// The earliest deadline, and whether it must be looked for again.
+    deadline: Option<Instant>,
+    timers_changed: bool,
     /// Where [`place_free`](Engine::place_free) begins to look for a service that waits for a place.
     woken_first: ServiceIndex,
     scratch: [u8; SCRATCH_BYTES],
@@ -197,6 +203,8 @@ impl<B: Backend> Engine<B> {
             zone: Zone::UTC,
             limit: None,
             full_told: false,
+            deadline: None,
+            timers_changed: false,
             woken_first: 0,
             scratch: [0; SCRATCH_BYTES],
             datagram: [0; DATAGRAM_BYTES],
@@ -259,7 +267,13 @@ impl<B: Backend> Engine<B> {
     }
 
     /// When [`Event::Tick`] is due, or `None` if nothing is: an idle daemon never wakes up.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The earliest deadline of all services. Looked for only after one may have changed: the loop asks for it at every
+    /// turn, and most turns change none.
+    fn find_deadline(&self) -> Option<Instant> {
         self.runs
             .iter()
             .filter_map(|run| match run.state {
@@ -268,6 +282,13 @@ impl<B: Backend> Engine<B> {
                 _ => None,
             })
             .min()
+    }
+
+    fn refresh_deadline(&mut self) {
+        if self.timers_changed {
+            self.timers_changed = false;
+            self.deadline = self.find_deadline();
+        }
     }
 
     pub fn handle(&mut self, event: Event, now: Now, b: &mut B) {
@@ -281,6 +302,7 @@ impl<B: Backend> Engine<B> {
             Event::Ended { pid, ending, failed } => self.ended(pid, ending, failed, now, b),
             Event::Tick => self.tick(now, b),
         }
+        self.refresh_deadline();
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
@@ -337,9 +359,14 @@ impl<B: Backend> Engine<B> {
                     continue;
                 }
             };
+            self.banner(index, Banner::Always, &stream, b);
             match self.admit(index, peer, now, b) {
-                Ok(()) => self.answer(index, stream, peer, listener, now, b),
+                Ok(()) => {
+                    self.banner(index, Banner::Success, &stream, b);
+                    self.answer(index, stream, peer, listener, now, b);
+                }
                 Err(refusal) => {
+                    self.banner(index, Banner::Fail, &stream, b);
                     self.refuse(index, refusal, peer, b);
                     b.close(stream);
                     if refusal == Refusal::ConnectionsPerSecond {
@@ -403,6 +430,7 @@ impl<B: Backend> Engine<B> {
 
     /// Stops watching a listener for a while.
     fn hold(&mut self, index: ServiceIndex, listener: &B::Listener, state: State, b: &mut B) {
+        self.timers_changed = true;
         let id = ServiceId { index, generation: self.generation };
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.state = state;
@@ -453,7 +481,9 @@ impl<B: Backend> Engine<B> {
         let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else {
             return Err(Refusal::ServiceLimit);
         };
-        if !access::admits_address(table, service, peer) {
+        // Whoever waits at a socket that its server will own has passed the guard, if there is one.
+        let guarded = B::GUARDS && peer == Peer::Unknown && service.family != Family::Unix;
+        if !guarded && !access::admits_address(table, service, peer) {
             return Err(Refusal::Address);
         }
         if !service.access_times.is_empty() {
@@ -516,6 +546,18 @@ impl<B: Backend> Engine<B> {
         let record = Record { table, service, fact };
         if record.wanted() {
             b.record(&record);
+        }
+    }
+
+    /// Sends one of a service's banners, if it has that one.
+    fn banner(&self, index: ServiceIndex, which: Banner, stream: &B::Stream, b: &mut B) {
+        let table = self.table();
+        let Some(path) = table.service(index).map(|service| which.path(service)) else { return };
+        if path.is_empty() {
+            return;
+        }
+        if let Err(errno) = b.banner(stream, table.c_bytes(path)) {
+            self.note(index, Fact::BannerFailed { which, errno }, b);
         }
     }
 
@@ -831,13 +873,21 @@ impl<B: Backend> Engine<B> {
     /// A wait server ended: its socket is watched again, at once unless it does not do its work.
     /// `mark` is what waited when it was started, `None` if it never ran.
     fn take_back(&mut self, index: ServiceIndex, mark: Option<u64>, began: Instant, now: Now, b: &mut B) {
+        self.timers_changed = true;
+        let Some(run) = self.runs.get_mut(usize::from(index)).filter(|run| run.state == State::Busy) else {
+            return;
+        };
+        run.state = State::Listening;
+        if core::mem::take(&mut run.refits_later) && !self.refit(index, b) {
+            self.listen(index, now, b);
+            return;
+        }
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
-        let Some(listener) = run.listener.as_ref().filter(|_| run.state == State::Busy) else { return };
+        let Some(listener) = &run.listener else { return };
         let worked = now.mono.since_ms(began) >= HASTY_MS
             || mark.is_some_and(|mark| mark == 0 || b.mark(listener) != mark);
         run.hasty = if worked { 0 } else { run.hasty.saturating_add(1) };
         if run.hasty <= HASTY_FREE {
-            run.state = State::Listening;
             b.watch(ServiceId { index, generation: self.generation }, listener, true);
             return;
         }
@@ -882,6 +932,7 @@ impl<B: Backend> Engine<B> {
 
     /// Ends pauses that are over and tries again to listen where that failed.
     fn tick(&mut self, now: Now, b: &mut B) {
+        self.timers_changed = true;
         for index in 0..self.runs.len() {
             let generation = self.generation;
             let Some(run) = self.runs.get_mut(index) else { return };
@@ -910,8 +961,30 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Makes the socket a service has right for its settings; `false` if it has none, or has none any more.
+    fn refit(&mut self, index: ServiceIndex, b: &mut B) -> bool {
+        let [first, second] = &self.tables;
+        let table = if self.active { second } else { first };
+        let at = usize::from(index);
+        let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return false };
+        let Some(listener) = &mut run.listener else { return false };
+        let is_owned = run.state == State::Busy;
+        if b.refit(table, service, listener, is_owned).is_ok() {
+            run.refits_later |= is_owned;
+            return true;
+        }
+        // Better no socket than one that lets in whom it should not; a server that owns it keeps it for itself.
+        run.listener = None;
+        run.state = State::Off;
+        for server in self.servers.values_mut().filter(|server| server.service == index) {
+            server.holds = None;
+        }
+        false
+    }
+
     /// Makes a service's socket; if that fails, arranges for another try.
     fn listen(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
+        self.timers_changed = true;
         let [first, second] = &self.tables;
         let table = if self.active { second } else { first };
         let at = usize::from(index);
@@ -926,6 +999,7 @@ impl<B: Backend> Engine<B> {
                     self.note(index, Fact::ListenRecovered, b);
                 }
             }
+            Err(Errno::AFNOSUPPORT) if service.flags.has(Flags::IF_IPV6) => run.state = State::Off,
             Err(errno) => {
                 let retry = (1 << u32::from(run.listen_failures).min(8)).min(LISTEN_LONGEST_S);
                 run.state = State::Retry { at: now.mono.plus_s(retry) };
@@ -1074,8 +1148,12 @@ impl<B: Backend> Engine<B> {
                 to.told = false;
             }
         }
-        // What was not handed on closes here.
-        self.runs = runs;
+        // What was not handed on closes here. Entry by entry: moving the whole vector would touch the memory of services
+        // that do not exist.
+        self.runs.clear();
+        for run in runs {
+            let _ = self.runs.push(run);
+        }
         for server in self.servers.values_mut() {
             let old_index = server.service;
             server.service =
@@ -1111,10 +1189,12 @@ impl<B: Backend> Engine<B> {
             if !continued.get(usize::from(index)).copied().unwrap_or(false) {
                 changes.added += 1;
             }
-            let Some(listener) = &run.listener else {
+            if !self.refit(index, b) {
                 self.listen(index, now, b);
                 continue;
-            };
+            }
+            let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
+            let Some(listener) = &run.listener else { continue };
             // A limit that was raised may let in who waited; a pause ends at its own time.
             if run.state == State::Full {
                 run.state = State::Listening;
@@ -1124,6 +1204,8 @@ impl<B: Backend> Engine<B> {
                 self.note(index, Fact::ListenRecovered, b);
             }
         }
+        self.timers_changed = true;
+        self.refresh_deadline();
         #[cfg(debug_assertions)]
         self.check_invariants();
         changes
@@ -1131,6 +1213,7 @@ impl<B: Backend> Engine<B> {
 
     /// Stops listening everywhere, for good.
     pub fn stop_listening(&mut self) {
+        self.deadline = None;
         for run in &mut self.runs {
             run.listener = None;
             run.state = State::Off;
@@ -1161,6 +1244,7 @@ impl<B: Backend> Engine<B> {
     /// What must always be true; checked after every event of a debug build.
     #[cfg(debug_assertions)]
     fn check_invariants(&self) {
+        debug_assert_eq!(self.deadline, self.find_deadline(), "a deadline changed unnoticed");
         for (index, run) in self.runs.iter().enumerate() {
             let index = index as ServiceIndex;
             let live = self.servers.iter().filter(|(_, s)| s.service == index).count()
@@ -1218,6 +1302,16 @@ fn same_place(old: &Table, a: &Service, new: &Table, b: &Service) -> bool {
         && a.send_buffer == b.send_buffer
         && a.receive_buffer == b.receive_buffer
         && (a.node_mode, a.node_uid, a.node_gid) == (b.node_mode, b.node_uid, b.node_gid)
+}
+
+/// Bytes that one more service, server and session costs here, for memory-budget.md.
+#[cfg(all(test, feature = "linux"))]
+pub(crate) const fn bytes_each<B: Backend>() -> [usize; 3] {
+    [
+        size_of::<Run<B::Listener>>(),
+        Slots::<Server, SERVERS>::BYTES_EACH,
+        Slots::<Session<B::Stream>, SESSIONS>::BYTES_EACH,
+    ]
 }
 
 #[cfg(test)]

@@ -27,13 +27,14 @@ pub struct Start {
     args: *const *const c_char,
     env: *const *const c_char,
     aux: *const [usize; 2],
+    header: *const u8,
 }
 
-#[allow(dead_code, reason = "the daemon's stub uses the arguments alone")]
 impl Start {
     /// # Safety
-    /// `stack` is the stack pointer as it was at `_start`, and what it points to has not been written since.
-    unsafe fn from_stack(stack: *const usize) -> Start {
+    /// `stack` is the stack pointer as it was at `_start`, and what it points to has not been written since; `header` is
+    /// where the file's own header was loaded.
+    unsafe fn from_stack(stack: *const usize, header: *const u8) -> Start {
         // argc, that many pointers and a null; pointers and a null; pairs of numbers and a pair that begins with zero.
         unsafe {
             let args = stack.add(1).cast::<*const c_char>();
@@ -42,7 +43,7 @@ impl Start {
             while !(*end).is_null() {
                 end = end.add(1);
             }
-            Start { args, env, aux: end.add(1).cast() }
+            Start { args, env, aux: end.add(1).cast(), header }
         }
     }
 
@@ -51,22 +52,15 @@ impl Start {
         Strings { next: self.args }
     }
 
+    /// Address and size of the parts of the file in memory that are never written to.
+    pub fn unwritten(&self) -> [(usize, usize); 2] {
+        // SAFETY: `from_stack` was given the header.
+        unsafe { relocate::unwritten(self.header) }
+    }
+
     /// The environment, each entry as `NAME=value`.
     pub fn env(&self) -> Strings {
         Strings { next: self.env }
-    }
-
-    /// The environment as `execve` takes it.
-    pub fn envp(&self) -> *const *const c_char {
-        self.env
-    }
-
-    /// The value of one variable, the first if there are several.
-    pub fn var(&self, name: &str) -> Option<&'static CStr> {
-        self.env().find_map(|entry| {
-            let value = entry.to_bytes_with_nul().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            CStr::from_bytes_with_nul(value).ok()
-        })
     }
 
     /// One value of the auxiliary vector, by its `AT_` number.
@@ -106,16 +100,10 @@ impl Iterator for Strings {
     }
 }
 
-/// Descriptor 1.
-pub fn stdout() -> BorrowedFd<'static> {
-    // SAFETY: the number is only ever used to write to. If it was closed, the write fails with EBADF; if something else
-    // was opened in its place, that gets the text, as with every program.
-    unsafe { rustix::stdio::stdout() }
-}
-
 /// Descriptor 2.
 pub fn stderr() -> BorrowedFd<'static> {
-    // SAFETY: as for `stdout`.
+    // SAFETY: the number is only ever used to write to. If it was closed, the write fails with EBADF; if something else
+    // was opened in its place, that gets the text, as with every program.
     unsafe { rustix::stdio::stderr() }
 }
 
@@ -188,7 +176,7 @@ unsafe extern "C" fn _start() -> ! {
 unsafe extern "C" fn enter(stack: *const usize, header: *const u8) -> ! {
     // SAFETY: `_start` passes both as they are, and nothing has run before.
     unsafe {
-        let start = Start::from_stack(stack);
+        let start = Start::from_stack(stack, header);
         let protected = relocate::relocate(header, &start);
         run(start, protected)
     }

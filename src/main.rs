@@ -18,7 +18,7 @@ static mut SPILLS: Spills = Spills::new();
 static mut SPAWNER: Spawner = Spawner::new();
 static mut LOG: Log = Log::new();
 
-#[allow(unsafe_code)]
+#[allow(unsafe_code, clippy::deref_addrof, reason = "a reference to a static mut goes through a raw pointer")]
 fn main(start: entry::Start) -> i32 {
     // SAFETY: `main` is called once, by the only thread there is, and nothing else names these statics.
     let parts = unsafe {
@@ -28,6 +28,7 @@ fn main(start: entry::Start) -> i32 {
             spills: &mut *(&raw mut SPILLS),
             spawner: &mut *(&raw mut SPAWNER),
             log: &mut *(&raw mut LOG),
+            unwritten: start.unwritten(),
         }
     };
     daemon::run(start.args(), start.env(), parts)

@@ -10,7 +10,7 @@ use crate::addr::Peer;
 use crate::config::diagnostic::Bytes;
 use crate::errno::Errno;
 use crate::service::{LogFields, Service};
-use crate::table::Table;
+use crate::table::{Table, Text};
 
 /// Why a client was turned away. Displays as the word in a FAIL line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +69,25 @@ pub enum Ending {
     Signalled(u8),
 }
 
+/// The banners of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Banner {
+    Always,
+    Success,
+    Fail,
+}
+
+impl Banner {
+    /// The path in `service`, empty for none.
+    pub const fn path(self, service: &Service) -> Text {
+        match self {
+            Banner::Always => service.banner,
+            Banner::Success => service.banner_success,
+            Banner::Fail => service.banner_fail,
+        }
+    }
+}
+
 /// What happened to a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fact {
@@ -96,6 +115,8 @@ pub enum Fact {
     SpawnFailed { errno: Errno },
     /// The program could not be executed.
     ExecFailed { errno: Errno },
+    /// A banner's file could not be read or sent; the client goes on without it.
+    BannerFailed { which: Banner, errno: Errno },
     /// A wait server ends again and again without taking what waits for it; started again in `ms` milliseconds.
     Hasty { ms: u64 },
     /// A child setting could not be made; the child ended before it became the program.
@@ -272,6 +293,10 @@ impl fmt::Display for Record<'_> {
             Fact::SpawnFailed { errno } => write!(f, "{id}: fork failed: {errno}"),
             Fact::ExecFailed { errno } => {
                 write!(f, "{id}: execv( {} ) failed: {errno}", Bytes(self.table.bytes(service.program)))
+            }
+            Fact::BannerFailed { which, errno } => {
+                let path = self.table.bytes(which.path(service));
+                write!(f, "{id}: banner {}: {errno}", Bytes(path))
             }
             Fact::Hasty { ms } => write!(
                 f,

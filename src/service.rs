@@ -148,7 +148,7 @@ pub struct Flags(pub u16);
 impl Flags {
     /// The server owns the listening or datagram socket until it ends.
     pub const WAIT: Flags = Flags(1 << 0);
-    /// The first word of server_args is argv[0] (xinetd's NAMEINARGS; always so for inetd.conf).
+    /// The first word of server_args is `argv[0]` (xinetd's NAMEINARGS; always so for inetd.conf).
     pub const NAME_IN_ARGS: Flags = Flags(1 << 1);
     pub const NODELAY: Flags = Flags(1 << 2);
     pub const KEEPALIVE: Flags = Flags(1 << 3);
@@ -166,6 +166,8 @@ impl Flags {
     pub const NOLIBWRAP: Flags = Flags(1 << 9);
     /// The service is named in services(5) or meant to be; else UNLISTED.
     pub const UNLISTED: Flags = Flags(1 << 10);
+    /// The IPv6 half of an entry that names no family: where the kernel has no IPv6 it is silently off.
+    pub const IF_IPV6: Flags = Flags(1 << 12);
     /// `only_from` was given, even if it names nobody: whoever it does not name is refused.
     pub const ONLY_FROM: Flags = Flags(1 << 11);
 
@@ -299,7 +301,7 @@ pub struct Service {
     pub flags: Flags,
     /// The program's path, NUL-terminated in the table.
     pub program: Text,
-    /// argv, argv[0] included: a range of the table's `words`.
+    /// argv, `argv[0]` included: a range of the table's `words`.
     pub argv: Span,
     /// `NAME=value` words, a range of `words`.
     pub env: Span,
@@ -327,6 +329,10 @@ pub struct Service {
     pub no_access: Span,
     /// Range of the table's `times`; empty: always.
     pub access_times: Span,
+    /// Files sent to every client before anything is checked, to one that is let in, to one that is refused.
+    pub banner: Text,
+    pub banner_success: Text,
+    pub banner_fail: Text,
     pub log_type: LogType,
     pub log_on_success: LogFields,
     pub log_on_failure: LogFields,

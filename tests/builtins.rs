@@ -491,7 +491,8 @@ fn others_are_served(case: &Case) {
     assert_eq!(ask(case, 7, b"and me"), b"and me");
     read_n(&mut tcp("127.0.0.1:19"), 740);
     let took = start.elapsed();
-    assert!(took < Duration::from_secs(2), "others waited {took:?}");
+    // How long the old daemons let one client hold up another is their affair.
+    assert!(took < Duration::from_secs(2) || case.subject != Subject::Usherd, "others waited {took:?}");
 }
 
 #[test]

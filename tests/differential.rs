@@ -13,6 +13,55 @@ use std::net::TcpListener;
 /// Where usherd differs on purpose, and why.
 const DIFFERENCES: &[Difference] = &[
     Difference {
+        rows: &["inetd::dgram_wait_udp6", "inetd::dgram_wait_udp_from_v6"],
+        line: "v6only 0",
+        becomes: "v6only 1",
+        of: Subject::OpenbsdInetd,
+        why: "an IPv6 socket beside an IPv4 one takes IPv6 alone, for udp as for tcp",
+    },
+    Difference {
+        rows: &["inetd::nowait_max_reached"],
+        line: "served 3",
+        becomes: "served 4",
+        of: Subject::OpenbsdInetd,
+        why: "nowait.4 means four, not three",
+    },
+    Difference {
+        rows: &["inetd::tcp_from_v6"],
+        line: "v6only 1",
+        becomes: "v6only 0",
+        of: Subject::OpenbsdInetd,
+        why: "one socket for both families where the server gets a connection and cannot tell",
+    },
+    Difference {
+        rows: &["inetd::quoted_argument"],
+        line: "env ",
+        becomes: "",
+        of: Subject::InetutilsInetd,
+        why: "the environment of services of inetd.conf is cleaned, as by OpenBSD's inetd",
+    },
+    Difference {
+        rows: &["inetd::quoted_argument"],
+        line: "env ",
+        becomes: "",
+        of: Subject::Usherd,
+        why: "the environment of services of inetd.conf is cleaned, as by OpenBSD's inetd",
+    },
+    Difference {
+        rows: &["inetd::quoted_argument"],
+        line: "umask 002",
+        becomes: "umask 022",
+        of: Subject::InetutilsInetd,
+        why: "nobody else may write what a server writes unless the file says so",
+    },
+    Difference {
+        rows: &["inetd::quoted_argument"],
+        line: "ignored 0000000000001000",
+        becomes: "ignored 0000000000000000",
+        of: Subject::InetutilsInetd,
+        why: "servers have the default action for every signal, SIGPIPE too",
+    },
+    Difference {
         rows: &["*"],
         line: "env REMOTE_HOST=::ffff:",
         becomes: "env REMOTE_HOST=",
@@ -25,6 +74,13 @@ const DIFFERENCES: &[Difference] = &[
         becomes: "",
         of: Subject::Xinetd,
         why: "a variable without a value helps nobody: the server accepts its clients itself",
+    },
+    Difference {
+        rows: &["inetd::*"],
+        line: "env REMOTE_HOST=",
+        becomes: "",
+        of: Subject::Usherd,
+        why: "xinetd's variable, for services of inetd.conf too",
     },
     Difference {
         rows: &["*"],
@@ -64,9 +120,9 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         rows: &["xinetd::rlimit_files_above_hard_limit"],
         line: "rlimit nofile 256 1024",
-        becomes: "rlimit nofile 2000 2000",
+        becomes: "rlimit nofile 1024 1024",
         of: Subject::Xinetd,
-        why: "set while still privileged, so that it has an effect",
+        why: "as much of it as the daemon may give",
     },
     Difference {
         rows: &["xinetd::log_of_refused_address"],
@@ -127,6 +183,38 @@ const DIFFERENCES: &[Difference] = &[
     },
 ];
 
+/// What usherd does not do yet: such a service is kept from starting, and says why, rather than run without what its
+/// file asks for. Rows end in `*` where all that begin so are meant.
+const KEPT_FROM_STARTING: &[(&str, &str)] = &[
+    ("xinetd::redirect*", "`redirect` is not enforced by this version"),
+    ("xinetd::wrapped_after_only_from", "rules in hosts.allow or hosts.deny apply to it"),
+    ("xinetd::wrapped_allowed", "rules in hosts.allow or hosts.deny apply to it"),
+    ("xinetd::wrapped_by_*", "rules in hosts.allow or hosts.deny apply to it"),
+    ("xinetd::wrapped_denied", "rules in hosts.allow or hosts.deny apply to it"),
+    ("xinetd::wrapped_other_allowed", "rules in hosts.allow or hosts.deny apply to it"),
+    // The family finds out at each connection.
+    ("inetd::unknown_user", "no user `nosuchuser`"),
+];
+
+/// Whether usherd is right not to start this row's service; if so, that it does not, and says why.
+fn is_kept_from_starting(row: &str, subject: Subject, net: &Net, conf: Conf, port: &str) -> bool {
+    let meant = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(start) => row.starts_with(start),
+        None => row == pattern,
+    };
+    let Some((_, why)) = KEPT_FROM_STARTING.iter().find(|(pattern, _)| meant(pattern)) else {
+        return false;
+    };
+    if subject != Subject::Usherd {
+        return false;
+    }
+    let daemon = Daemon::start(net, subject, conf);
+    daemon.wait_log("Started working: 0 available services");
+    daemon.wait_log(why);
+    assert!(!is_open(port), "{row}: {port} is open");
+    true
+}
+
 // ---- xinetd.conf ----
 
 /// A row's text is the attributes of one service, completed with what every service needs; an optional part before
@@ -168,6 +256,9 @@ fn xinetd_row(row: &'static str, conf: &'static str, ask: Ask, lines: &'static [
         for subject in xinetd_family() {
             net.write("service.log", "");
             let port = if conf.contains("= dgram") { "udp/9901" } else { "tcp/9901" };
+            if is_kept_from_starting(row, subject, net, Conf::Xinetd(&conf), port) {
+                continue;
+            }
             let daemon = Daemon::start(net, subject, Conf::Xinetd(&conf)).ready(&[port]);
             let transcript = ask(net);
             drop(daemon);
@@ -398,7 +489,7 @@ xinetd_table! {
     only_from_factorised: "only_from = 127.0.0.{1,2}", v4, ["argv 0 probe"];
     only_from_nobody: "only_from =", silent_client, ["client \"\" end"];
     no_access: "no_access = 127.0.0.1", silent_client, ["client \"\" end"];
-    no_access_wins: "only_from = 127.0.0.1\nno_access = 127.0.0.0", silent_client, ["client \"\" end"];
+    no_access_wins_a_tie: "only_from = 127.0.0.1\nno_access = 127.0.0.1", silent_client, ["client \"\" end"];
     access_lists_added: "defaults\n{\n\tonly_from = 127.0.0.9\n}\n---only_from += 127.0.0.1", v4, ["argv 0 probe"];
     access_lists_replaced: "defaults\n{\n\tonly_from = 127.0.0.1\n}\n---only_from = 127.0.0.9", silent_client, ["client \"\" end"];
     access_times_never: "access_times = 0:00-0:01", |_| {
@@ -502,6 +593,9 @@ fn inetd_row(row: &'static str, conf: &'static str, ask: Ask, lines: &'static [&
                 continue;
             }
             let port = if conf.contains("dgram") { "udp/9901" } else { "tcp/9901" };
+            if is_kept_from_starting(row, subject, net, Conf::Inetd(conf), port) {
+                continue;
+            }
             let daemon = Daemon::start(net, subject, Conf::Inetd(conf)).ready(&[port]);
             let transcript = ask(net);
             drop(daemon);
@@ -635,8 +729,12 @@ inetd_table! {
     nowait_max_reached: "probe stream tcp4 nowait.4 root /run/test/probe probe\n", |_| {
         // The rule of the family: the count ends a service's minute, not the service's life on a high port.
         let served = (0..8).filter(|_| {
+            // Whom usherd does not serve in this minute it leaves in the backlog, where the others cut him off.
             let stream = std::net::TcpStream::connect("127.0.0.1:9901");
-            stream.is_ok_and(|mut s| s.read_to_end(&mut vec![]).is_ok_and(|n| n > 0))
+            stream.is_ok_and(|mut s| {
+                let patience = std::time::Duration::from_millis(1500);
+                s.set_read_timeout(Some(patience)).is_ok() && s.read_to_end(&mut vec![]).is_ok_and(|n| n > 0)
+            })
         });
         format!("served {}\n", served.count())
     }, ["openbsd|served 3", "inetutils|served 4", "usherd|served 4"];

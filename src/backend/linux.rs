@@ -7,6 +7,7 @@
 pub mod daemon;
 mod dump;
 pub mod files;
+pub mod filter;
 pub mod listen;
 pub mod log;
 mod notify;
@@ -21,6 +22,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsocknam
 use crate::addr::Peer;
 use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn};
 use crate::builtin::Step;
+use crate::capacity::BANNER_BYTES;
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::service::{Service, Stderr};
@@ -131,6 +133,24 @@ impl Backend for Linux {
         listen::listen(table, service, &mut self.inherited)
     }
 
+    const GUARDS: bool = true;
+
+    fn refit(
+        &mut self,
+        table: &Table,
+        service: &Service,
+        listener: &mut Listener,
+        is_owned: bool,
+    ) -> Result<(), Errno> {
+        if listener.stderr.is_some() != listen::wants_stderr_pipe(service)
+            && let Some((read, _)) = listener.stderr.take()
+            && listener.stderr_is_watched.take()
+        {
+            let _ = epoll::delete(&self.epoll, &read);
+        }
+        listen::refit(table, service, listener, is_owned)
+    }
+
     fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {
         self.set_watch(listener.fd.as_fd(), Source::Listener(id), &listener.is_watched, on);
         if let Some((read, _)) = &listener.stderr {
@@ -234,6 +254,20 @@ impl Backend for Linux {
         SocketIo::new(stream, self.spills)
     }
 
+    #[inline(never)]
+    fn banner(&mut self, stream: &Socket, path: &[u8]) -> Result<(), Errno> {
+        use rustix::fs::{Mode, OFlags, open};
+        let path = core::ffi::CStr::from_bytes_with_nul(path).map_err(|_| Errno::INVAL)?;
+        // A FIFO in the way must not stop the daemon.
+        let file =
+            open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+        let mut text = [0; BANNER_BYTES];
+        let n = rustix::io::read(&file, &mut text)?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        rustix::net::send(&stream.fd, text.get(..n).unwrap_or(&[]), flags)?;
+        Ok(())
+    }
+
     fn close(&mut self, stream: Socket) {
         // Closing a TCP socket with unread input resets the connection, and the reset may overtake what was written.
         // What came so far is taken out, within bounds; a client that goes on sending after that gets its reset.
@@ -292,7 +326,7 @@ impl Backend for Linux {
         // sysinfo(2): fixed point with 16 bits behind the point.
         let [one, ..] = rustix::system::sysinfo().loads;
         #[allow(clippy::useless_conversion, reason = "the field is an unsigned long")]
-        u32::try_from(u64::from(one) * 100 >> 16).ok()
+        u32::try_from((u64::from(one) * 100) >> 16).ok()
     }
 
     fn record(&mut self, record: &Record<'_>) {

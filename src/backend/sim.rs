@@ -448,6 +448,12 @@ impl Backend for Sim {
     type Stream = Accepted;
     type Io<'a> = Io<'a>;
 
+    const GUARDS: bool = false;
+
+    fn refit(&mut self, _: &Table, _: &Service, _: &mut Self::Listener, _: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Listener, Errno> {
         let mut world = self.world.borrow_mut();
         let name = text(table.bytes(service.id));
@@ -577,6 +583,15 @@ impl Backend for Sim {
         client.session = Some((id, wait_for));
         world.write(format!("open {who}, {}", wish(wait_for)));
         self.sessions.push(stream.number);
+        Ok(())
+    }
+
+    fn banner(&mut self, stream: &Accepted, path: &[u8]) -> Result<(), Errno> {
+        let mut world = self.world.borrow_mut();
+        let client = &world.clients[stream.number];
+        let path = String::from_utf8_lossy(path.strip_suffix(b"\0").unwrap_or(path)).into_owned();
+        let line = format!("banner {path} to {}, {}", client.name, client.peer);
+        world.write(line);
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use crate::capacity::SERVICES;
 use crate::errno::Errno;
 use crate::names;
 use crate::service::{Bind, Cps, Dialect, Family, Flags, Service, SocketType, Standing};
-use crate::table::{Span, Text};
+use crate::table::{Span, Table, Text};
 
 /// Supplementary groups of one user.
 const USER_GROUPS: usize = 128;
@@ -70,6 +70,7 @@ impl Loader {
         self.doubles(cx);
         let mut wishes = self.wishes.iter();
         cx.table.retain_services(|_| wishes.next().is_none_or(|wish| !wish.off));
+        pair(cx.table);
     }
 
     /// The access rules of `defaults`, for entries of inetd.conf. xinetd leaves those without.
@@ -396,6 +397,26 @@ fn bind<F: Files>(
     }
 }
 
+/// An entry of inetd.conf whose server owns the socket and that names no family gets two sockets, as from OpenBSD's
+/// inetd, not one for both: servers of that age read `struct sockaddr_in` and know nothing of mapped addresses. If the
+/// table has no place for the other half, IPv4 alone is served.
+fn pair(table: &mut Table) {
+    for i in 0..table.services().len() {
+        let Some(service) = table.services_mut().get_mut(i) else { return };
+        let owns = service.builtin().is_none() && (service.waits() || service.socket == SocketType::Dgram);
+        if service.standing != Standing::Ready
+            || service.dialect != Dialect::Inetd
+            || service.family != Family::Dual
+            || !owns
+        {
+            continue;
+        }
+        service.family = Family::V4;
+        let other = Service { family: Family::V6, flags: service.flags.with(Flags::IF_IPV6), ..*service };
+        let _ = table.push_service(other);
+    }
+}
+
 /// Where to listen and with which family. xinetd listened everywhere when the two did not agree.
 fn place(wish: &Wish, default_v6only: bool, target: Option<Target>) -> Result<(Bind, Family), &'static str> {
     let only4 = wish.family == Some(Family::V4) || (wish.v4 && !wish.v6);
@@ -427,11 +448,14 @@ fn place(wish: &Wish, default_v6only: bool, target: Option<Target>) -> Result<(B
 fn groups<F: Files>(cx: &mut Context<'_, F>, i: usize, service: &Service, wish: &Wish) {
     let Some(uid) = service.identity.uid else { return };
     let mut gids = Vec::<u32, USER_GROUPS>::new();
-    if let Some(gid) = service.identity.gid {
-        let _ = gids.push(gid);
-    }
     let mut fits = true;
     let looked_up = user_name(cx, uid, wish).and_then(|name| {
+        // With another `group`, xinetd's initgroups(3) still adds the user's own from passwd(5); the inetds add the other.
+        let user = match (&name, service.dialect) {
+            (Some(name), Dialect::Xinetd) => names::user_by_name(cx.files, cx.options.passwd, name)?,
+            _ => None,
+        };
+        let _ = user.map(|user| user.gid).or(service.identity.gid).map(|gid| gids.push(gid));
         let Some(name) = name else { return Ok(()) };
         names::groups_of(cx.files, cx.options.group, &name, |gid| {
             fits &= gids.contains(&gid) || gids.push(gid).is_ok();

@@ -26,6 +26,7 @@ struct Draft {
     only_from: Vec<&'static str>,
     no_access: Vec<&'static str>,
     times: Vec<Minutes>,
+    banners: [&'static str; 3],
 }
 
 fn tcp(id: &str, port: u16) -> Draft {
@@ -44,6 +45,7 @@ fn tcp(id: &str, port: u16) -> Draft {
         only_from: Vec::new(),
         no_access: Vec::new(),
         times: Vec::new(),
+        banners: [""; 3],
     }
 }
 
@@ -67,6 +69,12 @@ impl Draft {
 
     fn inetd(self) -> Draft {
         self.with(|s| s.dialect = Dialect::Inetd)
+    }
+
+    /// Always, on success, on refusal.
+    fn banners(mut self, paths: [&'static str; 3]) -> Draft {
+        self.banners = paths;
+        self
     }
 
     fn broken(self) -> Draft {
@@ -138,6 +146,8 @@ impl Draft {
                 })
                 .collect()
         };
+        [service.banner, service.banner_success, service.banner_fail] =
+            self.banners.map(|path| table.push_text(path.as_bytes()).unwrap());
         service.only_from = table.push_prefixes(&prefixes(&self.only_from)).unwrap();
         service.no_access = table.push_prefixes(&prefixes(&self.no_access)).unwrap();
         service.access_times = table.push_times(&self.times).unwrap();
@@ -443,6 +453,27 @@ fn who_only_tells_the_time_needs_no_place() {
 }
 
 // Limits.
+
+#[test]
+fn banners_go_out_before_the_check_and_after_it() {
+    let mut sim = serving(&[tcp("ssh", 22).instances(1).banners(["/hello", "/welcome", "/sorry"])]);
+    sim.client("192.0.2.1").connects("ssh");
+    sim.expect(&[
+        "accept ssh 192.0.2.1",
+        "banner /hello to ssh, 192.0.2.1",
+        "banner /welcome to ssh, 192.0.2.1",
+        "spawn ssh pid=1",
+        "record START: ssh pid=1 from=192.0.2.1",
+    ]);
+    sim.client("192.0.2.2").connects("ssh");
+    sim.expect(&[
+        "accept ssh 192.0.2.2",
+        "banner /hello to ssh, 192.0.2.2",
+        "banner /sorry to ssh, 192.0.2.2",
+        "record FAIL: ssh service_limit from=192.0.2.2",
+        "close ssh 192.0.2.2",
+    ]);
+}
 
 #[test]
 fn xinetd_refuses_whom_instances_leaves_no_place() {

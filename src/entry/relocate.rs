@@ -108,6 +108,36 @@ pub unsafe fn relocate(header: *const u8, start: &Start) -> Result<(), Errno> {
     }
 }
 
+/// Where the parts of the file lie that are never written to: code and constants without addresses in them.
+///
+/// # Safety
+/// `header` is where this file's ELF header was loaded.
+pub unsafe fn unwritten(header: *const u8) -> [(usize, usize); 2] {
+    const PF_W: u32 = 2;
+    let mut parts = [(0, 0); 2];
+    let mut count = 0;
+    // SAFETY: as in `relocate`.
+    unsafe {
+        let header = header.cast::<Header>();
+        let programs = header.byte_add((*header).programs_at).cast::<Program>();
+        let mut base = 0;
+        for index in 0..(*header).programs {
+            let program = programs.add(usize::from(index));
+            if (*program).kind != PT_LOAD {
+                continue;
+            }
+            if (*program).offset == 0 {
+                base = header.addr().wrapping_sub((*program).address);
+            }
+            if (*program).flags & PF_W == 0 && count < parts.len() {
+                parts[count] = (base.wrapping_add((*program).address), (*program).memory_size);
+                count += 1;
+            }
+        }
+    }
+    parts
+}
+
 /// The file in memory.
 struct Image {
     /// Every pointer into the file is derived from this one.

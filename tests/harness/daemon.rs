@@ -109,6 +109,9 @@ impl<'n> Daemon<'n> {
                 set(libc::RLIMIT_NOFILE, 256, 1024);
                 set(libc::RLIMIT_STACK, 8 << 20, libc::RLIM_INFINITY);
                 set(libc::RLIMIT_CORE, 0, libc::RLIM_INFINITY);
+                // Not everywhere may root raise a hard limit; here nowhere.
+                const CAP_SYS_RESOURCE: libc::c_ulong = 24;
+                libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0);
                 libc::umask(0o002);
                 libc::setgroups(1, [0].as_ptr());
                 libc::setpgid(0, 0);

@@ -38,6 +38,8 @@ pub struct Parts {
     pub spills: &'static mut Spills,
     pub spawner: &'static mut Spawner,
     pub log: &'static mut Log,
+    /// Parts of the program in memory that are never written to: address and size.
+    pub unwritten: [(usize, usize); 2],
 }
 
 /// Exit statuses.
@@ -61,7 +63,7 @@ const PIPE: u32 = 13;
 const TERM: u32 = 15;
 const CHLD: u32 = 17;
 
-/// Read from the signalfd. INT is left to its default in the background, where nobody can press Ctrl-C.
+/// Read from the signalfd. In the background INT does nothing: there nobody presses Ctrl-C.
 const HANDLED: SignalSet = SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, TERM, CHLD]);
 /// Blocked: those, and SIGPIPE, which a broken pipe's errno says as well.
 const BLOCKED: SignalSet = SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, PIPE, TERM, CHLD]);
@@ -157,7 +159,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
 ) -> i32 {
     // Before anything of the daemon's is readable to others; see `spawn` for why it must be.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let Parts { engine, loader, spills, spawner, log } = parts;
+    let Parts { engine, loader, spills, spawner, log, unwritten } = parts;
     let outcome = files.load(options, loader, engine.spare(), &mut print_diagnostic);
     if !outcome.usable {
         return Failure::Unusable.tell();
@@ -228,8 +230,20 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         Err(problem) => return Failure::Pid(problem).tell(),
     };
 
-    let mut daemon =
-        Daemon { engine, linux, loader, options, files, signals, notify, pid_file, ending: None };
+    let mut daemon = Daemon {
+        engine,
+        linux,
+        loader,
+        options,
+        files,
+        signals,
+        notify,
+        pid_file,
+        ending: None,
+        unwritten,
+        is_fat: true,
+        foreground,
+    };
     let unheard = daemon.open_services();
     let status = if outcome.errors == 0 && unheard == 0 { status::WELL } else { status::PARTLY };
     daemon.log_to_its_place(foreground, levels);
@@ -273,6 +287,7 @@ fn receive_signals(linux: &Linux) -> Result<OwnedFd, Errno> {
 }
 
 /// What is read, and read again on HUP.
+#[allow(clippy::large_enum_variant, reason = "there is one, on the stack, for as long as the daemon runs")]
 enum Sources {
     /// An absolute path: after the start the working directory is `/`.
     File(heapless::Vec<u8, PATH_BYTES>),
@@ -523,6 +538,10 @@ struct Daemon<'a, 'o> {
     pid_file: Option<PidFile<'o>>,
     /// After TERM: when the next, harder, step is due.
     ending: Option<(End, Instant)>,
+    unwritten: [(usize, usize); 2],
+    /// Memory of a start or reload has not been given back yet.
+    is_fat: bool,
+    foreground: bool,
 }
 
 /// What the loop does next.
@@ -544,12 +563,25 @@ impl Daemon<'_, '_> {
                 format_args!("{unused} sockets of LISTEN_FDS belong to no service and are closed"),
             );
         }
-        if self.files.stays_in_front() {
+        if self.files.stays_in_front() || self.options.debug {
             invite(self.engine.table());
         }
         self.engine.unheard()
     }
 
+    /// Gives back the memory that only starting or reloading needed. Most of the program's pages and of its stack serve
+    /// for that alone, and would lie there until the next reload. Inlined into the loop: of the program, what runs from
+    /// here to the next wait comes back, in pieces of 64 KB around each place that is touched.
+    #[inline(always)]
+    fn slim(&mut self) {
+        sys::give_back_loader(self.loader);
+        for part in self.unwritten {
+            sys::give_back_file(part);
+        }
+        sys::give_back_stack();
+    }
+
+    #[inline(never)]
     fn serve(&mut self) -> i32 {
         // Zero is not a valid event; the kernel overwrites what it reports.
         let none = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
@@ -568,6 +600,10 @@ impl Daemon<'_, '_> {
                 let ms = if ms == 0 { 0 } else { ms + 1 };
                 Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: ((ms % 1000) * 1_000_000) as _ }
             });
+            if self.is_fat {
+                self.is_fat = false;
+                self.slim();
+            }
             let count = match epoll::wait(&self.linux.epoll, &mut events, timeout.as_ref()) {
                 Ok(count) => count,
                 Err(rustix::io::Errno::INTR) => continue,
@@ -638,9 +674,11 @@ impl Daemon<'_, '_> {
         }
     }
 
+    #[inline(never)]
     fn signal(&mut self, signal: u32, now: Now) -> Next {
         match signal {
             CHLD => self.reap(now),
+            INT if !self.foreground => {}
             TERM | INT => {
                 self.linux.log.message(Level::Notice, format_args!("Exiting..."));
                 self.notify.say(b"STOPPING=1\n");
@@ -678,6 +716,7 @@ impl Daemon<'_, '_> {
         }
     }
 
+    #[inline(never)]
     fn reload(&mut self, now: Now) {
         self.linux.log.message(Level::Notice, format_args!("Starting reconfiguration"));
         let mut message = heapless::String::<64>::new();
@@ -709,8 +748,10 @@ impl Daemon<'_, '_> {
             );
         }
         self.notify.say(b"READY=1\nSTATUS=serving\n");
+        self.is_fat = true;
     }
 
+    #[inline(never)]
     fn dump(&mut self, now: Now) {
         let path = self.options.personality.dump_file();
         let text = format_args!("generated state dump in file {}", Bytes(path));
@@ -723,6 +764,7 @@ impl Daemon<'_, '_> {
     }
 
     /// What servers with `stderr = log` wrote.
+    #[inline(never)]
     fn read_stderr(&mut self, index: u16) {
         let mut buf = [0; 4096];
         let Some((read, _)) = self.engine.listener(index).and_then(|listener| listener.stderr.as_ref())

@@ -94,7 +94,7 @@ fn text(out: &mut Buffered, engine: &Engine<Linux>, now: Now) -> fmt::Result {
         settings(out, table, service)?;
         if let Some(status) = status {
             let (running, started, refused) = (status.running, status.started, status.refused);
-            write!(out, "\n\tRunning = {running}\n\tStarted = {started}\n\tRefused = {refused}\n")?;
+            write!(out, "\n\trunning_servers = {running}\n\tStarted = {started}\n\tRefused = {refused}\n")?;
         }
     }
     out.write_str("\nServers:\n")?;

@@ -10,7 +10,7 @@ use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType as RawType, getsockname, sockopt,
 };
 
-use super::sys;
+use super::{filter, sys};
 use crate::errno::Errno;
 use crate::service::{Bind, DEFAULT_BACKLOG, Family, Flags, Service, SocketType, Stderr};
 use crate::table::Table;
@@ -28,30 +28,29 @@ pub struct Listener {
     /// Where servers' standard error goes with `stderr = log`: read end, write end.
     pub stderr: Option<(OwnedFd, OwnedFd)>,
     pub stderr_is_watched: Cell<bool>,
-    _node: Option<Node>,
+    node: Option<Node>,
 }
 
-/// The file system node of a unix socket, to be removed if it is still ours.
+/// The file system node of a unix socket, to be removed if it is still ours. Its path is the socket's own name.
+#[derive(Clone, Copy)]
 struct Node {
-    path: [u8; Node::BYTES],
     device: u64,
     inode: u64,
 }
 
-impl Node {
-    /// sun_path, NUL included.
-    const BYTES: usize = 108;
+/// Bytes of sun_path, NUL included.
+const UNIX_PATH_BYTES: usize = 108;
 
-    fn path(&self) -> Option<&CStr> {
-        CStr::from_bytes_until_nul(&self.path).ok()
-    }
-}
-
-impl Drop for Node {
+impl Drop for Listener {
     fn drop(&mut self) {
-        let Some(path) = self.path() else { return };
+        let Some(node) = self.node else { return };
+        let Some(name) = getsockname(&self.fd).ok().and_then(|name| SocketAddrUnix::try_from(name).ok())
+        else {
+            return;
+        };
+        let Some(path) = name.path_bytes() else { return };
         // Another daemon may have put its own socket there since.
-        if rustix::fs::lstat(path).is_ok_and(|s| (s.st_dev, s.st_ino) == (self.device, self.inode)) {
+        if rustix::fs::lstat(path).is_ok_and(|s| (s.st_dev, s.st_ino) == (node.device, node.inode)) {
             let _ = rustix::fs::unlink(path);
         }
     }
@@ -119,21 +118,58 @@ fn fits(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<bool, Er
     }
 }
 
+/// Makes a socket that was kept over a reload right for what its service says now.
+pub fn refit(table: &Table, service: &Service, listener: &mut Listener, is_owned: bool) -> Result<(), Errno> {
+    if listener.stderr.is_none() {
+        listener.stderr = stderr_pipe(service)?;
+    }
+    listener.for_programs = service.builtin().is_none();
+    let waits = owned_by_server(service);
+    if waits {
+        guard(listener.fd.as_fd(), table, service)?;
+    } else {
+        // What the engine refuses it also logs.
+        sys::detach_filter(listener.fd.as_fd())?;
+    }
+    if !is_owned {
+        rustix::io::ioctl_fionbio(&listener.fd, !waits)?;
+        listener.waits = waits;
+    }
+    Ok(())
+}
+
+pub fn wants_stderr_pipe(service: &Service) -> bool {
+    service.stderr == Stderr::Log && service.builtin().is_none()
+}
+
+/// Both ends of the pipe that servers' standard error goes into, if the service wants it logged.
+fn stderr_pipe(service: &Service) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    if !wants_stderr_pipe(service) {
+        return Ok(None);
+    }
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    Ok(Some((read, write)))
+}
+
+/// Whether the service's servers get its socket itself.
+fn owned_by_server(service: &Service) -> bool {
+    service.builtin().is_none() && (service.waits() || service.socket == SocketType::Dgram)
+}
+
 /// Makes the socket of a service.
 pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Result<Listener, Errno> {
     let for_programs = service.builtin().is_none();
-    let waits = for_programs && (service.waits() || service.socket == SocketType::Dgram);
-    let stderr = match service.stderr {
-        Stderr::Log if for_programs => {
-            use rustix::pipe::{PipeFlags, pipe_with};
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-            rustix::io::ioctl_fionbio(&read, true)?;
-            Some((read, write))
-        }
-        _ => None,
-    };
+    let waits = owned_by_server(service);
+    let stderr = stderr_pipe(service)?;
     let (fd, node) = match inherited.take(table, service) {
-        Some(fd) => (fd, None),
+        Some(fd) => {
+            if waits {
+                guard(fd.as_fd(), table, service)?;
+            }
+            (fd, None)
+        }
         None if service.family == Family::Unix => {
             let (fd, node) = unix_socket(table, service)?;
             (fd, Some(node))
@@ -151,8 +187,20 @@ pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Re
         is_watched: Cell::new(false),
         stderr,
         stderr_is_watched: Cell::new(false),
-        _node: node,
+        node,
     })
+}
+
+/// Lets the kernel check who reaches a socket that a server will own. Unix sockets have no addresses to check.
+#[inline(never)]
+pub fn guard(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<(), Errno> {
+    if service.family == Family::Unix {
+        return Ok(());
+    }
+    if !service.flags.has(Flags::ONLY_FROM) && service.no_access.is_empty() {
+        return sys::detach_filter(fd);
+    }
+    sys::attach_filter(fd, &filter::program(table, service).ok_or(Errno::TOOBIG)?)
 }
 
 fn raw_type(service: &Service) -> RawType {
@@ -223,6 +271,10 @@ fn inet_socket(table: &Table, service: &Service) -> Result<OwnedFd, Errno> {
         }
         Bind::Everywhere | Bind::Path(_) => any,
     };
+    if owned_by_server(service) {
+        // Before anything can arrive.
+        guard(fd.as_fd(), table, service)?;
+    }
     rustix::net::bind(&fd, &SocketAddr::new(address, service.port))?;
     if service.socket == SocketType::Stream {
         rustix::net::listen(&fd, backlog(service))?;
@@ -233,12 +285,9 @@ fn inet_socket(table: &Table, service: &Service) -> Result<OwnedFd, Errno> {
 fn unix_socket(table: &Table, service: &Service) -> Result<(OwnedFd, Node), Errno> {
     let Bind::Path(text) = service.bind else { return Err(Errno::INVAL) };
     let path = CStr::from_bytes_with_nul(table.c_bytes(text)).map_err(|_| Errno::INVAL)?;
-    let mut bytes = [0; Node::BYTES];
-    bytes
-        .get_mut(..path.count_bytes())
-        .filter(|b| b.len() < Node::BYTES)
-        .ok_or(Errno::NAMETOOLONG)?
-        .copy_from_slice(path.to_bytes());
+    if path.count_bytes() >= UNIX_PATH_BYTES {
+        return Err(Errno::NAMETOOLONG);
+    }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, raw_type(service), flags, None)?;
     // The node of a daemon that did not end well is in the way; anything but a socket is not ours to remove.
@@ -254,7 +303,7 @@ fn unix_socket(table: &Table, service: &Service) -> Result<(OwnedFd, Node), Errn
     bound?;
     let made = rustix::fs::lstat(path)?;
     #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on 32-bit ARM")]
-    let node = Node { path: bytes, device: made.st_dev as u64, inode: made.st_ino as u64 };
+    let node = Node { device: made.st_dev as u64, inode: made.st_ino as u64 };
     if service.node_uid.is_some() || service.node_gid.is_some() {
         let uid = service.node_uid.map(rustix::fs::Uid::from_raw);
         let gid = service.node_gid.map(rustix::fs::Gid::from_raw);

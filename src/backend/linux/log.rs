@@ -98,6 +98,10 @@ struct File {
     hard_told: bool,
 }
 
+/// What one more of [`LOG_FILES`] costs.
+#[cfg(test)]
+pub(crate) const FILE_BYTES: usize = size_of::<File>();
+
 impl File {
     fn new(path: &[u8], soft: u64, hard: u64) -> Option<File> {
         let path = heapless::Vec::from_slice(path).ok()?;
@@ -217,7 +221,7 @@ impl Log {
         match place {
             LogType::Daemon => self.message(record.level(), format_args!("{record}")),
             LogType::Syslog { facility, level } => self.syslog(facility, level, format_args!("{record}")),
-            LogType::File(file) => self.to_file(record, file),
+            LogType::File(file) => self.write_to_file(record, file),
         }
     }
 
@@ -261,18 +265,18 @@ impl Log {
         }
     }
 
-    fn to_file(&mut self, record: &Record<'_>, to: LogFile) {
+    fn write_to_file(&mut self, record: &Record<'_>, to: LogFile) {
         let path = record.table.bytes(to.path);
         let at = self.files.iter().position(|file| file.path.as_slice() == path);
         let at = match at {
             Some(at) => at,
             None => {
                 let file = File::new(path, to.soft.into(), to.hard.into());
-                match file.map(|file| self.files.push(file)) {
-                    Some(Ok(())) => self.files.len() - 1,
+                if file.is_none_or(|file| self.files.push(file).is_err()) {
                     // One file too many: better in the wrong place than nowhere.
-                    _ => return self.message(record.level(), format_args!("{record}")),
+                    return self.message(record.level(), format_args!("{record}"));
                 }
+                self.files.len() - 1
             }
         };
         let mut line = Line::new();

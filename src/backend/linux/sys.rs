@@ -173,6 +173,31 @@ pub fn bind_to_device(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     set_option(fd, SOL_SOCKET, SO_BINDTODEVICE, &padded, name.len() + 1)
 }
 
+/// Makes a program decide which packets a socket receives (socket(7), SO_ATTACH_FILTER), in place of any before it.
+pub fn attach_filter(fd: BorrowedFd<'_>, program: &[super::filter::Step]) -> Result<(), Errno> {
+    const SOL_SOCKET: usize = 1;
+    const SO_ATTACH_FILTER: usize = 26;
+    #[repr(C)]
+    struct Fprog {
+        len: u16,
+        steps: *const super::filter::Step,
+    }
+    let len = u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?;
+    // The kernel copies the steps, `len` of them, before the call returns.
+    let program = Fprog { len, steps: program.as_ptr() };
+    set_option(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, size_of::<Fprog>())
+}
+
+/// Takes away what [`attach_filter`] made, if anything.
+pub fn detach_filter(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    const SOL_SOCKET: usize = 1;
+    const SO_DETACH_FILTER: usize = 27;
+    match set_option(fd, SOL_SOCKET, SO_DETACH_FILTER, &0u32, size_of::<u32>()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
 /// Connections that wait at a listening TCP socket to be accepted (tcp(7), TCP_INFO: tcpi_unacked of a listener).
 pub fn accept_queue(fd: BorrowedFd<'_>) -> Option<u32> {
     const IPPROTO_TCP: usize = 6;
@@ -218,4 +243,59 @@ pub fn exit(status: i32) -> ! {
         // SAFETY: ends the process; descriptors are closed by the kernel, and nothing else needs cleaning up.
         let _ = unsafe { syscall!(Sysno::exit_group, status) };
     }
+}
+
+/// Gives back the memory of whole pages in a range (madvise(2), MADV_DONTNEED): a page of the file is read again when it
+/// is needed, any other page is zero from now on.
+///
+/// # Safety
+/// What the range holds must be unmodified since it was mapped from the file, or not needed any more and right as zeros.
+#[inline(always)]
+unsafe fn give_back(address: usize, size: usize) {
+    const MADV_DONTNEED: usize = 4;
+    // The largest page any of the four architectures is configured with divides this well enough: ranges that are not
+    // page-aligned are refused by the kernel, and memory then simply stays.
+    let page = 4096;
+    let from = address.next_multiple_of(page);
+    let to = (address + size) & !(page - 1);
+    if from < to {
+        // SAFETY: as the caller says. A failure changes nothing.
+        let _ = unsafe { syscall!(Sysno::madvise, from, to - from, MADV_DONTNEED) };
+    }
+}
+
+/// Gives back pages of the file that are never written to. Those still needed come back by themselves.
+#[inline(always)]
+pub fn give_back_file(part: (usize, usize)) {
+    // SAFETY: the parts are mapped from the file and not writable.
+    unsafe { give_back(part.0, part.1) };
+}
+
+/// Gives back what the stack needed below the caller's own frame.
+#[inline(always)]
+pub fn give_back_stack() {
+    /// More than any path of the daemon uses (see memory-budget.md); pages that were never used cost nothing here.
+    const DEEPEST: usize = 192 * 1024;
+    let top: usize;
+    // SAFETY: reads the stack pointer.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!("mov {}, rsp", out(reg) top, options(nomem, nostack, preserves_flags));
+        #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+        core::arch::asm!("mov {}, sp", out(reg) top, options(nomem, nostack, preserves_flags));
+        #[cfg(target_arch = "riscv64")]
+        core::arch::asm!("mv {}, sp", out(reg) top, options(nomem, nostack, preserves_flags));
+    }
+    // What x86_64 lets a function use below its stack pointer (System V ABI, section 3.2.2) stays.
+    let top = top - 128;
+    // SAFETY: nothing below the stack pointer and that zone is in use, and there are no signal handlers.
+    unsafe { give_back(top - DEEPEST, DEEPEST) };
+}
+
+/// Gives back a loader's memory between two uses. It is as new then: all zero.
+pub fn give_back_loader(loader: &mut crate::config::Loader) {
+    // Only whole pages go; what the ends keep must be new as well.
+    *loader = crate::config::Loader::new();
+    // SAFETY: a new loader is all zero (it lives in .bss), and so is what the kernel puts in the place of its pages.
+    unsafe { give_back(core::ptr::from_mut(loader).addr(), size_of_val(loader)) };
 }
