@@ -3,6 +3,7 @@
 use super::expand::{self, Code};
 use super::problem::Fault;
 use super::{Endpoint, Facts, HostName, Language, Tables, User, Wanted, Which};
+use crate::config::attr::{LEVELS, value_of};
 use crate::config::source::Files;
 use crate::errno::Errno;
 use crate::names;
@@ -79,40 +80,26 @@ pub struct Facility(pub u8);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Level(pub u8);
 
-const FACILITIES: [(&[u8], u8); 17] = [
-    (b"kern", 0),
-    (b"user", 1),
-    (b"mail", 2),
-    (b"daemon", 3),
-    (b"auth", 4),
-    (b"lpr", 6),
-    (b"news", 7),
-    (b"uucp", 8),
-    (b"cron", 9),
-    (b"local0", 16),
-    (b"local1", 17),
-    (b"local2", 18),
-    (b"local3", 19),
-    (b"local4", 20),
-    (b"local5", 21),
-    (b"local6", 22),
-    (b"local7", 23),
+/// Not those of xinetd.conf(5): libwrap refuses whom a rule with another one is about.
+static FACILITIES: [(&str, u8); 17] = [
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
 ];
-
-const LEVELS: [(&[u8], u8); 8] = [
-    (b"emerg", 0),
-    (b"alert", 1),
-    (b"crit", 2),
-    (b"err", 3),
-    (b"warning", 4),
-    (b"notice", 5),
-    (b"info", 6),
-    (b"debug", 7),
-];
-
-fn number_of(table: &[(&[u8], u8)], word: &[u8]) -> Option<u8> {
-    table.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, number)| *number)
-}
 
 /// The options of a rule, from left to right.
 #[derive(Clone, Copy, Debug)]
@@ -275,10 +262,10 @@ fn severity(value: &[u8]) -> Result<Opt<'_>, Fault> {
     };
     let bad = Fault::BadSeverity;
     let facility = match facility {
-        Some(word) => Some(Facility(number_of(&FACILITIES, word).ok_or(bad)?)),
+        Some(word) => Some(Facility(value_of(&FACILITIES, word).ok_or(bad)?)),
         None => None,
     };
-    let level = Level(level.and_then(|word| number_of(&LEVELS, word)).ok_or(bad)?);
+    let level = Level(level.and_then(|word| value_of(&LEVELS, word)).ok_or(bad)?);
     Ok(Opt::Severity { facility, level })
 }
 
@@ -360,9 +347,8 @@ impl Level {
     }
 }
 
-fn word_of(table: &[(&'static [u8], u8)], number: u8) -> &'static str {
-    let word = table.iter().find(|(_, n)| *n == number).map(|(word, _)| *word);
-    word.and_then(|word| core::str::from_utf8(word).ok()).unwrap_or("?")
+fn word_of(table: &'static [(&'static str, u8)], number: u8) -> &'static str {
+    table.iter().find(|(_, n)| *n == number).map_or("?", |(word, _)| word)
 }
 
 #[cfg(test)]
