@@ -514,6 +514,10 @@ fn quad(text: &[u8]) -> Option<Quad> {
 /// The address a rule would have meant that was cut at its first colon, if `text` begins with one.
 pub(super) fn uncut(text: &[u8]) -> Option<Host<'_>> {
     let len = text.iter().take_while(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')).count();
+    // `dead::allow` is none.
+    if text.get(len).is_some_and(|b| !matches!(b, b' ' | b',' | b'\t' | b'\r' | b'\n' | b'/' | b'%')) {
+        return None;
+    }
     let address = text.get(..len)?.strip_suffix(b":").filter(|t| !t.ends_with(b":")).or(text.get(..len))?;
     match ip(address)? {
         IpAddr::V6(address) => Some(match text.get(len..) {
@@ -601,6 +605,7 @@ mod tests {
         assert_eq!(uncut(b"::1"), Some(Host::One6(Ipv6Addr::LOCALHOST, b"")));
         assert_eq!(uncut(b"::1: allow"), Some(Host::One6(Ipv6Addr::LOCALHOST, b"")));
         assert_eq!(uncut(b"::/12 x"), Some(Host::V6 { net: 0, bits: 12 }));
+        assert_eq!(uncut(b"dead::allow"), None);
         assert_eq!(uncut(b"abcd: allow"), None);
         assert_eq!(uncut(b""), None);
     }
