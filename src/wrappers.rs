@@ -16,7 +16,7 @@
 //!   known the answer is [`Verdict::Need`], and the same question is put again with it. Nothing is asked for that
 //!   cannot change the answer: `ALL: .example.com 10.1.` looks up no name for 10.1.2.3.
 //! - **What can be read in two ways is read so that it refuses.** libwrap skipped patterns it did not understand, so a
-//!   mistake in hosts.deny let everybody in. Here such a pattern *may* match ([`Answer::Doubt`](list)): a rule that
+//!   mistake in hosts.deny let everybody in. Here such a pattern *may* match: a rule that
 //!   grants does not count then, one that refuses does, and the verdict tells the place and what to write.
 //!   docs/differences.md has the list.
 //!
