@@ -75,6 +75,10 @@ pub trait Backend {
     /// Makes the service's socket and listens, not yet watched.
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Self::Listener, Errno>;
 
+    /// After a reload a listener of before goes on for `service`: sets again what is its, short of another socket.
+    /// While a server has the socket (`is_busy`), nothing that server could notice is changed.
+    fn keep(&mut self, listener: &mut Self::Listener, service: &Service, is_busy: bool);
+
     /// Reports [`Ready`](crate::engine::Event::Ready) with this `id` from now on whenever something waits at the
     /// listener, or never again. Asking for what is so already is allowed.
     fn watch(&mut self, id: ServiceId, listener: &Self::Listener, on: bool);

@@ -1127,11 +1127,12 @@ impl<B: Backend> Engine<B> {
 
         for index in 0..self.runs.len() {
             let index = index as ServiceIndex;
-            let Some(service) = self.table().service(index) else { continue };
-            let standing = service.standing;
+            let [first, second] = &self.tables;
+            let table = if self.active { second } else { first };
+            let Some(service) = table.service(index) else { continue };
             let generation = self.generation;
             let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
-            if standing != Standing::Ready {
+            if service.standing != Standing::Ready {
                 run.listener = None;
                 run.state = State::Off;
                 continue;
@@ -1139,10 +1140,11 @@ impl<B: Backend> Engine<B> {
             if !continued.get(usize::from(index)).copied().unwrap_or(false) {
                 changes.added += 1;
             }
-            let Some(listener) = &run.listener else {
+            let Some(listener) = &mut run.listener else {
                 self.listen(index, now, b);
                 continue;
             };
+            b.keep(listener, service, run.state == State::Busy);
             // A limit that was raised may let in who waited; a pause ends at its own time.
             if run.state == State::Full {
                 run.state = State::Listening;

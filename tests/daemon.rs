@@ -22,6 +22,11 @@ fn launch<'n>(net: &'n Net, args: &[&str], launch: Launch) -> Daemon<'n> {
     Daemon::launch(net, Subject::Usherd, args, launch)
 }
 
+/// Runs the daemon in the foreground on a configuration in xinetd's grammar.
+fn serve<'n>(net: &'n Net, text: &str) -> Daemon<'n> {
+    Daemon::start(net, Subject::Usherd, Conf::Xinetd(text))
+}
+
 /// What usherd answers to a command line that makes it end by itself, or go into the background.
 fn ends(net: &Net, args: &[&str]) -> (i32, String) {
     let mut daemon = run(net, args);
@@ -479,5 +484,134 @@ fn a_command_line_that_cannot_be_served_is_refused() {
             assert_eq!(code, status, "{args:?}: {said}");
             assert!(said.contains(word), "{args:?}: {said}");
         }
+    });
+}
+
+// ---- servers that own the socket ----
+
+/// Says when it was started, and ends without looking at what waits.
+const HASTY: &str = "#!/bin/sh\necho >> /run/test/starts\n";
+
+fn starts() -> usize {
+    fs::read_to_string("/run/test/starts").map_or(0, |text| text.len())
+}
+
+fn wait_service(kind: &str, program: &str) -> String {
+    let lines = format!("socket_type = {kind}; wait = yes; server = {program}");
+    format!("{ECHO}{}", section("waits", 9901, &lines))
+}
+
+/// Starts of a server that does not do its work become rare, and it has its chance again when it does.
+fn a_hasty_server(kind: &'static str, good: &'static str, answer: fn()) {
+    in_net(move |net| {
+        net.script("server", HASTY);
+        let proto = if kind == "dgram" { "udp/9901" } else { "tcp/9901" };
+        let daemon = serve(net, &wait_service(kind, "/run/test/server")).ready(&[proto]);
+        if kind == "dgram" {
+            client::udp("127.0.0.1:0", "127.0.0.1:9901").send(b"hello").expect("send");
+        } else {
+            // It has left when it is taken.
+            drop(tcp("127.0.0.1:9901"));
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        // At once four times, then after 0.2, 0.4, 0.8, 1.6 seconds.
+        assert!((6..10).contains(&starts()), "{} starts in 3 seconds\n{}", starts(), daemon.log());
+        daemon.wait_log("waits: server ends without taking what waits for it");
+        net.script("server", &format!("#!/bin/sh\nexec /run/test/{good}\n"));
+        answer();
+        // And is trusted again: no delay is left over.
+        let begin = Instant::now();
+        answer();
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    });
+}
+
+#[test]
+fn a_datagram_server_that_takes_nothing_is_slowed_down() {
+    a_hasty_server("dgram", "udponce", || assert_eq!(ask_udp("127.0.0.1:9901", b"hello"), b"hello"));
+}
+
+#[test]
+fn a_stream_server_that_takes_nothing_is_slowed_down() {
+    a_hasty_server("stream", "acceptecho", || assert!(echoes("127.0.0.1:9901")));
+}
+
+#[test]
+fn equal_datagrams_are_told_apart() {
+    in_net(|net| {
+        let daemon = serve(net, &wait_service("dgram", "/run/test/udponce")).ready(&["udp/9901"]);
+        let client = udp("127.0.0.1:0", "127.0.0.1:9901");
+        let begin = Instant::now();
+        for _ in 0..200 {
+            client.send(b"the same").expect("send");
+        }
+        for n in 0..200 {
+            assert_eq!(answer(&client).as_deref(), Some(&b"the same"[..]), "answer {n}\n{}", daemon.log());
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert!(!daemon.log().contains("without taking"), "{}", daemon.log());
+    });
+}
+
+#[test]
+fn a_queue_as_long_as_before_may_be_another() {
+    in_net(|net| {
+        // As many clients as there are wait again and again: each server leaves a queue like the one it found.
+        let daemon = serve(net, &wait_service("stream", "/run/test/acceptecho")).ready(&["tcp/9901"]);
+        let begin = Instant::now();
+        let clients: Vec<_> = (0..4)
+            .map(|_| std::thread::spawn(|| (0..50).for_each(|_| assert!(echoes("127.0.0.1:9901")))))
+            .collect();
+        for client in clients {
+            client.join().expect("every client is served");
+        }
+        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+        assert!(!daemon.log().contains("without taking"), "{}", daemon.log());
+    });
+}
+
+#[test]
+fn servers_get_no_control_messages_they_did_not_ask_for() {
+    in_net(|net| {
+        let daemon = serve(net, &wait_service("dgram", "/run/test/probe")).ready(&["udp/9901"]);
+        let client = udp("127.0.0.1:0", "127.0.0.1:9901");
+        client.send(b"?").expect("send");
+        let found = text(&answer(&client).expect("an answer"));
+        assert!(found.contains("timestamps 0\n"), "{found}\n{}", daemon.log());
+    });
+}
+
+#[test]
+fn a_listener_that_is_kept_serves_as_the_new_file_says() {
+    in_net(|net| {
+        net.script("complains", "#!/bin/sh\necho complaint >&2\n");
+        let program = |wait: &str, lines: &str| {
+            let lines = format!("socket_type = stream; wait = {wait}; {lines}");
+            format!("{ECHO}{}", section("x", 9901, &lines))
+        };
+        let daemon = serve(net, &format!("{ECHO}{}", echo_at(9901, "id = x"))).ready(&["tcp/9901"]);
+        assert!(echoes("127.0.0.1:9901"));
+        let mut reloads = 0;
+        let mut reload = |text: String| {
+            reloads += 1;
+            daemon.reload(&text);
+            until("a reload", || {
+                (daemon.log().matches("Reconfigured: new=0 old=1 dropped=0 kept=1").count() == reloads)
+                    .then_some(())
+            });
+        };
+        reload(program("no", "server = /run/test/probe"));
+        assert!(listen_to("127.0.0.1:9901").contains("blocking true\n"));
+        reload(program("yes", "server = /run/test/probe"));
+        let found = listen_to("127.0.0.1:9901");
+        assert!(found.contains("socket inet6 stream listening\n"), "{found}");
+        assert!(found.contains("blocking true\n"), "{found}");
+        reload(program("no", "server = /run/test/complains; stderr = log"));
+        assert_eq!(listen_to("127.0.0.1:9901"), "");
+        daemon.wait_log("x[stderr]: complaint");
+        reload(program("no", "server = /run/test/complains"));
+        assert_eq!(listen_to("127.0.0.1:9901"), "complaint\n");
+        reload(format!("{ECHO}{}", echo_at(9901, "id = x")));
+        assert!(echoes("127.0.0.1:9901"));
     });
 }

@@ -131,6 +131,14 @@ impl Backend for Linux {
         listen::listen(table, service, &mut self.inherited)
     }
 
+    fn keep(&mut self, listener: &mut Listener, service: &Service, is_busy: bool) {
+        if let Err(errno) = listener.adjust(service, is_busy) {
+            // The socket is as it was, which is better than none.
+            let text = format_args!("a listener keeps its old settings: {errno}");
+            self.log.message(crate::record::Level::Warning, text);
+        }
+    }
+
     fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {
         self.set_watch(listener.fd.as_fd(), Source::Listener(id), &listener.is_watched, on);
         if let Some((read, _)) = &listener.stderr {
@@ -190,30 +198,7 @@ impl Backend for Linux {
     }
 
     fn mark(&mut self, listener: &Listener) -> u64 {
-        if let Some(waiting) = sys::accept_queue(listener.fd.as_fd()) {
-            return u64::from(waiting);
-        }
-        let mut head = [0; 64];
-        match recvfrom(&listener.fd, &mut head, RecvFlags::DONTWAIT | RecvFlags::PEEK | RecvFlags::TRUNC) {
-            Ok((n, whole, from)) => {
-                // FNV-1a over what makes one datagram differ from the next.
-                let mut hash = 0xcbf2_9ce4_8422_2325u64;
-                let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-                head.iter().take(n).for_each(|byte| add(*byte));
-                whole.to_le_bytes().into_iter().for_each(&mut add);
-                if let Peer::Ip { address, port } = listen::peer(from) {
-                    port.to_le_bytes().into_iter().for_each(&mut add);
-                    match address {
-                        core::net::IpAddr::V4(v4) => v4.octets().into_iter().for_each(&mut add),
-                        core::net::IpAddr::V6(v6) => v6.octets().into_iter().for_each(&mut add),
-                    }
-                }
-                hash | 1
-            }
-            Err(rustix::io::Errno::AGAIN) => 0,
-            // A listening unix socket has neither: something waits or not.
-            Err(_) => u64::from(is_readable(listener.fd.as_fd())),
-        }
+        listener.mark()
     }
 
     fn is_own(&mut self, peer: Peer) -> bool {
@@ -298,10 +283,4 @@ impl Backend for Linux {
     fn record(&mut self, record: &Record<'_>) {
         self.log.record(record);
     }
-}
-
-fn is_readable(fd: BorrowedFd<'_>) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
 }

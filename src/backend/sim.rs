@@ -483,6 +483,8 @@ impl Backend for Sim {
         Ok(Listener { number: world.sockets.len() - 1, world: Rc::clone(&self.world) })
     }
 
+    fn keep(&mut self, _: &mut Listener, _: &Service, _: bool) {}
+
     fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {
         let mut world = self.world.borrow_mut();
         world.turns += 1;

@@ -201,6 +201,9 @@ fn socket(out: &mut String, kind: Option<c_int>, listening: bool) {
     if kind == Some(libc::SOCK_STREAM) {
         let _ = writeln!(out, "nodelay {}", number(option(0, libc::IPPROTO_TCP, libc::TCP_NODELAY)));
     }
+    if kind == Some(libc::SOCK_DGRAM) {
+        let _ = writeln!(out, "timestamps {}", number(option(0, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)));
+    }
     let _ = writeln!(out, "keepalive {}", number(option(0, libc::SOL_SOCKET, libc::SO_KEEPALIVE)));
     // SAFETY: no pointers.
     let flags = unsafe { libc::fcntl(0, libc::F_GETFL) };

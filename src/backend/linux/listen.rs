@@ -28,7 +28,122 @@ pub struct Listener {
     /// Where servers' standard error goes with `stderr = log`: read end, write end.
     pub stderr: Option<(OwnedFd, OwnedFd)>,
     pub stderr_is_watched: Cell<bool>,
+    /// Of a wait service for streams: what was seen of its queue.
+    queue: Option<Queue>,
     node: Option<Node>,
+}
+
+/// How a queue of connections is watched while a server owns the socket. The kernel tells how many wait, but not how
+/// many were taken; together with whether any came it is enough, most of the time.
+struct Queue {
+    /// An epoll of its own, edge-triggered: reports once for all that came since it was asked last.
+    arrivals: OwnedFd,
+    waiting: Cell<u32>,
+    /// Goes up whenever some must have been taken.
+    taken: Cell<u32>,
+}
+
+impl Queue {
+    fn new(fd: BorrowedFd<'_>) -> Result<Queue, Errno> {
+        use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create};
+        let arrivals = create(CreateFlags::CLOEXEC)?;
+        add(&arrivals, fd, EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
+        Ok(Queue { arrivals, waiting: Cell::new(0), taken: Cell::new(0) })
+    }
+
+    /// Looks again, knowing how many wait now.
+    fn mark(&self, waiting: u32) -> u64 {
+        use rustix::event::Timespec;
+        use rustix::event::epoll::{Event, EventData, EventFlags, wait};
+        let mut event = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let any_came = wait(&self.arrivals, &mut event, Some(&now)).is_ok_and(|n| n > 0);
+        let before = self.waiting.replace(waiting);
+        if waiting < before || (waiting == before && any_came) {
+            self.taken.set(self.taken.get().wrapping_add(1));
+        }
+        // Not 0, which means that nothing waits.
+        if waiting == 0 { 0 } else { 1 << 32 | u64::from(self.taken.get()) }
+    }
+}
+
+impl Listener {
+    /// See [`Backend::mark`](crate::backend::Backend::mark).
+    pub fn mark(&self) -> u64 {
+        let fd = self.fd.as_fd();
+        if let Some(queue) = &self.queue {
+            // A unix socket does not tell how many.
+            return queue.mark(sys::accept_queue(fd).unwrap_or_else(|| u32::from(is_readable(fd))));
+        }
+        let mut bytes = [0; 64];
+        match sys::peek(fd, &mut bytes) {
+            Ok(head) => {
+                // FNV-1a over what makes one datagram differ from the next.
+                let mut hash = 0xcbf2_9ce4_8422_2325u64;
+                let mut add = |bytes: &[u8]| {
+                    for byte in bytes {
+                        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+                    }
+                };
+                add(bytes.get(..head.len).unwrap_or(&[]));
+                add(&head.whole.to_ne_bytes());
+                add(head.from.get(..head.from_len).unwrap_or(&[]));
+                add(&head.stamp);
+                hash | 1
+            }
+            Err(Errno::AGAIN) => 0,
+            Err(_) => u64::from(is_readable(fd)),
+        }
+    }
+
+    /// Goes on as the listener of a service that was configured anew: what need not be another socket is set again.
+    /// Not whether it blocks, while a server has it.
+    pub fn adjust(&mut self, service: &Service, is_busy: bool) -> Result<(), Errno> {
+        self.for_programs = service.builtin().is_none();
+        if !is_busy {
+            let waits = is_handed_on(service);
+            if self.waits != waits {
+                rustix::io::ioctl_fionbio(&self.fd, !waits)?;
+                self.waits = waits;
+            }
+            if self.queue.is_some() != (waits && service.socket == SocketType::Stream) {
+                self.queue = queue(service, self.fd.as_fd())?;
+            }
+        }
+        if self.stderr.is_none() {
+            self.stderr = stderr_pipe(service)?;
+        }
+        if service.socket == SocketType::Stream {
+            rustix::net::listen(&self.fd, backlog(service))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether servers get the service's own socket.
+fn is_handed_on(service: &Service) -> bool {
+    service.builtin().is_none() && (service.waits() || service.socket == SocketType::Dgram)
+}
+
+fn queue(service: &Service, fd: BorrowedFd<'_>) -> Result<Option<Queue>, Errno> {
+    let wanted = is_handed_on(service) && service.socket == SocketType::Stream;
+    wanted.then(|| Queue::new(fd)).transpose()
+}
+
+/// The way of servers' standard error to the log, where that is wanted: read end, write end.
+fn stderr_pipe(service: &Service) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
+    if service.stderr != Stderr::Log || service.builtin().is_some() {
+        return Ok(None);
+    }
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    Ok(Some((read, write)))
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
 }
 
 /// The file system node of a unix socket, to be removed if it is still ours. Its path is the socket's own name.
@@ -120,17 +235,8 @@ fn fits(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<bool, Er
 
 /// Makes the socket of a service.
 pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Result<Listener, Errno> {
-    let for_programs = service.builtin().is_none();
-    let waits = for_programs && (service.waits() || service.socket == SocketType::Dgram);
-    let stderr = match service.stderr {
-        Stderr::Log if for_programs => {
-            use rustix::pipe::{PipeFlags, pipe_with};
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-            rustix::io::ioctl_fionbio(&read, true)?;
-            Some((read, write))
-        }
-        _ => None,
-    };
+    let waits = is_handed_on(service);
+    let stderr = stderr_pipe(service)?;
     let (fd, node) = match inherited.take(table, service) {
         Some(fd) => (fd, None),
         None if service.family == Family::Unix => {
@@ -142,14 +248,16 @@ pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Re
     // Ours never block; a server that gets the socket itself expects that it does.
     rustix::io::ioctl_fionbio(&fd, !waits)?;
     let is_ipv6 = sockopt::socket_domain(&fd)? == AddressFamily::INET6;
+    let queue = queue(service, fd.as_fd())?;
     Ok(Listener {
         fd,
         is_ipv6,
-        for_programs,
+        for_programs: service.builtin().is_none(),
         waits,
         is_watched: Cell::new(false),
         stderr,
         stderr_is_watched: Cell::new(false),
+        queue,
         node,
     })
 }
