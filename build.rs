@@ -43,7 +43,7 @@ fn link_args() {
 const NO_BUILD_ID: &str = "-Wl,--build-id=none";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 18] = [
+const CAPACITIES: [(&str, usize, &str); 19] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -72,6 +72,11 @@ const CAPACITIES: [(&str, usize, &str); 18] = [
         16,
         "Children between their birth and their program at one time. When all are taken the daemon waits for the next child's program to begin.",
     ),
+    (
+        "FILTER_STEPS",
+        4096,
+        "Steps of the socket filter that holds the access rules of a wait service: 4 for an IPv4 network, up to 13 for an IPv6 one. The kernel takes at most 4096; a service whose rules need more does not listen.",
+    ),
     ("LOG_FILES", 16, "Files that log_type names. Records for one more go to the daemon's log."),
     (
         "LOG_LINE_BYTES",
@@ -99,6 +104,12 @@ fn capacities() {
         };
         text += &format!("/// {doc} `{variable}` sets it.\npub const {name}: usize = {value};\n");
     }
+    text += "/// Every capacity above: its name, its value, its default, and what it counts.\n";
+    text += &format!("pub const ADJUSTABLE: [(&str, usize, usize, &str); {}] = [\n", CAPACITIES.len());
+    for (name, default, doc) in CAPACITIES {
+        text += &format!("    ({name:?}, {name}, {default}, {doc:?}),\n");
+    }
+    text += "];\n";
     let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
     fs::write(Path::new(&out).join("capacity.rs"), text).expect("OUT_DIR can be written");
 }

@@ -8,6 +8,7 @@ use core::fmt;
 use heapless::Vec;
 
 use crate::capacity::STANDALONE_WORDS;
+use crate::config::attr::{FACILITIES, value_of};
 use crate::config::diagnostic::Bytes;
 use crate::service::Dialect;
 
@@ -221,30 +222,6 @@ USR1 writes /run/usherd.dump.
 Called as xinetd or inetd it takes those programs' options and files.
 ";
 
-/// Facilities of syslog(3) by the names xinetd.conf(5) uses.
-pub const FACILITIES: [(&str, u8); 20] = [
-    ("kern", 0),
-    ("user", 1),
-    ("mail", 2),
-    ("daemon", 3),
-    ("auth", 4),
-    ("syslog", 5),
-    ("lpr", 6),
-    ("news", 7),
-    ("uucp", 8),
-    ("cron", 9),
-    ("authpriv", 10),
-    ("ftp", 11),
-    ("local0", 16),
-    ("local1", 17),
-    ("local2", 18),
-    ("local3", 19),
-    ("local4", 20),
-    ("local5", 21),
-    ("local6", 22),
-    ("local7", 23),
-];
-
 fn number<T: core::str::FromStr>(text: &[u8]) -> Option<T> {
     core::str::from_utf8(text).ok()?.parse().ok()
 }
@@ -317,14 +294,13 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
             }
             b"syslog" => {
                 let value = value()?;
-                let facility = FACILITIES.iter().find(|(name, _)| name.as_bytes() == value);
-                let Some((_, facility)) = facility else {
+                let Some(facility) = value_of(&FACILITIES, value) else {
                     return Err(Misuse::Bad { option: word, value, wanted: "a facility of syslog(3)" });
                 };
                 if matches!(options.log_to, Some(LogTo::File(_))) {
                     return Err(Misuse::Both("-syslog and -filelog"));
                 }
-                options.log_to = Some(LogTo::Syslog { facility: *facility });
+                options.log_to = Some(LogTo::Syslog { facility });
             }
             b"filelog" => {
                 if matches!(options.log_to, Some(LogTo::Syslog { .. })) {

@@ -75,9 +75,20 @@ pub trait Backend {
     /// Makes the service's socket and listens, not yet watched.
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Self::Listener, Errno>;
 
-    /// After a reload a listener of before goes on for `service`: sets again what is its, short of another socket.
-    /// While a server has the socket (`is_busy`), nothing that server could notice is changed.
-    fn keep(&mut self, listener: &mut Self::Listener, service: &Service, is_busy: bool);
+    /// Whether sockets that a server will own let in only whom the access rules of their service admit, from the moment
+    /// [`listen`](Backend::listen) or [`refit`](Backend::refit) makes them so. If not, the engine refuses whom it cannot check.
+    const GUARDS: bool;
+
+    /// Makes a socket that was kept over a reload right for what `service` says now: who owns it, where servers' standard
+    /// error goes, whom it lets in. `is_owned`: a server from before has it still, and must not be disturbed in how it
+    /// reads; the same is asked for again when that server has ended.
+    fn refit(
+        &mut self,
+        table: &Table,
+        service: &Service,
+        listener: &mut Self::Listener,
+        is_owned: bool,
+    ) -> Result<(), Errno>;
 
     /// Reports [`Ready`](crate::engine::Event::Ready) with this `id` from now on whenever something waits at the
     /// listener, or never again. Asking for what is so already is allowed.
@@ -110,6 +121,10 @@ pub trait Backend {
 
     /// The stream as a built-in service sees it. Readiness starts from what the system reported last.
     fn io<'a>(&'a mut self, stream: &'a mut Self::Stream) -> Self::Io<'a>;
+
+    /// Sends a file, at most [`BANNER_BYTES`](crate::capacity::BANNER_BYTES) of it, to a client that has just come; `path`
+    /// ends in a NUL byte. Never waits: a fresh connection has room for it.
+    fn banner(&mut self, stream: &Self::Stream, path: &[u8]) -> Result<(), Errno>;
 
     /// Closes so that what was written reaches the client: unread input must not turn the end into a reset.
     fn close(&mut self, stream: Self::Stream);

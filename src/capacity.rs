@@ -29,3 +29,6 @@ pub const ACCEPTS_A_TURN: usize = 32;
 
 /// Datagrams answered for one built-in service before the next event is looked at.
 pub const DATAGRAMS_A_TURN: usize = 64;
+
+/// Bytes of a banner that are sent; more is cut. A new connection's send buffer holds at least as much, on any kernel.
+pub const BANNER_BYTES: usize = 4096;

@@ -133,6 +133,10 @@ pub struct Loader {
     off: Vec<u64, SERVICES>,
 }
 
+/// What one more service costs while files are read.
+#[cfg(all(test, feature = "linux"))]
+pub(crate) const SERVICE_BYTES: usize = size_of::<Wish>() + size_of::<u64>();
+
 /// A line with CR LF behind it.
 const BUFFER: usize = LINE_BYTES + 2;
 

@@ -17,8 +17,8 @@ use crate::capacity::{
     ACCEPTS_A_TURN, DATAGRAM_BYTES, DATAGRAMS_A_TURN, SCRATCH_BYTES, SERVERS, SERVICES, SESSIONS,
 };
 use crate::errno::Errno;
-use crate::limits::{Sources, Window};
-use crate::record::{ChildStep, Ending, Fact, Record, Refusal};
+use crate::limits::{Refusals, Sources, Window};
+use crate::record::{Banner, ChildStep, Ending, Fact, Record, Refusal};
 use crate::service::{Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
 use crate::slots::Slots;
 use crate::table::{ServiceIndex, Table};
@@ -67,10 +67,14 @@ struct Run<L> {
     /// Connections or starts since it was configured first.
     started: u64,
     refused: u64,
+    /// Refused datagrams, as far as they are told one by one.
+    refusals: Refusals,
     cps: Window,
     minute: Window,
     /// Wait servers in a row that ended at once and took nothing.
     hasty: u8,
+    /// A reload came while a server owned the socket: it is made right when that server has ended.
+    refits_later: bool,
     /// Failures in a row to make the socket.
     listen_failures: u8,
     chargen: Option<Chargen>,
@@ -85,9 +89,11 @@ impl<L> Run<L> {
             running: 0,
             started: 0,
             refused: 0,
+            refusals: Refusals::new(),
             cps: Window::new(),
             minute: Window::new(),
             hasty: 0,
+            refits_later: false,
             listen_failures: 0,
             chargen: None,
         }
@@ -273,11 +279,15 @@ impl<B: Backend> Engine<B> {
     fn find_deadline(&self) -> Option<Instant> {
         self.runs
             .iter()
-            .filter_map(|run| match run.state {
-                State::Paused { until } => Some(until),
-                State::Retry { at } => Some(at),
-                _ => None,
+            .flat_map(|run| {
+                let turn = match run.state {
+                    State::Paused { until } => Some(until),
+                    State::Retry { at } => Some(at),
+                    _ => None,
+                };
+                [turn, run.refusals.due()]
             })
+            .flatten()
             .min()
     }
 
@@ -356,9 +366,14 @@ impl<B: Backend> Engine<B> {
                     continue;
                 }
             };
+            self.banner(index, Banner::Always, &stream, b);
             match self.admit(index, peer, now, b) {
-                Ok(()) => self.answer(index, stream, peer, listener, now, b),
+                Ok(()) => {
+                    self.banner(index, Banner::Success, &stream, b);
+                    self.answer(index, stream, peer, listener, now, b);
+                }
                 Err(refusal) => {
+                    self.banner(index, Banner::Fail, &stream, b);
                     self.refuse(index, refusal, peer, b);
                     b.close(stream);
                     if refusal == Refusal::ConnectionsPerSecond {
@@ -473,7 +488,9 @@ impl<B: Backend> Engine<B> {
         let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else {
             return Err(Refusal::ServiceLimit);
         };
-        if !access::admits_address(table, service, peer) {
+        // Whoever waits at a socket that its server will own has passed the guard, if there is one.
+        let guarded = B::GUARDS && peer == Peer::Unknown && service.family != Family::Unix;
+        if !guarded && !access::admits_address(table, service, peer) {
             return Err(Refusal::Address);
         }
         if !service.access_times.is_empty() {
@@ -529,6 +546,31 @@ impl<B: Backend> Engine<B> {
         self.note(index, Fact::Fail { refusal, peer }, b);
     }
 
+    /// Refuses a datagram. Whoever can send one can send thousands, with whatever source: they are told so that the log
+    /// stays readable, and all are counted.
+    fn refuse_datagram(&mut self, index: ServiceIndex, refusal: Refusal, peer: Peer, now: Now, b: &mut B) {
+        let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
+        let was_due = run.refusals.due();
+        if run.refusals.take(now.mono, refusal, peer) {
+            self.refuse(index, refusal, peer, b);
+            return;
+        }
+        run.refused += 1;
+        self.timers_changed |= run.refusals.due() != was_due;
+    }
+
+    /// Tells how many datagrams were refused beyond those that have been told; all of it, if `at_once`.
+    fn tell_refusals(&mut self, at_once: bool, now: Now, b: &mut B) {
+        for index in 0..self.runs.len() {
+            let Some(run) = self.runs.get_mut(index) else { return };
+            if run.refusals.due().is_some_and(|at| at_once || at <= now.mono)
+                && let Some((count, seconds)) = run.refusals.end(now.mono)
+            {
+                self.note(index as ServiceIndex, Fact::FailMore { count, seconds }, b);
+            }
+        }
+    }
+
     /// Writes down a fact about a service, if its settings want it.
     fn note(&self, index: ServiceIndex, fact: Fact, b: &mut B) {
         let table = self.table();
@@ -536,6 +578,18 @@ impl<B: Backend> Engine<B> {
         let record = Record { table, service, fact };
         if record.wanted() {
             b.record(&record);
+        }
+    }
+
+    /// Sends one of a service's banners, if it has that one.
+    fn banner(&self, index: ServiceIndex, which: Banner, stream: &B::Stream, b: &mut B) {
+        let table = self.table();
+        let Some(path) = table.service(index).map(|service| which.path(service)) else { return };
+        if path.is_empty() {
+            return;
+        }
+        if let Err(errno) = b.banner(stream, table.c_bytes(path)) {
+            self.note(index, Fact::BannerFailed { which, errno }, b);
         }
     }
 
@@ -713,12 +767,13 @@ impl<B: Backend> Engine<B> {
             if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
                 return;
             }
-            self.refuse(index, refusal, peer, b);
             // What may not come in must not be asked about again: it is taken away.
             if is_dgram {
+                self.refuse_datagram(index, refusal, peer, now, b);
                 let _ = b.receive(listener, &mut self.datagram);
                 return;
             }
+            self.refuse(index, refusal, peer, b);
             match b.accept(listener) {
                 Ok((stream, _)) => b.close(stream),
                 Err(errno) if is_starved(errno) => self.hold_starved(index, listener, errno, now, b),
@@ -748,7 +803,7 @@ impl<B: Backend> Engine<B> {
         for _ in 0..DATAGRAMS_A_TURN {
             let Ok((len, peer)) = b.receive(listener, &mut self.datagram) else { return };
             if let Err(refusal) = self.admit_datagram(index, peer, now, b) {
-                self.refuse(index, refusal, peer, b);
+                self.refuse_datagram(index, refusal, peer, now, b);
                 if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
                     return;
                 }
@@ -767,7 +822,7 @@ impl<B: Backend> Engine<B> {
                 // Lost like any datagram if the socket has no room.
                 let _ = b.reply(listener, peer, bytes);
             } else if matches!(builtin, Builtin::Daytime | Builtin::Time) {
-                self.refuse(index, Refusal::NoTime, peer, b);
+                self.refuse_datagram(index, Refusal::NoTime, peer, now, b);
                 continue;
             }
             self.started(index, peer, b);
@@ -852,13 +907,20 @@ impl<B: Backend> Engine<B> {
     /// `mark` is what waited when it was started, `None` if it never ran.
     fn take_back(&mut self, index: ServiceIndex, mark: Option<u64>, began: Instant, now: Now, b: &mut B) {
         self.timers_changed = true;
+        let Some(run) = self.runs.get_mut(usize::from(index)).filter(|run| run.state == State::Busy) else {
+            return;
+        };
+        run.state = State::Listening;
+        if core::mem::take(&mut run.refits_later) && !self.refit(index, b) {
+            self.listen(index, now, b);
+            return;
+        }
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
-        let Some(listener) = run.listener.as_ref().filter(|_| run.state == State::Busy) else { return };
+        let Some(listener) = &run.listener else { return };
         let worked = now.mono.since_ms(began) >= HASTY_MS
             || mark.is_some_and(|mark| mark == 0 || b.mark(listener) != mark);
         run.hasty = if worked { 0 } else { run.hasty.saturating_add(1) };
         if run.hasty <= HASTY_FREE {
-            run.state = State::Listening;
             b.watch(ServiceId { index, generation: self.generation }, listener, true);
             return;
         }
@@ -904,6 +966,7 @@ impl<B: Backend> Engine<B> {
     /// Ends pauses that are over and tries again to listen where that failed.
     fn tick(&mut self, now: Now, b: &mut B) {
         self.timers_changed = true;
+        self.tell_refusals(false, now, b);
         for index in 0..self.runs.len() {
             let generation = self.generation;
             let Some(run) = self.runs.get_mut(index) else { return };
@@ -930,6 +993,27 @@ impl<B: Backend> Engine<B> {
                 self.listen(index as ServiceIndex, now, b);
             }
         }
+    }
+
+    /// Makes the socket a service has right for its settings; `false` if it has none, or has none any more.
+    fn refit(&mut self, index: ServiceIndex, b: &mut B) -> bool {
+        let [first, second] = &self.tables;
+        let table = if self.active { second } else { first };
+        let at = usize::from(index);
+        let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return false };
+        let Some(listener) = &mut run.listener else { return false };
+        let is_owned = run.state == State::Busy;
+        if b.refit(table, service, listener, is_owned).is_ok() {
+            run.refits_later |= is_owned;
+            return true;
+        }
+        // Better no socket than one that lets in whom it should not; a server that owns it keeps it for itself.
+        run.listener = None;
+        run.state = State::Off;
+        for server in self.servers.values_mut().filter(|server| server.service == index) {
+            server.holds = None;
+        }
+        false
     }
 
     /// Makes a service's socket; if that fails, arranges for another try.
@@ -971,6 +1055,8 @@ impl<B: Backend> Engine<B> {
     /// wanted any more are closed before new ones are opened, because a wildcard and an address on the same port exclude
     /// each other.
     pub fn adopt(&mut self, now: Now, b: &mut B) -> Changes {
+        // Now, while their services are surely there.
+        self.tell_refusals(true, now, b);
         let mut changes = Changes::default();
         let [first, second] = &mut self.tables;
         let (old, new) = if self.active { (&*second, first) } else { (&*first, second) };
@@ -1127,12 +1213,11 @@ impl<B: Backend> Engine<B> {
 
         for index in 0..self.runs.len() {
             let index = index as ServiceIndex;
-            let [first, second] = &self.tables;
-            let table = if self.active { second } else { first };
-            let Some(service) = table.service(index) else { continue };
+            let Some(service) = self.table().service(index) else { continue };
+            let standing = service.standing;
             let generation = self.generation;
             let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
-            if service.standing != Standing::Ready {
+            if standing != Standing::Ready {
                 run.listener = None;
                 run.state = State::Off;
                 continue;
@@ -1140,11 +1225,12 @@ impl<B: Backend> Engine<B> {
             if !continued.get(usize::from(index)).copied().unwrap_or(false) {
                 changes.added += 1;
             }
-            let Some(listener) = &mut run.listener else {
+            if !self.refit(index, b) {
                 self.listen(index, now, b);
                 continue;
-            };
-            b.keep(listener, service, run.state == State::Busy);
+            }
+            let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
+            let Some(listener) = &run.listener else { continue };
             // A limit that was raised may let in who waited; a pause ends at its own time.
             if run.state == State::Full {
                 run.state = State::Listening;
@@ -1162,7 +1248,8 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Stops listening everywhere, for good.
-    pub fn stop_listening(&mut self) {
+    pub fn stop_listening(&mut self, now: Now, b: &mut B) {
+        self.tell_refusals(true, now, b);
         self.deadline = None;
         for run in &mut self.runs {
             run.listener = None;
@@ -1252,6 +1339,16 @@ fn same_place(old: &Table, a: &Service, new: &Table, b: &Service) -> bool {
         && a.send_buffer == b.send_buffer
         && a.receive_buffer == b.receive_buffer
         && (a.node_mode, a.node_uid, a.node_gid) == (b.node_mode, b.node_uid, b.node_gid)
+}
+
+/// Bytes that one more service, server and session costs here, for memory-budget.md.
+#[cfg(all(test, feature = "linux"))]
+pub(crate) const fn bytes_each<B: Backend>() -> [usize; 3] {
+    [
+        size_of::<Run<B::Listener>>(),
+        Slots::<Server, SERVERS>::BYTES_EACH,
+        Slots::<Session<B::Stream>, SESSIONS>::BYTES_EACH,
+    ]
 }
 
 #[cfg(test)]

@@ -63,19 +63,6 @@ impl Start {
         Strings { next: self.env }
     }
 
-    /// The environment as `execve` takes it.
-    pub fn envp(&self) -> *const *const c_char {
-        self.env
-    }
-
-    /// The value of one variable, the first if there are several.
-    pub fn var(&self, name: &str) -> Option<&'static CStr> {
-        self.env().find_map(|entry| {
-            let value = entry.to_bytes_with_nul().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            CStr::from_bytes_with_nul(value).ok()
-        })
-    }
-
     /// One value of the auxiliary vector, by its `AT_` number.
     pub fn aux(&self, key: usize) -> Option<usize> {
         let mut entry = self.aux;

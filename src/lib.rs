@@ -1,4 +1,39 @@
 //! usherd: a super-server for small boards.
+//!
+//! The daemon is `src/main.rs` and little else; what it does is here, in layers, each of which knows those above it in
+//! this list and none below.
+//!
+//! | layer | modules | what |
+//! |---|---|---|
+//! | values | [`time`], [`addr`], [`zone`], [`errno`], [`slots`], [`capacity`] | numbers with a meaning |
+//! | what is configured | [`service`], [`table`] | a service; the fixed table of them, with the pools their strings live in |
+//! | from text to table | [`config`], [`names`], [`args`] | files and command line become a table and diagnostics |
+//! | what is decided | [`access`], [`limits`], [`builtin`], [`record`] | who may come in, how many, what built-in services say, what is written down |
+//! | the engine | [`engine`] | events and the time go in, calls of a backend come out |
+//! | backends | [`backend`] | the same calls on Linux, and in a simulation |
+//!
+//! # Rules the core keeps
+//!
+//! Everything but the backends is the core. It has no allocator, no I/O and no clock, so:
+//!
+//! - **It is a function of its inputs.** Time, file contents, load and what the system said come in as values. The same
+//!   inputs give the same calls, and any run can be played again.
+//! - **Everything has a fixed size.** What is full has a defined answer: a diagnostic when a file is read, clients that
+//!   wait in the kernel's backlog at run time. `memory-budget.md` has the bytes.
+//! - **Mistakes fail closed.** A service with a mistake does not start, or its running predecessor is kept; no other is
+//!   touched, and no restriction is ever dropped.
+//! - **Three families of trouble never mix**: a [`Diagnostic`](config::diagnostic::Diagnostic) is about a file, a
+//!   [`Refusal`](record::Refusal) about a client, an [`Errno`](errno::Errno) about the system.
+//! - **Handles have generations.** A late event for what was reused is recognised, not believed.
+//!
+//! `unsafe` is in the Linux backend's system calls, in the child between clone and exec, and in the program's entry.
+//!
+//! # Features
+//!
+//! `linux` (default) is the epoll backend and the daemon. Without it the crate is the core alone, for any bare target.
+//! `sim` is the simulation backend, which links std, and so never together with the daemon.
+//!
+//! `docs/life-of-a-connection.md` follows one client through all of this.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -9,6 +44,8 @@ pub mod access;
 pub mod addr;
 pub mod args;
 pub mod backend;
+#[cfg(all(test, feature = "linux"))]
+mod budget;
 pub mod builtin;
 pub mod capacity;
 pub mod config;

@@ -10,7 +10,7 @@ use crate::addr::Peer;
 use crate::config::diagnostic::Bytes;
 use crate::errno::Errno;
 use crate::service::{LogFields, Service};
-use crate::table::Table;
+use crate::table::{Table, Text};
 
 /// Why a client was turned away. Displays as the word in a FAIL line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +69,25 @@ pub enum Ending {
     Signalled(u8),
 }
 
+/// The banners of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Banner {
+    Always,
+    Success,
+    Fail,
+}
+
+impl Banner {
+    /// The path in `service`, empty for none.
+    pub const fn path(self, service: &Service) -> Text {
+        match self {
+            Banner::Always => service.banner,
+            Banner::Success => service.banner_success,
+            Banner::Fail => service.banner_fail,
+        }
+    }
+}
+
 /// What happened to a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fact {
@@ -78,6 +97,8 @@ pub enum Fact {
     Exit { pid: u32, peer: Peer, ending: Ending, seconds: u64 },
     /// A client was refused.
     Fail { refusal: Refusal, peer: Peer },
+    /// So many more datagrams were refused within `seconds`, without a record each.
+    FailMore { count: u64, seconds: u64 },
     /// The service could not listen; tried again in `retry` seconds.
     ListenFailed { errno: Errno, retry: u64 },
     /// It listens after all.
@@ -96,6 +117,8 @@ pub enum Fact {
     SpawnFailed { errno: Errno },
     /// The program could not be executed.
     ExecFailed { errno: Errno },
+    /// A banner's file could not be read or sent; the client goes on without it.
+    BannerFailed { which: Banner, errno: Errno },
     /// A wait server ends again and again without taking what waits for it; started again in `ms` milliseconds.
     Hasty { ms: u64 },
     /// A child setting could not be made; the child ended before it became the program.
@@ -182,20 +205,25 @@ impl Record<'_> {
                 self.service.log_on_success.has(LogFields::EXIT)
                     || self.service.log_on_success.has(LogFields::DURATION)
             }
-            Fact::Fail { .. } => !self.service.log_on_failure.is_empty(),
+            Fact::Fail { .. } | Fact::FailMore { .. } => !self.service.log_on_failure.is_empty(),
             _ => true,
         }
     }
 
     /// Whether the record belongs where `log_type` says; else in the daemon's log.
     pub const fn is_service_record(&self) -> bool {
-        matches!(self.fact, Fact::Start { .. } | Fact::Exit { .. } | Fact::Fail { .. })
+        matches!(
+            self.fact,
+            Fact::Start { .. } | Fact::Exit { .. } | Fact::Fail { .. } | Fact::FailMore { .. }
+        )
     }
 
     pub const fn level(&self) -> Level {
         match self.fact {
             Fact::Start { .. } | Fact::Exit { .. } => Level::Info,
-            Fact::Fail { .. } | Fact::Resumed | Fact::ListenRecovered => Level::Notice,
+            Fact::Fail { .. } | Fact::FailMore { .. } | Fact::Resumed | Fact::ListenRecovered => {
+                Level::Notice
+            }
             Fact::CpsPause { .. } | Fact::MinutePause { .. } | Fact::TableFull => Level::Warning,
             _ => Level::Error,
         }
@@ -244,6 +272,9 @@ impl fmt::Display for Record<'_> {
                 }
                 Ok(())
             }
+            Fact::FailMore { count, seconds } => {
+                write!(f, "FAIL: {id} {count} more datagrams within {seconds} seconds")
+            }
             Fact::ListenFailed { errno, retry } => {
                 write!(f, "bind failed ({errno}). service = {id}, ")?;
                 place(f, self.table, service)?;
@@ -272,6 +303,10 @@ impl fmt::Display for Record<'_> {
             Fact::SpawnFailed { errno } => write!(f, "{id}: fork failed: {errno}"),
             Fact::ExecFailed { errno } => {
                 write!(f, "{id}: execv( {} ) failed: {errno}", Bytes(self.table.bytes(service.program)))
+            }
+            Fact::BannerFailed { which, errno } => {
+                let path = self.table.bytes(which.path(service));
+                write!(f, "{id}: banner {}: {errno}", Bytes(path))
             }
             Fact::Hasty { ms } => write!(
                 f,

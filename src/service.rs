@@ -329,6 +329,10 @@ pub struct Service {
     pub no_access: Span,
     /// Range of the table's `times`; empty: always.
     pub access_times: Span,
+    /// Files sent to every client before anything is checked, to one that is let in, to one that is refused.
+    pub banner: Text,
+    pub banner_success: Text,
+    pub banner_fail: Text,
     pub log_type: LogType,
     pub log_on_success: LogFields,
     pub log_on_failure: LogFields,

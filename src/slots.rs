@@ -33,6 +33,9 @@ pub struct Slots<T, const N: usize> {
 }
 
 impl<T, const N: usize> Slots<T, N> {
+    /// What one more slot costs.
+    pub const BYTES_EACH: usize = size_of::<Slot<T>>();
+
     pub const fn new() -> Self {
         Slots { slots: Vec::new(), free: None, used: 0 }
     }

@@ -237,7 +237,15 @@ impl Table {
     pub fn copy(&mut self, from: &Table, service: &Service) -> Result<Service, Full> {
         use crate::service::{Bind, LogFile, LogType};
         let mut copy = *service;
-        for text in [&mut copy.name, &mut copy.id, &mut copy.file, &mut copy.program] {
+        for text in [
+            &mut copy.name,
+            &mut copy.id,
+            &mut copy.file,
+            &mut copy.program,
+            &mut copy.banner,
+            &mut copy.banner_success,
+            &mut copy.banner_fail,
+        ] {
             *text = self.push_text(from.bytes(*text))?;
         }
         match &mut copy.bind {

@@ -7,6 +7,7 @@
 pub mod daemon;
 mod dump;
 pub mod files;
+pub mod filter;
 pub mod listen;
 pub mod log;
 mod notify;
@@ -21,6 +22,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsocknam
 use crate::addr::Peer;
 use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn};
 use crate::builtin::Step;
+use crate::capacity::BANNER_BYTES;
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::service::{Service, Stderr};
@@ -131,12 +133,16 @@ impl Backend for Linux {
         listen::listen(table, service, &mut self.inherited)
     }
 
-    fn keep(&mut self, listener: &mut Listener, service: &Service, is_busy: bool) {
-        if let Err(errno) = listener.adjust(service, is_busy) {
-            // The socket is as it was, which is better than none.
-            let text = format_args!("a listener keeps its old settings: {errno}");
-            self.log.message(crate::record::Level::Warning, text);
-        }
+    const GUARDS: bool = true;
+
+    fn refit(
+        &mut self,
+        table: &Table,
+        service: &Service,
+        listener: &mut Listener,
+        is_owned: bool,
+    ) -> Result<(), Errno> {
+        listen::refit(table, service, listener, is_owned)
     }
 
     fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {
@@ -217,6 +223,20 @@ impl Backend for Linux {
 
     fn io<'a>(&'a mut self, stream: &'a mut Socket) -> SocketIo<'a> {
         SocketIo::new(stream, self.spills)
+    }
+
+    #[inline(never)]
+    fn banner(&mut self, stream: &Socket, path: &[u8]) -> Result<(), Errno> {
+        use rustix::fs::{Mode, OFlags, open};
+        let path = core::ffi::CStr::from_bytes_with_nul(path).map_err(|_| Errno::INVAL)?;
+        // A FIFO in the way must not stop the daemon.
+        let file =
+            open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+        let mut text = [0; BANNER_BYTES];
+        let n = rustix::io::read(&file, &mut text)?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        rustix::net::send(&stream.fd, text.get(..n).unwrap_or(&[]), flags)?;
+        Ok(())
     }
 
     fn close(&mut self, stream: Socket) {

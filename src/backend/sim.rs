@@ -448,6 +448,12 @@ impl Backend for Sim {
     type Stream = Accepted;
     type Io<'a> = Io<'a>;
 
+    const GUARDS: bool = false;
+
+    fn refit(&mut self, _: &Table, _: &Service, _: &mut Self::Listener, _: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Listener, Errno> {
         let mut world = self.world.borrow_mut();
         let name = text(table.bytes(service.id));
@@ -482,8 +488,6 @@ impl Backend for Sim {
         world.sockets.push(socket);
         Ok(Listener { number: world.sockets.len() - 1, world: Rc::clone(&self.world) })
     }
-
-    fn keep(&mut self, _: &mut Listener, _: &Service, _: bool) {}
 
     fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {
         let mut world = self.world.borrow_mut();
@@ -579,6 +583,15 @@ impl Backend for Sim {
         client.session = Some((id, wait_for));
         world.write(format!("open {who}, {}", wish(wait_for)));
         self.sessions.push(stream.number);
+        Ok(())
+    }
+
+    fn banner(&mut self, stream: &Accepted, path: &[u8]) -> Result<(), Errno> {
+        let mut world = self.world.borrow_mut();
+        let client = &world.clients[stream.number];
+        let path = String::from_utf8_lossy(path.strip_suffix(b"\0").unwrap_or(path)).into_owned();
+        let line = format!("banner {path} to {}, {}", client.name, client.peer);
+        world.write(line);
         Ok(())
     }
 
@@ -1033,7 +1046,7 @@ impl Simulation {
     pub fn terminates(&mut self) {
         let now = self.now();
         self.ended = true;
-        self.engine.stop_listening();
+        self.engine.stop_listening(now, &mut self.sim);
         self.engine.end_servers(End::Ask, &mut self.sim);
         self.engine.end_sessions(now, &mut self.sim);
         self.settle();

@@ -10,7 +10,7 @@ use super::source::Files;
 use crate::capacity::DRAFT_WORDS;
 use crate::names;
 use crate::service::{Answer, Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
-use crate::table::Full;
+use crate::table::{Full, Text};
 
 /// The section has ended: what is missing is reported, what it needs of the system looked up, and the service goes
 /// into the table with its wish. `None`: it is off, or there is no room for it.
@@ -103,6 +103,21 @@ fn complete<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
     }
     if socket == Some(SocketType::Dgram) && !draft.internal {
         draft.flag(Flags::WAIT, true);
+    }
+    if socket == Some(SocketType::Dgram) || (draft.service.waits() && !draft.internal) {
+        // Nobody is connected to the daemon that could be sent one; those of `defaults` are for the others.
+        for (key, name) in [
+            (Key::Banner, "banner"),
+            (Key::BannerSuccess, "banner_success"),
+            (Key::BannerFail, "banner_fail"),
+        ] {
+            if draft.has(key) {
+                let what = format_args!("`{name}` has no effect on this service");
+                cx.warning(0, what, format_args!("banners are for stream services with `wait = no`"));
+            }
+        }
+        let service = &mut draft.service;
+        [service.banner, service.banner_success, service.banner_fail] = [Text::default(); 3];
     }
 }
 

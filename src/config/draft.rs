@@ -141,6 +141,9 @@ impl Draft {
         let mut draft = Draft { kind, ..Draft::new() };
         draft.service.log_on_success = defaults.service.log_on_success;
         draft.service.log_on_failure = defaults.service.log_on_failure;
+        draft.service.banner = defaults.service.banner;
+        draft.service.banner_success = defaults.service.banner_success;
+        draft.service.banner_fail = defaults.service.banner_fail;
         for (flag, key) in [(Flags::ONLY_FROM, Key::OnlyFrom), (Flags::PASSENV, Key::Passenv)] {
             if defaults.wish.given.has(key) {
                 draft.service.flags = draft.service.flags.with(flag);

@@ -222,6 +222,9 @@ impl<F: Files> Setting<'_, '_, F> {
             Key::Server => self.server(word),
             // Its effect is that of NOLIBWRAP's absence: decided when the table is settled.
             Key::Libwrap => {}
+            Key::Banner => self.draft.service.banner = self.banner(word),
+            Key::BannerSuccess => self.draft.service.banner_success = self.banner(word),
+            Key::BannerFail => self.draft.service.banner_fail = self.banner(word),
             Key::Port => self.draft.port = self.good(word, value::number(bytes)),
             Key::Bind => {
                 let Context { file, line, .. } = *self.cx;
@@ -604,6 +607,15 @@ impl<F: Files> Setting<'_, '_, F> {
     fn buffer(&mut self, word: Word<'_>) -> u32 {
         let size = value::size(word.bytes).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
         self.good(word, size).unwrap_or_default()
+    }
+
+    /// The path of a banner. That the file is there now is not asked: it may be made later, and is read for each client.
+    fn banner(&mut self, word: Word<'_>) -> Text {
+        if !word.bytes.starts_with(b"/") {
+            let what = format_args!("`{}` is no whole path", Bytes(word.bytes));
+            self.cx.wrong(self.draft, word.column, what, format_args!("write /.../NAME"));
+        }
+        self.cx.text(self.draft, word)
     }
 
     fn server(&mut self, word: Word<'_>) {

@@ -258,12 +258,22 @@ mod sections {
     }
 
     #[test]
+    fn banners_are_inherited_by_services_whose_clients_can_be_sent_one() {
+        let defaults = "defaults\n{\nbanner = /b\nbanner_fail = /f\n}\n";
+        let loaded = conf(&format!("{defaults}{}", TELNET.replace("wait", "banner_fail = /mine\nwait")));
+        let telnet = *loaded.service("telnet");
+        assert_eq!(loaded.table.bytes(telnet.banner), b"/b");
+        assert_eq!(loaded.table.bytes(telnet.banner_fail), b"/mine");
+        let waits = TELNET.replace("= no", "= yes");
+        let loaded = conf(&format!("{defaults}{waits}"));
+        assert!(loaded.service("telnet").banner.is_empty() && loaded.said.is_empty(), "{:?}", loaded.said);
+        conf(&waits.replace("wait", "banner = /b\nwait")).mentions("`banner` has no effect on this service");
+    }
+
+    #[test]
     fn what_is_not_enforced_keeps_its_service_from_starting() {
         for line in [
             "redirect = 10.0.0.1 23",
-            "banner = /etc/banner",
-            "banner_success = /b",
-            "banner_fail = /b",
             "deny_time = 5",
             "flags = SENSOR",
             "flags = INTERCEPT",
@@ -593,7 +603,7 @@ mod defaults {
         for lines in [
             "only_from = 127.0.0.",
             "nice = 5",
-            "banner = /b",
+            "banner = b",
             "instances = x",
             "enabled -= a",
             "log_type = FILE x",

@@ -628,7 +628,7 @@ impl Daemon<'_, '_> {
                         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
                             match self.signal(signal, now) {
                                 Next::Go => {}
-                                Next::Exit(status) => return self.leave(status),
+                                Next::Exit(status) => return self.leave(status, now),
                             }
                             if matches!(signal, HUP | USR2) {
                                 reload_at = Some(now.mono);
@@ -658,7 +658,7 @@ impl Daemon<'_, '_> {
             }
             if let Some((step, at)) = self.ending {
                 if self.engine.running() == 0 {
-                    return self.leave(status::WELL);
+                    return self.leave(status::WELL, now);
                 }
                 if at <= now.mono {
                     match step {
@@ -666,7 +666,7 @@ impl Daemon<'_, '_> {
                             self.engine.end_servers(End::Kill, &mut self.linux);
                             self.ending = Some((End::Kill, now.mono.plus_ms(KILL_GRACE_MS)));
                         }
-                        End::Kill => return self.leave(status::WELL),
+                        End::Kill => return self.leave(status::WELL, now),
                     }
                 }
             }
@@ -681,7 +681,7 @@ impl Daemon<'_, '_> {
             TERM | INT => {
                 self.linux.log.message(Level::Notice, format_args!("Exiting..."));
                 self.notify.say(b"STOPPING=1\n");
-                self.engine.stop_listening();
+                self.engine.stop_listening(now, &mut self.linux);
                 self.engine.end_sessions(now, &mut self.linux);
                 self.engine.end_servers(End::Ask, &mut self.linux);
                 if self.engine.running() == 0 {
@@ -791,8 +791,8 @@ impl Daemon<'_, '_> {
         self.linux.log.set_main(main, path);
     }
 
-    fn leave(&mut self, status: i32) -> i32 {
-        self.engine.stop_listening();
+    fn leave(&mut self, status: i32, now: Now) -> i32 {
+        self.engine.stop_listening(now, &mut self.linux);
         self.pid_file = None;
         status
     }

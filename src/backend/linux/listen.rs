@@ -10,7 +10,7 @@ use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType as RawType, getsockname, sockopt,
 };
 
-use super::sys;
+use super::{filter, sys};
 use crate::errno::Errno;
 use crate::service::{Bind, DEFAULT_BACKLOG, Family, Flags, Service, SocketType, Stderr};
 use crate::table::Table;
@@ -95,49 +95,12 @@ impl Listener {
             Err(_) => u64::from(is_readable(fd)),
         }
     }
-
-    /// Goes on as the listener of a service that was configured anew: what need not be another socket is set again.
-    /// Not whether it blocks, while a server has it.
-    pub fn adjust(&mut self, service: &Service, is_busy: bool) -> Result<(), Errno> {
-        self.for_programs = service.builtin().is_none();
-        if !is_busy {
-            let waits = is_handed_on(service);
-            if self.waits != waits {
-                rustix::io::ioctl_fionbio(&self.fd, !waits)?;
-                self.waits = waits;
-            }
-            if self.queue.is_some() != (waits && service.socket == SocketType::Stream) {
-                self.queue = queue(service, self.fd.as_fd())?;
-            }
-        }
-        if self.stderr.is_none() {
-            self.stderr = stderr_pipe(service)?;
-        }
-        if service.socket == SocketType::Stream {
-            rustix::net::listen(&self.fd, backlog(service))?;
-        }
-        Ok(())
-    }
 }
 
-/// Whether servers get the service's own socket.
-fn is_handed_on(service: &Service) -> bool {
-    service.builtin().is_none() && (service.waits() || service.socket == SocketType::Dgram)
-}
-
+/// What is needed to watch the queue of a wait service for streams.
 fn queue(service: &Service, fd: BorrowedFd<'_>) -> Result<Option<Queue>, Errno> {
-    let wanted = is_handed_on(service) && service.socket == SocketType::Stream;
+    let wanted = owned_by_server(service) && service.socket == SocketType::Stream;
     wanted.then(|| Queue::new(fd)).transpose()
-}
-
-/// The way of servers' standard error to the log, where that is wanted: read end, write end.
-fn stderr_pipe(service: &Service) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
-    if service.stderr != Stderr::Log || service.builtin().is_some() {
-        return Ok(None);
-    }
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&read, true)?;
-    Ok(Some((read, write)))
 }
 
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
@@ -233,12 +196,65 @@ fn fits(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<bool, Er
     }
 }
 
+/// Makes a socket that was kept over a reload right for what its service says now.
+pub fn refit(table: &Table, service: &Service, listener: &mut Listener, is_owned: bool) -> Result<(), Errno> {
+    // One that is not wanted any more stays: servers of before write into it.
+    if listener.stderr.is_none() {
+        listener.stderr = stderr_pipe(service)?;
+    }
+    listener.for_programs = service.builtin().is_none();
+    let waits = owned_by_server(service);
+    if waits {
+        guard(listener.fd.as_fd(), table, service)?;
+    } else {
+        // What the engine refuses it also logs.
+        sys::detach_filter(listener.fd.as_fd())?;
+    }
+    if !is_owned {
+        rustix::io::ioctl_fionbio(&listener.fd, !waits)?;
+        listener.waits = waits;
+        if listener.queue.is_some() != (waits && service.socket == SocketType::Stream) {
+            listener.queue = queue(service, listener.fd.as_fd())?;
+        }
+    }
+    if service.socket == SocketType::Stream {
+        // Only its length is new.
+        rustix::net::listen(&listener.fd, backlog(service))?;
+    }
+    Ok(())
+}
+
+fn wants_stderr_pipe(service: &Service) -> bool {
+    service.stderr == Stderr::Log && service.builtin().is_none()
+}
+
+/// Both ends of the pipe that servers' standard error goes into, if the service wants it logged.
+fn stderr_pipe(service: &Service) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    if !wants_stderr_pipe(service) {
+        return Ok(None);
+    }
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    Ok(Some((read, write)))
+}
+
+/// Whether the service's servers get its socket itself.
+fn owned_by_server(service: &Service) -> bool {
+    service.builtin().is_none() && (service.waits() || service.socket == SocketType::Dgram)
+}
+
 /// Makes the socket of a service.
 pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Result<Listener, Errno> {
-    let waits = is_handed_on(service);
+    let waits = owned_by_server(service);
     let stderr = stderr_pipe(service)?;
     let (fd, node) = match inherited.take(table, service) {
-        Some(fd) => (fd, None),
+        Some(fd) => {
+            if waits {
+                guard(fd.as_fd(), table, service)?;
+            }
+            (fd, None)
+        }
         None if service.family == Family::Unix => {
             let (fd, node) = unix_socket(table, service)?;
             (fd, Some(node))
@@ -260,6 +276,18 @@ pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Re
         queue,
         node,
     })
+}
+
+/// Lets the kernel check who reaches a socket that a server will own. Unix sockets have no addresses to check.
+#[inline(never)]
+pub fn guard(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<(), Errno> {
+    if service.family == Family::Unix {
+        return Ok(());
+    }
+    if !service.flags.has(Flags::ONLY_FROM) && service.no_access.is_empty() {
+        return sys::detach_filter(fd);
+    }
+    sys::attach_filter(fd, &filter::program(table, service).ok_or(Errno::TOOBIG)?)
 }
 
 fn raw_type(service: &Service) -> RawType {
@@ -330,6 +358,10 @@ fn inet_socket(table: &Table, service: &Service) -> Result<OwnedFd, Errno> {
         }
         Bind::Everywhere | Bind::Path(_) => any,
     };
+    if owned_by_server(service) {
+        // Before anything can arrive.
+        guard(fd.as_fd(), table, service)?;
+    }
     rustix::net::bind(&fd, &SocketAddr::new(address, service.port))?;
     if service.socket == SocketType::Stream {
         rustix::net::listen(&fd, backlog(service))?;

@@ -98,6 +98,10 @@ struct File {
     hard_told: bool,
 }
 
+/// What one more of [`LOG_FILES`] costs.
+#[cfg(test)]
+pub(crate) const FILE_BYTES: usize = size_of::<File>();
+
 impl File {
     fn new(path: &[u8], soft: u64, hard: u64) -> Option<File> {
         let path = heapless::Vec::from_slice(path).ok()?;

@@ -5,8 +5,9 @@
 //! nobody changes before the kernel says the child has let go of the memory (CLONE_CHILD_CLEARTID writes 0 to `tid` when
 //! it execs or exits), so its work is: read the slot, make system calls, exec.
 //!
-//! When all slots are taken, or the kernel refuses (user-mode QEMU does not know CLONE_VM alone), CLONE_VFORK is added:
-//! the parent then waits for the exec, which is a moment.
+//! When all slots are taken the daemon waits for the next exec, as it would after every vfork(2); a child that hangs
+//! before its exec does not hang the daemon, the start then fails. Where the kernel refuses (user-mode QEMU does not know
+//! CLONE_VM alone), CLONE_VFORK is added.
 //!
 //! The texts of arguments lie in the configuration table. A reload must not overwrite the table a child still reads:
 //! [`Spawner::is_idle`] says whether any does.
@@ -34,7 +35,7 @@ use crate::service::{Flags, Limit, Resource, Service};
 use crate::table::{Table, Text};
 
 /// Bytes of a child's stack. It makes some twenty system calls from one function.
-const STACK_BYTES: usize = 8192;
+pub(crate) const STACK_BYTES: usize = 8192;
 /// argv and envp together, with their nulls.
 const POINTERS: usize = 1280;
 /// Bytes for what differs from client to client: REMOTE_HOST and its relatives, arguments with `%` replaced.
@@ -95,6 +96,10 @@ struct Slot {
     text: [u8; TEXT_BYTES],
     stack: Stack,
 }
+
+/// What one more of [`SPAWN_SLOTS`] costs.
+#[cfg(test)]
+pub(crate) const SLOT_BYTES: usize = size_of::<Slot>();
 
 #[repr(align(16))]
 struct Stack {
@@ -259,7 +264,13 @@ impl Spawner {
         slot.tid.store(1, Ordering::Release);
         let pid = match start(slot, false) {
             // EINVAL: a kernel, or user-mode QEMU, that shares memory only with a parent that waits.
-            Err(Errno::INVAL) => start(slot, true),
+            Err(Errno::INVAL) => {
+                let pid = start(slot, true);
+                // The child has let go by now. Where vfork is really fork, as in QEMU, it wrote that into its own copy, and
+                // this slot would be taken for ever.
+                slot.tid.store(0, Ordering::Release);
+                pid
+            }
             other => other,
         };
         match pid {

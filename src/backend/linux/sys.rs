@@ -173,6 +173,31 @@ pub fn bind_to_device(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     set_option(fd, SOL_SOCKET, SO_BINDTODEVICE, &padded, name.len() + 1)
 }
 
+/// Makes a program decide which packets a socket receives (socket(7), SO_ATTACH_FILTER), in place of any before it.
+pub fn attach_filter(fd: BorrowedFd<'_>, program: &[super::filter::Step]) -> Result<(), Errno> {
+    const SOL_SOCKET: usize = 1;
+    const SO_ATTACH_FILTER: usize = 26;
+    #[repr(C)]
+    struct Fprog {
+        len: u16,
+        steps: *const super::filter::Step,
+    }
+    let len = u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?;
+    // The kernel copies the steps, `len` of them, before the call returns.
+    let program = Fprog { len, steps: program.as_ptr() };
+    set_option(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, size_of::<Fprog>())
+}
+
+/// Takes away what [`attach_filter`] made, if anything.
+pub fn detach_filter(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    const SOL_SOCKET: usize = 1;
+    const SO_DETACH_FILTER: usize = 27;
+    match set_option(fd, SOL_SOCKET, SO_DETACH_FILTER, &0u32, size_of::<u32>()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
 /// Connections that wait at a listening TCP socket to be accepted (tcp(7), TCP_INFO: tcpi_unacked of a listener).
 pub fn accept_queue(fd: BorrowedFd<'_>) -> Option<u32> {
     const IPPROTO_TCP: usize = 6;

@@ -1,0 +1,171 @@
+//! memory-budget.md, written from the sizes of what the daemon is made of.
+//!
+//! All memory is in statics, and what a capacity costs is in its type; so the page can be made, and checked, by a test.
+
+use core::fmt;
+use std::format;
+use std::string::{String, ToString};
+
+use crate::addr::Prefix;
+use crate::backend::linux::filter::Step;
+use crate::backend::linux::{Linux, Spawner, Spills, log, spawn};
+use crate::capacity::{
+    ACCEPTS_A_TURN, ADJUSTABLE, DATAGRAM_BYTES, DATAGRAMS_A_TURN, INCLUDE_DEPTH, NAME_BYTES, PATH_BYTES,
+    SCRATCH_BYTES, SPILLS, TURN_BYTES,
+};
+use crate::config::{self, Loader};
+use crate::engine::{self, Engine};
+use crate::limits::Window;
+use crate::service::{Minutes, Service};
+use crate::table::{Table, Text};
+
+/// The statics of `src/main.rs`.
+const STATICS: [(&str, usize, &str); 5] = [
+    ("ENGINE", size_of::<Engine<Linux>>(), "two tables, what runs, the buffers of built-in services"),
+    ("LOADER", size_of::<Loader>(), "used while files are read, then given back"),
+    ("SPILLS", size_of::<Spills>(), "used once an echo client does not read"),
+    ("SPAWNER", size_of::<Spawner>(), "a slot is used once that many children start at one time"),
+    ("LOG", size_of::<log::Log>(), "log files by name"),
+];
+
+/// Bytes of statics that one more of a capacity costs, and how they come about.
+fn bytes_each(name: &str) -> (usize, String) {
+    let [run, server, session] = engine::bytes_each::<Linux>();
+    let twice = |bytes: usize| (2 * bytes, format!("2 tables × {bytes}"));
+    match name {
+        "SERVICES" => {
+            let (service, reading) = (size_of::<Service>(), config::SERVICE_BYTES);
+            let why = format!("2 tables × {service}, {run} at run time, {reading} while files are read");
+            (2 * service + run + reading, why)
+        }
+        "TEXT_BYTES" => twice(1),
+        "WORDS" => twice(size_of::<Text>()),
+        "PREFIXES" => twice(size_of::<Prefix>()),
+        "GIDS" => twice(size_of::<u32>()),
+        "TIMES" => twice(size_of::<Minutes>()),
+        "SERVERS" => (server, "a slot".into()),
+        "SESSIONS" => (session, "a slot".into()),
+        "SOURCES" => (size_of::<(u16, core::net::IpAddr, Window)>(), "an address and its minute".into()),
+        "SCRATCH_BYTES" => (1 + SPILLS, format!("the scratch buffer and {SPILLS} spill buffers")),
+        "SPILLS" => (SCRATCH_BYTES, "a buffer of SCRATCH_BYTES".into()),
+        "SPAWN_SLOTS" => (spawn::SLOT_BYTES, format!("{} of it the child's stack", spawn::STACK_BYTES)),
+        "FILTER_STEPS" => (
+            0,
+            format!(
+                "{} bytes of stack while a socket is made",
+                size_of::<Step>() + size_of::<(Prefix, bool)>() / 4
+            ),
+        ),
+        "LOG_FILES" => (log::FILE_BYTES, "a path and what is known of the file".into()),
+        "LOG_LINE_BYTES" => (0, "1 byte of stack while a line is written".into()),
+        "STANDALONE_WORDS" => (0, format!("{} bytes of stack", 2 * size_of::<&[u8]>())),
+        "LINE_BYTES" => (1, "the line buffer".into()),
+        "DRAFT_WORDS" => {
+            let lists = 2 * 5;
+            (lists * size_of::<Text>(), format!("{lists} lists × {}", size_of::<Text>()))
+        }
+        "DRAFT_PREFIXES" => {
+            let lists = 2 * 2;
+            (lists * size_of::<Prefix>(), format!("{lists} lists × {}", size_of::<Prefix>()))
+        }
+        _ => panic!("say here what one more of {name} costs"),
+    }
+}
+
+/// The rest of `src/capacity.rs`.
+const FIXED: [(&str, usize, &str); 7] = [
+    ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
+    ("PATH_BYTES", PATH_BYTES, "in each of LOG_FILES; else on the stack while files are read"),
+    ("NAME_BYTES", NAME_BYTES, "in each level of include"),
+    ("DATAGRAM_BYTES", DATAGRAM_BYTES, "one buffer"),
+    ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),
+    ("ACCEPTS_A_TURN", ACCEPTS_A_TURN, "none, likewise"),
+    ("DATAGRAMS_A_TURN", DATAGRAMS_A_TURN, "none, likewise"),
+];
+
+struct Page;
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(concat!(
+            "# Memory budget\n\n",
+            "All memory that usherd ever uses is laid out when it is built: statics, one stack, no heap. Statics begin\n",
+            "as zeros that take no memory; the kernel gives a page when it is first written to. So the numbers here are\n",
+            "the most that can be used, and what an idle daemon really has is in [docs/figures.md](docs/figures.md).\n\n",
+            "This page is written from the sizes of the types on x86_64 (`src/budget.rs`), and a test compares them:\n",
+            "`cargo test --lib budget -- --ignored` writes it anew. On 32-bit machines pointers are half as large, and\n",
+            "nothing is larger.\n\n",
+            "## Capacities\n\n",
+            "Each is set by an environment variable when the daemon is built: `USHERD_SERVICES=256 cargo build --release`.\n",
+            "What does not fit in a file gets a diagnostic that names the capacity.\n\n",
+            "| capacity | default | bytes each | together | what it counts | its bytes |\n|---|---|---|---|---|---|\n",
+        ))?;
+        for (name, value, _, doc) in ADJUSTABLE {
+            let (each, why) = bytes_each(name);
+            writeln!(f, "| `USHERD_{name}` | {value} | {each} | {} | {doc} | {why} |", each * value)?;
+        }
+        f.write_str(concat!("\n## Statics\n\n", "| static | bytes | what for |\n|---|---|---|\n",))?;
+        for (name, bytes, what) in STATICS {
+            writeln!(f, "| `{name}` | {bytes} | {what} |")?;
+        }
+        let total: usize = STATICS.iter().map(|(_, bytes, _)| bytes).sum();
+        writeln!(f, "| together | {total} | |")?;
+        let (table, counted) = (size_of::<Table>(), counted());
+        writeln!(
+            f,
+            "\nA table is {table} bytes, and there are two, for reload. What no capacity above accounts for is"
+        )?;
+        writeln!(f, "{} bytes, {DATAGRAM_BYTES} of them the datagram buffer.", total - counted)?;
+        f.write_str("\n## Stacks\n\n")?;
+        writeln!(
+            f,
+            "The daemon runs on the stack the kernel gives it. A child between its birth and its program has"
+        )?;
+        writeln!(
+            f,
+            "{} bytes in its spawn slot: it makes some twenty system calls from one function.",
+            spawn::STACK_BYTES
+        )?;
+        f.write_str(concat!(
+            "\n## What is not adjustable\n\n",
+            "| constant | value | its bytes |\n|---|---|---|\n",
+        ))?;
+        for (name, value, why) in FIXED {
+            writeln!(f, "| `{name}` | {value} | {why} |")?;
+        }
+        f.write_str("\n`src/capacity.rs` says what each is for.\n")
+    }
+}
+
+/// Bytes of statics that some capacity accounts for. The spill buffers are in two of them.
+fn counted() -> usize {
+    let all: usize = ADJUSTABLE.iter().map(|(name, value, ..)| bytes_each(name).0 * value).sum();
+    all - size_of::<Spills>()
+}
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/memory-budget.md");
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_budget_is_kept() {
+    if ADJUSTABLE.iter().any(|(_, value, default, _)| value != default) {
+        return;
+    }
+    let committed = std::fs::read_to_string(PAGE).unwrap_or_default();
+    let hint = "if that is meant, `cargo test --lib budget -- --ignored` writes it anew";
+    assert!(committed == Page.to_string(), "sizes are not what memory-budget.md says: {hint}");
+}
+
+#[test]
+#[ignore = "writes memory-budget.md"]
+fn write_the_budget() {
+    std::fs::write(PAGE, Page.to_string()).unwrap();
+}
+
+/// Nothing large is missing from the list.
+#[test]
+fn capacities_account_for_nearly_all_memory() {
+    let total: usize = STATICS.iter().map(|(_, bytes, _)| bytes).sum();
+    let rest = total - counted();
+    assert!(rest < DATAGRAM_BYTES + total / 20, "{rest} bytes of {total} are in no capacity");
+}
