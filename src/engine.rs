@@ -1008,7 +1008,9 @@ impl<B: Backend> Engine<B> {
             return true;
         }
         // Better no socket than one that lets in whom it should not; a server that owns it keeps it for itself.
-        run.listener = None;
+        if let Some(listener) = run.listener.take() {
+            b.retire(table, service, listener);
+        }
         run.state = State::Off;
         for server in self.servers.values_mut().filter(|server| server.service == index) {
             server.holds = None;
@@ -1186,6 +1188,11 @@ impl<B: Backend> Engine<B> {
         }
         // What was not handed on closes here. Entry by entry: moving the whole vector would touch the memory of services
         // that do not exist.
+        for (run, service) in self.runs.iter_mut().zip(old.services()) {
+            if let Some(listener) = run.listener.take() {
+                b.retire(old, service, listener);
+            }
+        }
         self.runs.clear();
         for run in runs {
             let _ = self.runs.push(run);
@@ -1251,8 +1258,12 @@ impl<B: Backend> Engine<B> {
     pub fn stop_listening(&mut self, now: Now, b: &mut B) {
         self.tell_refusals(true, now, b);
         self.deadline = None;
-        for run in &mut self.runs {
-            run.listener = None;
+        let [first, second] = &self.tables;
+        let table = if self.active { second } else { first };
+        for (run, service) in self.runs.iter_mut().zip(table.services()) {
+            if let Some(listener) = run.listener.take() {
+                b.retire(table, service, listener);
+            }
             run.state = State::Off;
             run.told = false;
         }

@@ -615,3 +615,265 @@ fn a_listener_that_is_kept_serves_as_the_new_file_says() {
         assert!(echoes("127.0.0.1:9901"));
     });
 }
+
+// ---- attributes of ours ----
+
+#[test]
+fn standard_error_goes_where_it_is_told() {
+    in_net(|net| {
+        net.script(
+            "complains",
+            "#!/bin/sh\necho answer\necho complaint >&2\nprintf 'two\\r\\nlines\\nand a rest' >&2\n",
+        );
+        let conf: String = ["client", "log", "null"]
+            .iter()
+            .zip(9901..)
+            .map(|(to, port)| {
+                let lines = "socket_type = stream; wait = no; server = /run/test/complains; stderr = ";
+                section(to, port, &format!("{lines}{to}"))
+            })
+            .collect();
+        let daemon = serve(net, &conf).ready(&["tcp/9901", "tcp/9902", "tcp/9903"]);
+        assert_eq!(listen_to("127.0.0.1:9901"), "answer\ncomplaint\ntwo\r\nlines\nand a rest");
+        assert_eq!(listen_to("127.0.0.1:9902"), "answer\n");
+        assert_eq!(listen_to("127.0.0.1:9903"), "answer\n");
+        for line in ["complaint", "two", "lines", "and a rest"] {
+            daemon.wait_log(&format!("INFO: log[stderr]: {line}\n"));
+        }
+        assert!(!daemon.log().contains("client[stderr]") && !daemon.log().contains("null[stderr]"));
+    });
+}
+
+#[test]
+fn a_megabyte_of_standard_error_neither_blocks_nor_floods() {
+    in_net(|net| {
+        let line = "x".repeat(99);
+        net.write("lines", format!("{line}\n").repeat(10_000));
+        net.script("floods", "#!/bin/sh\ncat /run/test/lines >&2\necho done\n");
+        let program = "socket_type = stream; wait = no; server = /run/test/floods; stderr = log";
+        let conf = format!("{ECHO}{}{}", section("floods", 9901, program), echo_at(9907, ""));
+        let mut daemon = serve(net, &conf).ready(&["tcp/9901", "tcp/9907"]);
+        let begin = Instant::now();
+        assert_eq!(listen_to("127.0.0.1:9901"), "done\n");
+        assert!(echoes("127.0.0.1:9907"));
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        let logged = daemon.log().matches(&format!("floods[stderr]: {line}\n")).count();
+        assert!((190..=200).contains(&logged), "{logged} lines");
+        // The rest is a number, now or at the end.
+        daemon.signal(libc::SIGTERM);
+        daemon.wait_exit();
+        let log = daemon.log();
+        let more = log
+            .lines()
+            .find_map(|line| line.split_once("[stderr]: ")?.1.strip_suffix(" more lines were not logged"));
+        let more: usize = more.and_then(|more| more.parse().ok()).unwrap_or_else(|| panic!("{log}"));
+        // Where two reads meet a line may come as two.
+        assert!((9_800..10_400).contains(&more), "{more}");
+    });
+}
+
+#[test]
+fn servers_outlive_their_service_with_their_standard_error() {
+    in_net(|net| {
+        // Says on its standard error what it is told.
+        net.script(
+            "tells",
+            "#!/bin/sh\nwhile read -r line; do echo \"$line\" >&2; echo said; done\necho bye >&2\n",
+        );
+        let tells =
+            section("tells", 9901, "socket_type = stream; wait = no; server = /run/test/tells; stderr = log");
+        let mut daemon = serve(net, &format!("{}{tells}", echo())).ready(&["tcp/9901", "tcp/9907"]);
+        let mut client = tcp("127.0.0.1:9901");
+        let mut say = |word: &str| {
+            client.write_all(format!("{word}\n").as_bytes()).expect("send");
+            assert_eq!(read_n(&mut client, 5), b"said\n");
+        };
+        say("one");
+        daemon.wait_log("tells[stderr]: one");
+        daemon.reload(&echo());
+        daemon.wait_log("dropped=1");
+        say("two");
+        daemon.wait_log("tells[stderr]: two");
+        // The last words at the end are heard as well.
+        drop(client);
+        daemon.wait_log("tells[stderr]: bye");
+        daemon.signal(libc::SIGTERM);
+        assert_eq!(daemon.wait_exit().code(), Some(0));
+    });
+}
+
+#[test]
+fn arguments_are_expanded_when_asked_for() {
+    in_net(|net| {
+        let args = "%a %r %A %R %d %% a%ab %x % \"%a %r\"";
+        let of = |name: &str, port, more: &str| {
+            let lines = format!(
+                "socket_type = stream; wait = no; server = /run/test/probe; server_args = {args}; {more}"
+            );
+            section(name, port, &lines)
+        };
+        let conf = format!("{}{}", of("plain", 9901, ""), of("expanded", 9902, "expand = yes"));
+        let _daemon = serve(net, &conf).ready(&["tcp/9901", "tcp/9902"]);
+        let found = listen_to("127.0.0.1:9901");
+        assert!(found.contains("argv 1 %a\n") && found.contains("argv 6 %%\n"), "{found}");
+        for (from, to, client, server) in [
+            ("127.0.0.3:0", "127.0.0.1:9902", "127.0.0.3", "127.0.0.1"),
+            ("[::1]:0", "[::1]:9902", "::1", "::1"),
+        ] {
+            let mut stream = if from.starts_with('[') { tcp(to) } else { tcp_from(from, to) };
+            let port = stream.local_addr().expect("address").port();
+            let found = text(&read_to_end(&mut stream));
+            let words = [
+                client,
+                &port.to_string(),
+                server,
+                "9902",
+                "expanded",
+                "%",
+                &format!("a{client}b"),
+                "%x",
+                "%",
+                &format!("{client} {port}"),
+            ];
+            for (n, word) in words.iter().enumerate() {
+                assert!(found.contains(&format!("argv {} {word}\n", n + 1)), "no {word} in {found}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_socket_is_passed_as_sd_listen_fds_expects() {
+    in_net(|net| {
+        let of = |name, port, lines: &str| {
+            section(name, port, &format!("{lines}; server = /run/test/probe; listen_fds = yes"))
+        };
+        let conf = [
+            of("each", 9901, "socket_type = stream; wait = no"),
+            of("waits", 9902, "socket_type = stream; wait = yes"),
+            of("datagrams", 9903, "socket_type = dgram; wait = yes"),
+        ];
+        net.set_env("LISTEN_FDS", Some("7"));
+        let daemon = serve(net, &conf.concat()).ready(&["tcp/9901", "tcp/9902", "udp/9903"]);
+        let all = [
+            ("each", listen_to("127.0.0.1:9901"), "plain"),
+            ("waits", listen_to("127.0.0.1:9902"), "listening"),
+            ("datagrams", text(&ask_udp("127.0.0.1:9903", b"?")), "plain"),
+        ];
+        for (name, found, kind) in all {
+            assert!(
+                found.contains("env LISTEN_FDS=1\n") && !found.contains("LISTEN_FDS=7"),
+                "{name}: {found}"
+            );
+            let pid = found.lines().find_map(|line| line.strip_prefix("pid ")).expect("a pid");
+            assert!(found.contains(&format!("env LISTEN_PID={pid}\n")), "{name}: {found}");
+            assert!(found.contains("fd 3 same as 0\n"), "{name}: {found}");
+            assert!(!found.contains("fd 4 "), "{name}: {found}");
+            assert!(found.lines().any(|l| l.starts_with("socket ") && l.ends_with(kind)), "{name}: {found}");
+        }
+        drop(daemon);
+    });
+}
+
+/// What ss(8) would show as Send-Q of a listener: its backlog.
+fn backlog(port: u16) -> u32 {
+    let out = std::process::Command::new("ss").args(["-Hltn", "sport", "=", &format!(":{port}")]).output();
+    let out = text(&out.expect("ss").stdout);
+    let words: Vec<_> = out.split_whitespace().collect();
+    words.get(2).and_then(|w| w.parse().ok()).unwrap_or_else(|| panic!("{out:?}"))
+}
+
+#[test]
+fn backlog_and_buffers_are_set() {
+    in_net(|net| {
+        let of = |more: &str| {
+            section(
+                "probe",
+                9901,
+                &format!("socket_type = stream; wait = yes; server = /run/test/probe; {more}"),
+            )
+        };
+        let mut daemon = serve(net, &of("backlog = 7; rcvbuf = 20K; sndbuf = 30000")).ready(&["tcp/9901"]);
+        assert_eq!(backlog(9901), 7);
+        let found = listen_to("127.0.0.1:9901");
+        // The kernel doubles what it is asked for.
+        assert!(found.contains("buffers 40960 60000\n"), "{found}");
+        daemon.reload(&of("backlog = 9; rcvbuf = 20K; sndbuf = 30000"));
+        until("the new backlog", || (backlog(9901) == 9).then_some(()));
+        // Another buffer needs another socket.
+        daemon.reload(&of("rcvbuf = 10K"));
+        until("another reload", || (daemon.log().matches("Reconfigured: ").count() == 2).then_some(()));
+        assert!(listen_to("127.0.0.1:9901").contains("buffers 20480 "));
+        assert_eq!(backlog(9901), 1024);
+        assert!(daemon.running());
+    });
+}
+
+#[test]
+fn unix_sockets_have_their_mode_and_owner_and_leave_no_node() {
+    in_net(|net| {
+        let of = |name: &str, more: &str| {
+            let lines = format!("protocol = unix; bind = /run/test/{name}; server = /bin/cat; {more}");
+            section(name, 0, &lines).replace("\tport = 0\n", "")
+        };
+        let conf = [
+            of(
+                "one",
+                "socket_type = stream; wait = no; socket_mode = 600; socket_user = nobody; socket_group = 7",
+            ),
+            of("two", "socket_type = stream; wait = no"),
+            of("three", "socket_type = dgram; wait = yes").replace("/bin/cat", "/run/test/udponce"),
+        ];
+        let conf = conf.concat();
+        let node = |name: &str| {
+            let meta = fs::metadata(Path::new("/run/test").join(name)).expect("node");
+            (meta.ino(), meta.permissions().mode() & 0o777, meta.uid(), meta.gid())
+        };
+        let talks = || {
+            let mut stream = UnixStream::connect("/run/test/one").expect("connect");
+            stream.write_all(b"x").expect("send");
+            stream.read_exact(&mut [0; 1]).expect("echo");
+            let own = Path::new("/run/test/own");
+            let _ = fs::remove_file(own);
+            let datagrams = UnixDatagram::bind(own).expect("bind");
+            datagrams.connect("/run/test/three").expect("connect");
+            datagrams.send(b"ping").expect("send");
+            datagrams.set_read_timeout(Some(PATIENCE)).expect("time-out");
+            assert_eq!(datagrams.recv(&mut [0; 9]).expect("answer"), 4);
+        };
+        let mut daemon = serve(net, &conf);
+        daemon.wait_log("Started working: 3");
+        talks();
+        let (inode, mode, uid, gid) = node("one");
+        assert_eq!((mode, uid, gid), (0o600, 65534, 7));
+        assert_eq!(node("two").1, 0o666);
+        // The same over a reload.
+        daemon.signal(libc::SIGHUP);
+        daemon.wait_log("kept=3");
+        assert_eq!(node("one").0, inode);
+        talks();
+        // Replaced after a crash.
+        daemon.signal(libc::SIGKILL);
+        daemon.wait_exit();
+        drop(daemon);
+        assert_eq!(node("one").0, inode);
+        let mut daemon = serve(net, &conf);
+        daemon.wait_log("Started working: 3");
+        talks();
+        // What somebody else has put there is his.
+        fs::remove_file("/run/test/two").expect("remove");
+        let other = UnixListener::bind("/run/test/two").expect("bind");
+        daemon.signal(libc::SIGTERM);
+        assert_eq!(daemon.wait_exit().code(), Some(0));
+        for (name, there) in [("one", false), ("two", true), ("three", false)] {
+            assert_eq!(Path::new("/run/test").join(name).exists(), there, "{name}");
+        }
+        drop(other);
+        // A file that is no socket is not removed.
+        drop(daemon);
+        net.write("three", "precious");
+        let daemon = serve(net, &conf);
+        daemon.wait_log("bind failed (Address already in use");
+        assert_eq!(fs::read_to_string("/run/test/three").expect("file"), "precious");
+    });
+}

@@ -241,6 +241,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         notify,
         pid_file,
         ending: None,
+        stderr_due: None,
         unwritten,
         is_fat: true,
         foreground,
@@ -515,6 +516,8 @@ struct Daemon<'a, 'o> {
     pid_file: Option<PidFile<'o>>,
     /// After TERM: when the next, harder, step is due.
     ending: Option<(End, Instant)>,
+    /// When lines of servers' standard error that were not logged are to be told.
+    stderr_due: Option<Instant>,
     unwritten: [(usize, usize); 2],
     /// Memory of a start or reload has not been given back yet.
     is_fat: bool,
@@ -531,7 +534,7 @@ impl Daemon<'_, '_> {
     /// Makes the loaded table the one that serves; how many services do not listen yet.
     fn open_services(&mut self) -> usize {
         let now = read_clocks();
-        self.linux.log.set_now(now.unix.unwrap_or(0));
+        self.linux.set_now(now);
         self.engine.adopt(now, &mut self.linux);
         let unused = self.linux.inherited.drop_rest();
         if unused > 0 {
@@ -588,11 +591,16 @@ impl Daemon<'_, '_> {
         let mut next_sign_of_life = self.notify.watchdog_ms.map(|ms| read_clocks().mono.plus_ms(ms));
         let mut reload_at: Option<Instant> = None;
         loop {
-            let deadline =
-                [self.engine.next_deadline(), next_sign_of_life, reload_at, self.ending.map(|(_, at)| at)]
-                    .into_iter()
-                    .flatten()
-                    .min();
+            let deadline = [
+                self.engine.next_deadline(),
+                next_sign_of_life,
+                reload_at,
+                self.ending.map(|(_, at)| at),
+                self.stderr_due,
+            ]
+            .into_iter()
+            .flatten()
+            .min();
             let timeout = deadline.map(|at| {
                 let ms = at.since_ms(read_clocks().mono);
                 // Rounded up by a millisecond: waking too early would mean going round once more.
@@ -613,7 +621,7 @@ impl Daemon<'_, '_> {
                 }
             };
             let now = read_clocks();
-            self.linux.log.set_now(now.unix.unwrap_or(0));
+            self.linux.set_now(now);
             for event in events.get(..count).unwrap_or(&[]) {
                 let event = *event;
                 match Source::from_data(event.data) {
@@ -623,7 +631,8 @@ impl Daemon<'_, '_> {
                     Some(Source::Session(id)) => {
                         self.engine.handle(Event::Session(id), now, &mut self.linux);
                     }
-                    Some(Source::Stderr(id)) => self.read_stderr(id.index),
+                    Some(Source::Stderr(id)) => self.read_stderr(id.index, now),
+                    Some(Source::Retired(place)) => self.linux.read_retired(place),
                     Some(Source::Signals) => {
                         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
                             match self.signal(signal, now) {
@@ -640,6 +649,9 @@ impl Daemon<'_, '_> {
             }
             if self.engine.next_deadline().is_some_and(|at| at <= now.mono) {
                 self.engine.handle(Event::Tick, now, &mut self.linux);
+            }
+            if self.stderr_due.is_some_and(|at| at <= now.mono) {
+                self.tell_stderr(now);
             }
             if reload_at.is_some_and(|at| at <= now.mono) {
                 // A child between birth and program may still read the table that would be filled anew.
@@ -764,19 +776,29 @@ impl Daemon<'_, '_> {
 
     /// What servers with `stderr = log` wrote.
     #[inline(never)]
-    fn read_stderr(&mut self, index: u16) {
-        let mut buf = [0; 4096];
-        let Some((read, _)) = self.engine.listener(index).and_then(|listener| listener.stderr.as_ref())
-        else {
+    fn read_stderr(&mut self, index: u16, now: Now) {
+        let Some(pipe) = self.engine.listener(index).and_then(|listener| listener.stderr.as_ref()) else {
             return;
         };
-        let Ok(n) = rustix::io::read(read, &mut buf) else { return };
         let table = self.engine.table();
         let Some(service) = table.service(index) else { return };
-        let id = table.bytes(service.id);
-        log::each_line(buf.get(..n).unwrap_or(&[]), |line| {
-            self.linux.log.message(Level::Info, format_args!("{}[stderr]: {}", Bytes(id), Bytes(line)));
-        });
+        pipe.drain(table.bytes(service.id), now.mono, self.linux.log);
+        self.stderr_due = self.stderr_due.into_iter().chain(pipe.due()).min();
+    }
+
+    /// Tells how much of it was not logged, where it is time.
+    #[inline(never)]
+    fn tell_stderr(&mut self, now: Now) {
+        self.stderr_due = None;
+        let table = self.engine.table();
+        for (index, service) in table.services().iter().enumerate() {
+            let listener = self.engine.listener(index as u16);
+            let Some(pipe) = listener.and_then(|listener| listener.stderr.as_ref()) else { continue };
+            match pipe.due() {
+                Some(at) if at <= now.mono => pipe.tell(table.bytes(service.id), now.mono, self.linux.log),
+                at => self.stderr_due = self.stderr_due.into_iter().chain(at).min(),
+            }
+        }
     }
 
     /// From standard error, where start-up problems belong, to where messages are to go from now on.
@@ -793,6 +815,7 @@ impl Daemon<'_, '_> {
 
     fn leave(&mut self, status: i32, now: Now) -> i32 {
         self.engine.stop_listening(now, &mut self.linux);
+        self.linux.drain_retired();
         self.pid_file = None;
         status
     }

@@ -10,6 +10,7 @@ use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType as RawType, getsockname, sockopt,
 };
 
+use super::stderr::Pipe;
 use super::{filter, sys};
 use crate::errno::Errno;
 use crate::service::{Bind, DEFAULT_BACKLOG, Family, Flags, Service, SocketType, Stderr};
@@ -25,9 +26,8 @@ pub struct Listener {
     /// A server of it owns the socket; it is blocking, as servers expect.
     pub waits: bool,
     pub is_watched: Cell<bool>,
-    /// Where servers' standard error goes with `stderr = log`: read end, write end.
-    pub stderr: Option<(OwnedFd, OwnedFd)>,
-    pub stderr_is_watched: Cell<bool>,
+    /// Where servers' standard error goes with `stderr = log`.
+    pub stderr: Option<Pipe>,
     /// Of a wait service for streams: what was seen of its queue.
     queue: Option<Queue>,
     node: Option<Node>,
@@ -224,19 +224,10 @@ pub fn refit(table: &Table, service: &Service, listener: &mut Listener, is_owned
     Ok(())
 }
 
-fn wants_stderr_pipe(service: &Service) -> bool {
-    service.stderr == Stderr::Log && service.builtin().is_none()
-}
-
-/// Both ends of the pipe that servers' standard error goes into, if the service wants it logged.
-fn stderr_pipe(service: &Service) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
-    use rustix::pipe::{PipeFlags, pipe_with};
-    if !wants_stderr_pipe(service) {
-        return Ok(None);
-    }
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&read, true)?;
-    Ok(Some((read, write)))
+/// The pipe that servers' standard error goes into, if the service wants it logged.
+fn stderr_pipe(service: &Service) -> Result<Option<Pipe>, Errno> {
+    let wanted = service.stderr == Stderr::Log && service.builtin().is_none();
+    wanted.then(Pipe::new).transpose()
 }
 
 /// Whether the service's servers get its socket itself.
@@ -272,7 +263,6 @@ pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Re
         waits,
         is_watched: Cell::new(false),
         stderr,
-        stderr_is_watched: Cell::new(false),
         queue,
         node,
     })
