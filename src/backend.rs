@@ -90,6 +90,12 @@ pub trait Backend {
         is_owned: bool,
     ) -> Result<(), Errno>;
 
+    /// Closes a listener of a service; servers that it was given to, or whose connections came from it, may still run.
+    fn retire(&mut self, table: &Table, service: &Service, listener: Self::Listener) {
+        let _ = (table, service);
+        drop(listener);
+    }
+
     /// Reports [`Ready`](crate::engine::Event::Ready) with this `id` from now on whenever something waits at the
     /// listener, or never again. Asking for what is so already is allowed.
     fn watch(&mut self, id: ServiceId, listener: &Self::Listener, on: bool);

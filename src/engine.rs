@@ -17,7 +17,7 @@ use crate::capacity::{
     ACCEPTS_A_TURN, DATAGRAM_BYTES, DATAGRAMS_A_TURN, SCRATCH_BYTES, SERVERS, SERVICES, SESSIONS,
 };
 use crate::errno::Errno;
-use crate::limits::{Sources, Window};
+use crate::limits::{Refusals, Sources, Window};
 use crate::record::{Banner, ChildStep, Ending, Fact, Record, Refusal};
 use crate::service::{Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
 use crate::slots::Slots;
@@ -67,6 +67,8 @@ struct Run<L> {
     /// Connections or starts since it was configured first.
     started: u64,
     refused: u64,
+    /// Refused datagrams, as far as they are told one by one.
+    refusals: Refusals,
     cps: Window,
     minute: Window,
     /// Wait servers in a row that ended at once and took nothing.
@@ -87,6 +89,7 @@ impl<L> Run<L> {
             running: 0,
             started: 0,
             refused: 0,
+            refusals: Refusals::new(),
             cps: Window::new(),
             minute: Window::new(),
             hasty: 0,
@@ -276,11 +279,15 @@ impl<B: Backend> Engine<B> {
     fn find_deadline(&self) -> Option<Instant> {
         self.runs
             .iter()
-            .filter_map(|run| match run.state {
-                State::Paused { until } => Some(until),
-                State::Retry { at } => Some(at),
-                _ => None,
+            .flat_map(|run| {
+                let turn = match run.state {
+                    State::Paused { until } => Some(until),
+                    State::Retry { at } => Some(at),
+                    _ => None,
+                };
+                [turn, run.refusals.due()]
             })
+            .flatten()
             .min()
     }
 
@@ -539,6 +546,31 @@ impl<B: Backend> Engine<B> {
         self.note(index, Fact::Fail { refusal, peer }, b);
     }
 
+    /// Refuses a datagram. Whoever can send one can send thousands, with whatever source: they are told so that the log
+    /// stays readable, and all are counted.
+    fn refuse_datagram(&mut self, index: ServiceIndex, refusal: Refusal, peer: Peer, now: Now, b: &mut B) {
+        let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
+        let was_due = run.refusals.due();
+        if run.refusals.take(now.mono, refusal, peer) {
+            self.refuse(index, refusal, peer, b);
+            return;
+        }
+        run.refused += 1;
+        self.timers_changed |= run.refusals.due() != was_due;
+    }
+
+    /// Tells how many datagrams were refused beyond those that have been told; all of it, if `at_once`.
+    fn tell_refusals(&mut self, at_once: bool, now: Now, b: &mut B) {
+        for index in 0..self.runs.len() {
+            let Some(run) = self.runs.get_mut(index) else { return };
+            if run.refusals.due().is_some_and(|at| at_once || at <= now.mono)
+                && let Some((count, seconds)) = run.refusals.end(now.mono)
+            {
+                self.note(index as ServiceIndex, Fact::FailMore { count, seconds }, b);
+            }
+        }
+    }
+
     /// Writes down a fact about a service, if its settings want it.
     fn note(&self, index: ServiceIndex, fact: Fact, b: &mut B) {
         let table = self.table();
@@ -731,12 +763,13 @@ impl<B: Backend> Engine<B> {
             if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
                 return;
             }
-            self.refuse(index, refusal, peer, b);
             // What may not come in must not be asked about again: it is taken away.
             if is_dgram {
+                self.refuse_datagram(index, refusal, peer, now, b);
                 let _ = b.receive(listener, &mut self.datagram);
                 return;
             }
+            self.refuse(index, refusal, peer, b);
             match b.accept(listener) {
                 Ok((stream, _)) => b.close(stream),
                 Err(errno) if is_starved(errno) => self.hold_starved(index, listener, errno, now, b),
@@ -766,7 +799,7 @@ impl<B: Backend> Engine<B> {
         for _ in 0..DATAGRAMS_A_TURN {
             let Ok((len, peer)) = b.receive(listener, &mut self.datagram) else { return };
             if let Err(refusal) = self.admit_datagram(index, peer, now, b) {
-                self.refuse(index, refusal, peer, b);
+                self.refuse_datagram(index, refusal, peer, now, b);
                 if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
                     return;
                 }
@@ -785,7 +818,7 @@ impl<B: Backend> Engine<B> {
                 // Lost like any datagram if the socket has no room.
                 let _ = b.reply(listener, peer, bytes);
             } else if matches!(builtin, Builtin::Daytime | Builtin::Time) {
-                self.refuse(index, Refusal::NoTime, peer, b);
+                self.refuse_datagram(index, Refusal::NoTime, peer, now, b);
                 continue;
             }
             self.started(index, peer, b);
@@ -929,6 +962,7 @@ impl<B: Backend> Engine<B> {
     /// Ends pauses that are over and tries again to listen where that failed.
     fn tick(&mut self, now: Now, b: &mut B) {
         self.timers_changed = true;
+        self.tell_refusals(false, now, b);
         for index in 0..self.runs.len() {
             let generation = self.generation;
             let Some(run) = self.runs.get_mut(index) else { return };
@@ -970,7 +1004,9 @@ impl<B: Backend> Engine<B> {
             return true;
         }
         // Better no socket than one that lets in whom it should not; a server that owns it keeps it for itself.
-        run.listener = None;
+        if let Some(listener) = run.listener.take() {
+            b.retire(table, service, listener);
+        }
         run.state = State::Off;
         for server in self.servers.values_mut().filter(|server| server.service == index) {
             server.holds = None;
@@ -1017,6 +1053,8 @@ impl<B: Backend> Engine<B> {
     /// wanted any more are closed before new ones are opened, because a wildcard and an address on the same port exclude
     /// each other.
     pub fn adopt(&mut self, now: Now, b: &mut B) -> Changes {
+        // Now, while their services are surely there.
+        self.tell_refusals(true, now, b);
         let mut changes = Changes::default();
         let [first, second] = &mut self.tables;
         let (old, new) = if self.active { (&*second, first) } else { (&*first, second) };
@@ -1146,6 +1184,11 @@ impl<B: Backend> Engine<B> {
         }
         // What was not handed on closes here. Entry by entry: moving the whole vector would touch the memory of services
         // that do not exist.
+        for (run, service) in self.runs.iter_mut().zip(old.services()) {
+            if let Some(listener) = run.listener.take() {
+                b.retire(old, service, listener);
+            }
+        }
         self.runs.clear();
         for run in runs {
             let _ = self.runs.push(run);
@@ -1208,10 +1251,15 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Stops listening everywhere, for good.
-    pub fn stop_listening(&mut self) {
+    pub fn stop_listening(&mut self, now: Now, b: &mut B) {
+        self.tell_refusals(true, now, b);
         self.deadline = None;
-        for run in &mut self.runs {
-            run.listener = None;
+        let [first, second] = &self.tables;
+        let table = if self.active { second } else { first };
+        for (run, service) in self.runs.iter_mut().zip(table.services()) {
+            if let Some(listener) = run.listener.take() {
+                b.retire(table, service, listener);
+            }
             run.state = State::Off;
             run.told = false;
         }

@@ -7,12 +7,64 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
+use crate::addr::Peer;
 use crate::capacity::SOURCES;
+use crate::record::Refusal;
 use crate::service::Cps;
 use crate::time::Instant;
 
 const SECOND_MS: u64 = 1000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
+
+/// Refused datagrams that are written down one by one in a minute; the rest is counted and told as a number. A source
+/// costs its sender nothing, so this holds for all of them together.
+const REFUSALS_TOLD: u8 = 10;
+
+/// Keeps refused datagrams from filling the log. What it is asked about is told at once, or counted until it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Refusals {
+    begin: Instant,
+    told: u8,
+    /// What was told last: not repeated within the minute.
+    last: Option<(Refusal, Peer)>,
+    more: u64,
+}
+
+impl Refusals {
+    pub const fn new() -> Refusals {
+        Refusals { begin: Instant(0), told: 0, last: None, more: 0 }
+    }
+
+    /// Whether this one is to be told by itself.
+    pub fn take(&mut self, now: Instant, refusal: Refusal, peer: Peer) -> bool {
+        if self.more == 0 && now.since_ms(self.begin) >= MINUTE_MS {
+            *self = Refusals { begin: now, ..Refusals::new() };
+        }
+        // From another port it is the same sender.
+        let same = self.last.is_some_and(|(before, from)| {
+            before == refusal
+                && (from == peer || (from.address().is_some() && from.address() == peer.address()))
+        });
+        if same || self.told >= REFUSALS_TOLD {
+            self.more += 1;
+            return false;
+        }
+        self.told += 1;
+        self.last = Some((refusal, peer));
+        true
+    }
+
+    /// When the number is to be told, if there is one.
+    pub fn due(&self) -> Option<Instant> {
+        (self.more > 0).then(|| self.begin.plus_ms(MINUTE_MS))
+    }
+
+    /// Begins anew; the number to be told, and the seconds it took to come together.
+    pub fn end(&mut self, now: Instant) -> Option<(u64, u64)> {
+        let Refusals { begin, more, .. } = core::mem::replace(self, Refusals::new());
+        (more > 0).then(|| (more, now.since_s(begin)))
+    }
+}
 
 /// Counts what happens in windows of a fixed length, each beginning with its first event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

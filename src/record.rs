@@ -97,6 +97,8 @@ pub enum Fact {
     Exit { pid: u32, peer: Peer, ending: Ending, seconds: u64 },
     /// A client was refused.
     Fail { refusal: Refusal, peer: Peer },
+    /// So many more datagrams were refused within `seconds`, without a record each.
+    FailMore { count: u64, seconds: u64 },
     /// The service could not listen; tried again in `retry` seconds.
     ListenFailed { errno: Errno, retry: u64 },
     /// It listens after all.
@@ -203,20 +205,25 @@ impl Record<'_> {
                 self.service.log_on_success.has(LogFields::EXIT)
                     || self.service.log_on_success.has(LogFields::DURATION)
             }
-            Fact::Fail { .. } => !self.service.log_on_failure.is_empty(),
+            Fact::Fail { .. } | Fact::FailMore { .. } => !self.service.log_on_failure.is_empty(),
             _ => true,
         }
     }
 
     /// Whether the record belongs where `log_type` says; else in the daemon's log.
     pub const fn is_service_record(&self) -> bool {
-        matches!(self.fact, Fact::Start { .. } | Fact::Exit { .. } | Fact::Fail { .. })
+        matches!(
+            self.fact,
+            Fact::Start { .. } | Fact::Exit { .. } | Fact::Fail { .. } | Fact::FailMore { .. }
+        )
     }
 
     pub const fn level(&self) -> Level {
         match self.fact {
             Fact::Start { .. } | Fact::Exit { .. } => Level::Info,
-            Fact::Fail { .. } | Fact::Resumed | Fact::ListenRecovered => Level::Notice,
+            Fact::Fail { .. } | Fact::FailMore { .. } | Fact::Resumed | Fact::ListenRecovered => {
+                Level::Notice
+            }
             Fact::CpsPause { .. } | Fact::MinutePause { .. } | Fact::TableFull => Level::Warning,
             _ => Level::Error,
         }
@@ -264,6 +271,9 @@ impl fmt::Display for Record<'_> {
                     write!(f, " from={peer}")?;
                 }
                 Ok(())
+            }
+            Fact::FailMore { count, seconds } => {
+                write!(f, "FAIL: {id} {count} more datagrams within {seconds} seconds")
             }
             Fact::ListenFailed { errno, retry } => {
                 write!(f, "bind failed ({errno}). service = {id}, ")?;

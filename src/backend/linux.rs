@@ -12,6 +12,7 @@ pub mod listen;
 pub mod log;
 mod notify;
 pub mod spawn;
+mod stderr;
 mod stream;
 mod sys;
 
@@ -28,6 +29,7 @@ use crate::record::Record;
 use crate::service::{Service, Stderr};
 use crate::slots::Handle;
 use crate::table::Table;
+use crate::time::{Instant, Now};
 
 pub use listen::{Inherited, Listener};
 pub use spawn::Spawner;
@@ -40,6 +42,8 @@ enum Source {
     Session(SessionId),
     /// Servers' standard error, of a service.
     Stderr(ServiceId),
+    /// The same, of a service that listens no more: a place of [`Linux::retired`].
+    Retired(u16),
     Signals,
 }
 
@@ -50,6 +54,7 @@ impl Source {
             Source::Session(id) => (2, id.index, id.generation),
             Source::Stderr(id) => (3, id.index, id.generation),
             Source::Signals => (4, 0, 0),
+            Source::Retired(place) => (5, place, 0),
         };
         EventData::new_u64((kind as u64) << 32 | (generation as u64) << 16 | index as u64)
     }
@@ -62,6 +67,7 @@ impl Source {
             2 => Source::Session(Handle { index, generation }),
             3 => Source::Stderr(ServiceId { index, generation }),
             4 => Source::Signals,
+            5 => Source::Retired(index),
             _ => return None,
         })
     }
@@ -74,6 +80,16 @@ pub struct Linux {
     spills: &'static mut Spills,
     pub spawner: &'static mut Spawner,
     pub log: &'static mut log::Log,
+    /// Standard error of servers whose service listens no more. One too many, and the oldest is closed.
+    retired: [Option<Retired>; 8],
+    /// When the event came that is being handled.
+    mono: Instant,
+}
+
+/// A pipe into the log, and whose lines come out of it.
+struct Retired {
+    pipe: stderr::Pipe,
+    id: heapless::Vec<u8, 32>,
 }
 
 impl Linux {
@@ -98,7 +114,61 @@ impl Linux {
             spills,
             spawner,
             log,
+            retired: [const { None }; 8],
+            mono: Instant(0),
         })
+    }
+
+    pub fn set_now(&mut self, now: Now) {
+        self.mono = now.mono;
+        self.log.set_now(now.unix.unwrap_or(0));
+    }
+
+    /// Logs what servers of a service that listens no more have written.
+    fn read_retired(&mut self, place: u16) {
+        let Some(place) = self.retired.get_mut(usize::from(place)) else { return };
+        if let Some(retired) = place
+            && !retired.pipe.drain(&retired.id, self.mono, self.log)
+        {
+            retired.pipe.tell(&retired.id, self.mono, self.log);
+            *place = None;
+        }
+    }
+
+    /// Keeps the pipe of servers that live longer than their service's listener: without anybody to read it, their next
+    /// word would kill them.
+    fn retire_pipe(&mut self, mut pipe: stderr::Pipe, id: &[u8]) {
+        pipe.close_write_end();
+        if !pipe.drain(id, self.mono, self.log) {
+            pipe.tell(id, self.mono, self.log);
+            return;
+        }
+        let free = self.retired.iter().position(Option::is_none);
+        if free.is_none() {
+            self.retired.rotate_left(1);
+        }
+        let place = free.unwrap_or(self.retired.len() - 1);
+        let id = heapless::Vec::from_slice(id.get(..id.len().min(32)).unwrap_or(&[])).unwrap_or_default();
+        if let Some(slot) = self.retired.get_mut(place)
+            && let Some(oldest) = slot.replace(Retired { pipe, id })
+        {
+            oldest.pipe.tell(&oldest.id, self.mono, self.log);
+        }
+        for (place, retired) in self.retired.iter().enumerate() {
+            if let Some(Retired { pipe, .. }) = retired {
+                self.set_watch(pipe.read_end(), Source::Retired(place as u16), &pipe.is_watched, true);
+            }
+        }
+    }
+
+    /// The last words of servers, before nobody reads them any more.
+    pub fn drain_retired(&mut self) {
+        for place in 0..self.retired.len() {
+            self.read_retired(place as u16);
+            if let Some(Some(Retired { pipe, id })) = self.retired.get(place) {
+                pipe.tell(id, self.mono, self.log);
+            }
+        }
     }
 
     /// Adds, changes or removes what epoll watches a descriptor for.
@@ -142,20 +212,20 @@ impl Backend for Linux {
         listener: &mut Listener,
         is_owned: bool,
     ) -> Result<(), Errno> {
-        if listener.stderr.is_some() != listen::wants_stderr_pipe(service)
-            && let Some((read, _)) = listener.stderr.take()
-            && listener.stderr_is_watched.take()
-        {
-            let _ = epoll::delete(&self.epoll, &read);
-        }
         listen::refit(table, service, listener, is_owned)
+    }
+
+    fn retire(&mut self, table: &Table, service: &Service, mut listener: Listener) {
+        if let Some(pipe) = listener.stderr.take() {
+            self.retire_pipe(pipe, table.bytes(service.id));
+        }
     }
 
     fn watch(&mut self, id: ServiceId, listener: &Listener, on: bool) {
         self.set_watch(listener.fd.as_fd(), Source::Listener(id), &listener.is_watched, on);
-        if let Some((read, _)) = &listener.stderr {
+        if let Some(pipe) = &listener.stderr {
             // Servers may write while their service takes nobody.
-            self.set_watch(read.as_fd(), Source::Stderr(id), &listener.stderr_is_watched, true);
+            self.set_watch(pipe.read_end(), Source::Stderr(id), &pipe.is_watched, true);
         }
     }
 
@@ -210,30 +280,7 @@ impl Backend for Linux {
     }
 
     fn mark(&mut self, listener: &Listener) -> u64 {
-        if let Some(waiting) = sys::accept_queue(listener.fd.as_fd()) {
-            return u64::from(waiting);
-        }
-        let mut head = [0; 64];
-        match recvfrom(&listener.fd, &mut head, RecvFlags::DONTWAIT | RecvFlags::PEEK | RecvFlags::TRUNC) {
-            Ok((n, whole, from)) => {
-                // FNV-1a over what makes one datagram differ from the next.
-                let mut hash = 0xcbf2_9ce4_8422_2325u64;
-                let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-                head.iter().take(n).for_each(|byte| add(*byte));
-                whole.to_le_bytes().into_iter().for_each(&mut add);
-                if let Peer::Ip { address, port } = listen::peer(from) {
-                    port.to_le_bytes().into_iter().for_each(&mut add);
-                    match address {
-                        core::net::IpAddr::V4(v4) => v4.octets().into_iter().for_each(&mut add),
-                        core::net::IpAddr::V6(v6) => v6.octets().into_iter().for_each(&mut add),
-                    }
-                }
-                hash | 1
-            }
-            Err(rustix::io::Errno::AGAIN) => 0,
-            // A listening unix socket has neither: something waits or not.
-            Err(_) => u64::from(is_readable(listener.fd.as_fd())),
-        }
+        listener.mark()
     }
 
     fn is_own(&mut self, peer: Peer) -> bool {
@@ -297,10 +344,12 @@ impl Backend for Linux {
             Given::Connection(stream) => stream.fd.as_fd(),
             Given::Listener(listener) => listener.fd.as_fd(),
         };
-        let stderr = match (service.stderr, &listener.stderr) {
-            (Stderr::Client, _) => socket,
-            (Stderr::Log, Some((_, write))) => write.as_fd(),
-            (Stderr::Log | Stderr::Null, _) => self.null.as_fd(),
+        let stderr = match service.stderr {
+            Stderr::Client => socket,
+            Stderr::Log => {
+                listener.stderr.as_ref().and_then(stderr::Pipe::write_end).unwrap_or(self.null.as_fd())
+            }
+            Stderr::Null => self.null.as_fd(),
         };
         let local = match peer {
             Peer::Ip { .. } => getsockname(socket)
@@ -342,10 +391,4 @@ impl Backend for Linux {
     fn record(&mut self, record: &Record<'_>) {
         self.log.record(record);
     }
-}
-
-fn is_readable(fd: BorrowedFd<'_>) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
 }

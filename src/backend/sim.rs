@@ -1046,7 +1046,7 @@ impl Simulation {
     pub fn terminates(&mut self) {
         let now = self.now();
         self.ended = true;
-        self.engine.stop_listening();
+        self.engine.stop_listening(now, &mut self.sim);
         self.engine.end_servers(End::Ask, &mut self.sim);
         self.engine.end_sessions(now, &mut self.sim);
         self.settle();

@@ -329,7 +329,7 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
     row("mdns", Key::Mdns, Both, One, "yes | no", "no",
         "gone from xinetd since 2017; no effect").never(),
     row("stderr", Key::Stderr, Service, One, "client | log | null", "client",
-        "where the server's standard error goes"),
+        "where the server's standard error goes; log: 200 lines in 10 seconds, the rest is counted"),
     row("expand", Key::Expand, Service, One, "yes | no", "no",
         "replace in server_args: %a %r address and port of the client, %A %R ours, %d the service's id, %% a percent sign"),
     row("listen_fds", Key::ListenFds, Service, One, "yes | no", "no",

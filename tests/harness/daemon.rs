@@ -3,8 +3,9 @@
 use super::net::{DIR, Net};
 use super::{PATIENCE, until};
 use std::fs::{self, File};
+use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,37 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
     ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
     ("TZ", "UTC"),
 ];
+
+/// What is special about a start.
+#[derive(Default)]
+pub struct Launch<'a> {
+    /// A script that ends with `exec "$@"`: the daemon keeps the shell's process and what it set up.
+    pub shell: Option<&'a str>,
+    /// Descriptors the daemon finds from 3 on, at most 64.
+    pub inherited: Vec<RawFd>,
+    /// Instead of the file that [`Daemon::log`] reads.
+    pub stderr: Option<Stdio>,
+    /// The kernel seems to know no IPv6.
+    pub without_ipv6: bool,
+}
+
+/// Lets socket(2) answer EAFNOSUPPORT to AF_INET6, as a kernel built or started without IPv6 does.
+fn forbid_ipv6() {
+    let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, equal, give) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0x15, libc::BPF_RET);
+    let filter = [
+        // seccomp_data: the call's number at 0, its first argument at 16 (little end first).
+        op(load, 0, 0, 0),
+        op(equal, 0, 3, libc::SYS_socket as u32),
+        op(load, 0, 0, 16),
+        op(equal, 0, 1, libc::AF_INET6 as u32),
+        op(give, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32),
+        op(give, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program lives until the call returns; root may do without no_new_privs.
+    unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+}
 
 const FILE_LOG: &str = "/run/test/daemon.log";
 
@@ -76,13 +108,26 @@ impl<'n> Daemon<'n> {
 
     /// Starts a subject with exactly these arguments.
     pub fn run(net: &'n Net, subject: Subject, args: &[&str]) -> Daemon<'n> {
+        Daemon::launch(net, subject, args, Launch::default())
+    }
+
+    /// Starts a subject with exactly these arguments, in special circumstances.
+    pub fn launch(net: &'n Net, subject: Subject, args: &[&str], launch: Launch) -> Daemon<'n> {
         let stderr_log = PathBuf::from(DIR).join("daemon.stderr");
-        let mut command = Command::new(match subject {
+        let program = match subject {
             Subject::Usherd => usherd(),
             Subject::Xinetd => net.peer("xinetd", "usr/sbin/xinetd"),
             Subject::OpenbsdInetd => net.peer("openbsd-inetd", "usr/sbin/inetd"),
             Subject::InetutilsInetd => net.peer("inetutils-inetd", "usr/sbin/inetutils-inetd"),
-        });
+        };
+        let mut command = match launch.shell {
+            None => Command::new(program),
+            Some(script) => {
+                let mut command = Command::new("/bin/sh");
+                command.args(["-c", script, "sh"]).arg(program);
+                command
+            }
+        };
         let stderr = File::create(&stderr_log).expect("log file");
         command
             .args(args)
@@ -90,8 +135,11 @@ impl<'n> Daemon<'n> {
             .envs(ENVIRONMENT)
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(stderr.try_clone().expect("clone a file"))
-            .stderr(stderr);
+            .stdout(stderr.try_clone().expect("clone a file"));
+        match launch.stderr {
+            Some(other) => command.stderr(other),
+            None => command.stderr(stderr),
+        };
         for (name, value) in net.environment() {
             match value {
                 Some(value) => command.env(name, value),
@@ -124,6 +172,21 @@ impl<'n> Daemon<'n> {
                 libc::syscall(libc::SYS_close_range, 3, !0u32, libc::CLOSE_RANGE_CLOEXEC);
                 // A killed test run leaves no daemon behind.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+            let inherited = launch.inherited;
+            command.pre_exec(move || {
+                // First out of the way: a source may have the number that another is to get.
+                let mut aside = [0; 64];
+                for (from, to) in inherited.iter().zip(&mut aside) {
+                    *to = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, 100);
+                }
+                for (from, to) in aside.iter().zip(3..).take(inherited.len()) {
+                    libc::dup2(*from, to);
+                }
+                if launch.without_ipv6 {
+                    forbid_ipv6();
+                }
                 Ok(())
             });
         }
@@ -170,6 +233,12 @@ impl<'n> Daemon<'n> {
         }
         all.push_str(&self.net.syslog());
         all
+    }
+
+    /// What it wrote to its standard output and error.
+    pub fn said(&self) -> String {
+        let said = fs::read(Path::new(DIR).join("daemon.stderr")).unwrap_or_default();
+        String::from_utf8_lossy(&said).into_owned()
     }
 
     pub fn wait_log(&self, needle: &str) {

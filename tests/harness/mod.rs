@@ -12,7 +12,7 @@ pub mod probe;
 pub mod transcript;
 
 pub use client::*;
-pub use daemon::{Conf, Daemon, Subject, is_open};
+pub use daemon::{Conf, Daemon, Launch, Subject, is_open};
 pub use net::{Net, in_net};
 pub use transcript::{Difference, compare, expect};
 

@@ -54,6 +54,10 @@ fn probe() {
     }
     identity(&mut out);
     limits(&mut out);
+    // Only for who compares them: the number is another each time.
+    if out.contains("env LISTEN_PID=") {
+        let _ = writeln!(out, "pid {}", std::process::id());
+    }
     let cwd = fs::read_link("/proc/self/cwd").map_or("?".into(), |p| p.display().to_string());
     let _ = writeln!(out, "cwd {cwd}");
     for line in descriptors {
@@ -199,7 +203,17 @@ fn socket(out: &mut String, kind: Option<c_int>, listening: bool) {
         let _ = writeln!(out, "v6only {}", number(option(0, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)));
     }
     if kind == Some(libc::SOCK_STREAM) {
+        let (receive, send) = (
+            number(option(0, libc::SOL_SOCKET, libc::SO_RCVBUF)),
+            number(option(0, libc::SOL_SOCKET, libc::SO_SNDBUF)),
+        );
+        if listening {
+            let _ = writeln!(out, "buffers {receive} {send}");
+        }
         let _ = writeln!(out, "nodelay {}", number(option(0, libc::IPPROTO_TCP, libc::TCP_NODELAY)));
+    }
+    if kind == Some(libc::SOCK_DGRAM) {
+        let _ = writeln!(out, "timestamps {}", number(option(0, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)));
     }
     let _ = writeln!(out, "keepalive {}", number(option(0, libc::SOL_SOCKET, libc::SO_KEEPALIVE)));
     // SAFETY: no pointers.

@@ -18,7 +18,7 @@ use super::sys::{self, SignalSet};
 use super::{Linux, Source, Spawner, Spills, dump};
 use crate::args::{self, LogTo, Misuse, Options, Personality, Standalone, Task, USAGE};
 use crate::backend::End;
-use crate::capacity::{PATH_BYTES, STANDALONE_WORDS};
+use crate::capacity::PATH_BYTES;
 use crate::config::diagnostic::{Bytes, Diagnostic, Severity};
 use crate::config::source::Files;
 use crate::config::{self, Loader, Outcome};
@@ -167,7 +167,8 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         return Failure::Unusable.tell();
     }
     let ready = ready_services(engine.spare());
-    if ready == 0 && !options.stay_alive {
+    // The one service of a command line will not be mended by a reload.
+    if ready == 0 && (!options.stay_alive || options.standalone.is_some()) {
         return Failure::NoServices(options.personality).tell();
     }
 
@@ -190,7 +191,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
 
     let pid = rustix::process::getpid().as_raw_pid() as u32;
     log.set_tag(options.personality.name(), pid);
-    let levels = environment.get(b"JOURNAL_STREAM").is_some();
+    let levels = environment.get(b"JOURNAL_STREAM").is_some_and(is_journal);
     log.set_main(Main::Stderr { levels: foreground && levels }, b"");
     spawner.set_heritage(Heritage {
         umask: umask as u32,
@@ -245,6 +246,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         notify,
         pid_file,
         ending: None,
+        stderr_due: None,
         unwritten,
         page,
         is_fat: true,
@@ -270,12 +272,12 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     );
     daemon.notify.say(b"READY=1\nSTATUS=serving\n");
     if let Some(pipe) = report_to {
-        let _ = rustix::io::write(&pipe, &[status as u8]);
-        drop(pipe);
         let null = daemon.linux.null.as_fd();
         for fd in 0..3 {
             let _ = sys::duplicate_to(null, fd);
         }
+        let _ = rustix::io::write(&pipe, &[status as u8]);
+        drop(pipe);
     }
     daemon.serve()
 }
@@ -431,58 +433,51 @@ fn load_standalone(
 ) -> Outcome {
     // `[v6]:port`, `address:port`, `port`: the last colon outside brackets divides.
     let place = standalone.place;
-    let (bind, port) = match place.iter().rposition(|b| *b == b':') {
+    let colon = place.iter().rposition(|b| matches!(b, b':' | b']'));
+    let (bind, port) = match colon.filter(|at| place.get(*at) == Some(&b':')) {
         Some(at) => (place.get(..at).unwrap_or(&[]), place.get(at + 1..).unwrap_or(&[])),
         None => (&[][..], place),
     };
     let bind = bind.strip_prefix(b"[").and_then(|b| b.strip_suffix(b"]")).unwrap_or(bind);
-    let program: &[u8] = standalone.program.first().copied().unwrap_or(&[]);
     let mut path = heapless::Vec::new();
-    if standalone.builtin.is_none() {
+    if let Some(program) = standalone.program.first() {
         find_program(program, &mut path);
     }
-    let mut words: [heapless::Vec<u8, { PATH_BYTES + 16 }>; 8] = [const { heapless::Vec::new() }; 8];
+    let mut words: [heapless::Vec<u8, { PATH_BYTES + 16 }>; 6] = [const { heapless::Vec::new() }; 6];
     let mut count = 0;
     let mut word = |name: &[u8], value: &[u8]| {
-        if let Some(word) = words.get_mut(count) {
-            // A value that does not fit is cut here and refused by the attribute: no port, address or path is so long.
+        // What -set says is meant instead of ours.
+        let is_set = standalone.settings.iter().any(|setting| setting.starts_with(name));
+        if let Some(word) = words.get_mut(count).filter(|_| !is_set) {
+            // A value that does not fit is cut here and refused by the attribute: no port or address is so long.
             let _ = word.extend_from_slice(name);
             let _ = word.extend_from_slice(value.get(..value.len().min(PATH_BYTES)).unwrap_or(&[]));
             count += 1;
         }
     };
-    word(b"service=", standalone.builtin.unwrap_or(program.rsplit(|b| *b == b'/').next().unwrap_or(program)));
+    if let Some(builtin) = standalone.builtin {
+        word(b"service=", builtin);
+        word(b"type=", b"INTERNAL UNLISTED");
+    } else {
+        // Like tcpserver's: what a program complains about is for the person at the terminal.
+        word(b"stderr=", b"log");
+    }
     word(b"socket_type=", if standalone.is_udp { b"dgram" } else { b"stream" });
     word(b"wait=", if standalone.is_udp { b"yes" } else { b"no" });
     word(b"port=", port);
     if !bind.is_empty() && bind != b"*" {
         word(b"bind=", bind);
     }
-    match standalone.builtin {
-        Some(_) => word(b"type=", b"INTERNAL UNLISTED"),
-        None => {
-            word(b"server=", &path);
-            // Like tcpserver's: what a program complains about is for the person at the terminal.
-            word(b"stderr=", b"log");
-        }
-    }
-    let set = standalone.settings.iter().copied();
-    let all = words.iter().take(count).map(|word| word.as_slice()).chain(set);
-    let mut outcome =
-        loader.load_words(&mut FileSystem, &mut |d: &Diagnostic<'_>| report(d), table, all, settings);
-    // Arguments are taken as the shell gave them, blanks and quotes included.
-    if standalone.program.len() > 1 && !replace_arguments(table, &standalone.program) {
-        outcome.usable = false;
-        report(&Diagnostic {
-            severity: Severity::Error,
-            file: b"command line",
-            line: 0,
-            column: 0,
-            what: format_args!("the arguments do not fit"),
-            cure: format_args!("put them into a script"),
-        });
-    }
-    outcome
+    // The program and its arguments are taken as the shell gave them, blanks and quotes included.
+    let program: &[&[u8]] = if standalone.program.is_empty() { &[] } else { &[b"--", &path] };
+    let all = words
+        .iter()
+        .take(count)
+        .map(|word| word.as_slice())
+        .chain(standalone.settings.iter().copied())
+        .chain(program.iter().copied())
+        .chain(standalone.program.iter().skip(1).copied());
+    loader.load_words(&mut FileSystem, &mut |d: &Diagnostic<'_>| report(d), table, all, settings)
 }
 
 /// The path of a program, looked for in PATH's usual places if it is a plain name.
@@ -497,9 +492,12 @@ fn find_program(name: &[u8], path: &mut heapless::Vec<u8, PATH_BYTES>) {
                 return;
             }
         }
+        // Nowhere: the diagnostic names the last place.
+        return;
     }
     path.clear();
-    if !name.starts_with(b"/") && name.contains(&b'/') {
+    let name = name.strip_prefix(b"./").unwrap_or(name);
+    if !name.starts_with(b"/") {
         let mut here = [MaybeUninit::uninit(); PATH_BYTES];
         if let Some(here) = current_directory(&mut here) {
             let _ =
@@ -507,26 +505,6 @@ fn find_program(name: &[u8], path: &mut heapless::Vec<u8, PATH_BYTES>) {
         }
     }
     let _ = path.extend_from_slice(name);
-}
-
-/// Gives the only service of a table these arguments, behind its own name for itself.
-fn replace_arguments(table: &mut Table, program: &[&[u8]]) -> bool {
-    let mut words = heapless::Vec::<_, STANDALONE_WORDS>::new();
-    let Some(name) = table.services().first().and_then(|s| table.words(s.argv).first().copied()) else {
-        return true;
-    };
-    let _ = words.push(name);
-    for word in program.iter().skip(1) {
-        let Ok(text) = table.push_text(word) else { return false };
-        if words.push(text).is_err() {
-            return false;
-        }
-    }
-    let Ok(argv) = table.push_words(&words) else { return false };
-    if let Some(service) = table.services_mut().first_mut() {
-        service.argv = argv;
-    }
-    true
 }
 
 const fn plural(n: usize) -> &'static str {
@@ -544,6 +522,8 @@ struct Daemon<'a, 'o> {
     pid_file: Option<PidFile<'o>>,
     /// After TERM: when the next, harder, step is due.
     ending: Option<(End, Instant)>,
+    /// When lines of servers' standard error that were not logged are to be told.
+    stderr_due: Option<Instant>,
     unwritten: [(usize, usize); 2],
     page: usize,
     /// Memory of a start or reload has not been given back yet.
@@ -561,7 +541,7 @@ impl Daemon<'_, '_> {
     /// Makes the loaded table the one that serves; how many services do not listen yet.
     fn open_services(&mut self) -> usize {
         let now = read_clocks();
-        self.linux.log.set_now(now.unix.unwrap_or(0));
+        self.linux.set_now(now);
         self.engine.adopt(now, &mut self.linux);
         let unused = self.linux.inherited.drop_rest();
         if unused > 0 {
@@ -571,9 +551,31 @@ impl Daemon<'_, '_> {
             );
         }
         if self.files.stays_in_front() || self.options.debug {
-            invite(self.engine.table());
+            self.invite();
         }
         self.engine.unheard()
+    }
+
+    /// Shows where services listen, and what to type to try one: to somebody who has no file to look into.
+    fn invite(&self) {
+        let table = self.engine.table();
+        let listens = |index: usize| self.engine.listener(index as u16).is_some();
+        let services = || table.services().iter().enumerate().filter(|(at, _)| listens(*at)).map(|(_, s)| s);
+        let mut line = heapless::String::<256>::new();
+        for service in services() {
+            line.clear();
+            let _ = write!(line, "usherd: {} on ", Bytes(table.bytes(service.id)));
+            let _ = record::place(&mut line, table, service);
+            say(format_args!("{line}\n"));
+        }
+        let stream = services().find(|s| s.socket == SocketType::Stream && s.port > 0);
+        if let Some(service) = stream {
+            let host = match service.bind {
+                crate::service::Bind::Address(address) => address,
+                _ => core::net::IpAddr::V4(core::net::Ipv4Addr::LOCALHOST),
+            };
+            say(format_args!("usherd: try: nc {host} {}    (Ctrl-C here ends the daemon)\n", service.port));
+        }
     }
 
     /// Gives back the memory that only starting or reloading needed. Most of the program's pages and of its stack serve
@@ -596,11 +598,16 @@ impl Daemon<'_, '_> {
         let mut next_sign_of_life = self.notify.watchdog_ms.map(|ms| read_clocks().mono.plus_ms(ms));
         let mut reload_at: Option<Instant> = None;
         loop {
-            let deadline =
-                [self.engine.next_deadline(), next_sign_of_life, reload_at, self.ending.map(|(_, at)| at)]
-                    .into_iter()
-                    .flatten()
-                    .min();
+            let deadline = [
+                self.engine.next_deadline(),
+                next_sign_of_life,
+                reload_at,
+                self.ending.map(|(_, at)| at),
+                self.stderr_due,
+            ]
+            .into_iter()
+            .flatten()
+            .min();
             let timeout = deadline.map(|at| {
                 let ms = at.since_ms(read_clocks().mono);
                 // Rounded up by a millisecond: waking too early would mean going round once more.
@@ -621,7 +628,7 @@ impl Daemon<'_, '_> {
                 }
             };
             let now = read_clocks();
-            self.linux.log.set_now(now.unix.unwrap_or(0));
+            self.linux.set_now(now);
             for event in events.get(..count).unwrap_or(&[]) {
                 let event = *event;
                 match Source::from_data(event.data) {
@@ -631,12 +638,13 @@ impl Daemon<'_, '_> {
                     Some(Source::Session(id)) => {
                         self.engine.handle(Event::Session(id), now, &mut self.linux);
                     }
-                    Some(Source::Stderr(id)) => self.read_stderr(id.index),
+                    Some(Source::Stderr(id)) => self.read_stderr(id.index, now),
+                    Some(Source::Retired(place)) => self.linux.read_retired(place),
                     Some(Source::Signals) => {
                         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
                             match self.signal(signal, now) {
                                 Next::Go => {}
-                                Next::Exit(status) => return self.leave(status),
+                                Next::Exit(status) => return self.leave(status, now),
                             }
                             if matches!(signal, HUP | USR2) {
                                 reload_at = Some(now.mono);
@@ -652,6 +660,9 @@ impl Daemon<'_, '_> {
             if self.ending.is_some() {
                 // Who is about to end does not open again what it has closed.
                 reload_at = None;
+            }
+            if self.stderr_due.is_some_and(|at| at <= now.mono) {
+                self.tell_stderr(now);
             }
             if reload_at.is_some_and(|at| at <= now.mono) {
                 // A child between birth and program may still read the table that would be filled anew.
@@ -670,7 +681,7 @@ impl Daemon<'_, '_> {
             }
             if let Some((step, at)) = self.ending {
                 if self.engine.running() == 0 {
-                    return self.leave(status::WELL);
+                    return self.leave(status::WELL, now);
                 }
                 if at <= now.mono {
                     match step {
@@ -678,7 +689,7 @@ impl Daemon<'_, '_> {
                             self.engine.end_servers(End::Kill, &mut self.linux);
                             self.ending = Some((End::Kill, now.mono.plus_ms(KILL_GRACE_MS)));
                         }
-                        End::Kill => return self.leave(status::WELL),
+                        End::Kill => return self.leave(status::WELL, now),
                     }
                 }
             }
@@ -693,7 +704,7 @@ impl Daemon<'_, '_> {
             TERM | INT => {
                 self.linux.log.message(Level::Notice, format_args!("Exiting..."));
                 self.notify.say(b"STOPPING=1\n");
-                self.engine.stop_listening();
+                self.engine.stop_listening(now, &mut self.linux);
                 self.engine.end_sessions(now, &mut self.linux);
                 self.engine.end_servers(End::Ask, &mut self.linux);
                 if self.engine.running() == 0 {
@@ -777,19 +788,29 @@ impl Daemon<'_, '_> {
 
     /// What servers with `stderr = log` wrote.
     #[inline(never)]
-    fn read_stderr(&mut self, index: u16) {
-        let mut buf = [0; 4096];
-        let Some((read, _)) = self.engine.listener(index).and_then(|listener| listener.stderr.as_ref())
-        else {
+    fn read_stderr(&mut self, index: u16, now: Now) {
+        let Some(pipe) = self.engine.listener(index).and_then(|listener| listener.stderr.as_ref()) else {
             return;
         };
-        let Ok(n) = rustix::io::read(read, &mut buf) else { return };
         let table = self.engine.table();
         let Some(service) = table.service(index) else { return };
-        let id = table.bytes(service.id);
-        log::each_line(buf.get(..n).unwrap_or(&[]), |line| {
-            self.linux.log.message(Level::Info, format_args!("{}[stderr]: {}", Bytes(id), Bytes(line)));
-        });
+        pipe.drain(table.bytes(service.id), now.mono, self.linux.log);
+        self.stderr_due = self.stderr_due.into_iter().chain(pipe.due()).min();
+    }
+
+    /// Tells how much of it was not logged, where it is time.
+    #[inline(never)]
+    fn tell_stderr(&mut self, now: Now) {
+        self.stderr_due = None;
+        let table = self.engine.table();
+        for (index, service) in table.services().iter().enumerate() {
+            let listener = self.engine.listener(index as u16);
+            let Some(pipe) = listener.and_then(|listener| listener.stderr.as_ref()) else { continue };
+            match pipe.due() {
+                Some(at) if at <= now.mono => pipe.tell(table.bytes(service.id), now.mono, self.linux.log),
+                at => self.stderr_due = self.stderr_due.into_iter().chain(at).min(),
+            }
+        }
     }
 
     /// From standard error, where start-up problems belong, to where messages are to go from now on.
@@ -804,32 +825,11 @@ impl Daemon<'_, '_> {
         self.linux.log.set_main(main, path);
     }
 
-    fn leave(&mut self, status: i32) -> i32 {
-        self.engine.stop_listening();
+    fn leave(&mut self, status: i32, now: Now) -> i32 {
+        self.engine.stop_listening(now, &mut self.linux);
+        self.linux.drain_retired();
         self.pid_file = None;
         status
-    }
-}
-
-/// Shows where the services of the built-in table or of the command line listen, and what to type to try one.
-fn invite(table: &Table) {
-    let mut line = heapless::String::<256>::new();
-    for service in table.services().iter().filter(|s| s.standing == Standing::Ready) {
-        line.clear();
-        let _ = write!(line, "usherd: {} on ", Bytes(table.bytes(service.id)));
-        let _ = record::place(&mut line, table, service);
-        say(format_args!("{line}\n"));
-    }
-    let stream = table
-        .services()
-        .iter()
-        .find(|s| s.standing == Standing::Ready && s.socket == SocketType::Stream && s.port > 0);
-    if let Some(service) = stream {
-        let host = match service.bind {
-            crate::service::Bind::Address(address) => address,
-            _ => core::net::IpAddr::V4(core::net::Ipv4Addr::LOCALHOST),
-        };
-        say(format_args!("usherd: try: nc {host} {}    (Ctrl-C here ends the daemon)\n", service.port));
     }
 }
 
@@ -922,6 +922,19 @@ fn read_clocks() -> Now {
         mono: Instant(mono.tv_sec as u64 * 1000 + mono.tv_nsec as u64 / 1_000_000),
         unix: Some(i64::from(real.tv_sec)),
     }
+}
+
+/// Whether standard error is what JOURNAL_STREAM, `device:inode`, says it is: the variable is inherited further than the
+/// descriptor.
+fn is_journal(stream: &[u8]) -> bool {
+    let mut numbers = stream.split(|b| *b == b':').map(parse_number);
+    let (Some(Some(device)), Some(Some(inode))) = (numbers.next(), numbers.next()) else { return false };
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::useless_conversion,
+        reason = "the fields are narrower on 32-bit ARM"
+    )]
+    rustix::fs::fstat(log::stderr()).is_ok_and(|s| s.st_dev as u64 == device && s.st_ino as u64 == inode)
 }
 
 /// As many descriptors as the system allows; what there was before is what servers get.
@@ -1053,17 +1066,26 @@ impl<'a> PidFile<'a> {
     fn take(path: &'a [u8], pid: u32) -> Result<PidFile<'a>, PidProblem<'a>> {
         let failed = |errno: rustix::io::Errno| PidProblem::Failed { path, errno: errno.into() };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = [0; 16];
-                let n = rustix::io::pread(&file, &mut text, 0).unwrap_or(0);
-                let digits = text.get(..n).unwrap_or(&[]).trim_ascii();
-                return Err(PidProblem::Running { path, pid: parse_number(digits) });
+        let file = loop {
+            let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
+            match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let mut text = [0; 16];
+                    let n = rustix::io::pread(&file, &mut text, 0).unwrap_or(0);
+                    let digits = text.get(..n).unwrap_or(&[]).trim_ascii();
+                    return Err(PidProblem::Running { path, pid: parse_number(digits) });
+                }
+                Err(errno) => return Err(failed(errno)),
             }
-            Err(errno) => return Err(failed(errno)),
-        }
+            // A daemon that was just ending may have removed the file between our two calls: then nobody else would
+            // ever see our lock.
+            let ours = rustix::fs::fstat(&file).map_err(failed)?;
+            let there = rustix::fs::stat(path);
+            if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)) {
+                break file;
+            }
+        };
         let mut text = heapless::String::<16>::new();
         let _ = writeln!(text, "{pid}");
         rustix::fs::ftruncate(&file, 0).map_err(failed)?;

@@ -10,6 +10,7 @@ use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType as RawType, getsockname, sockopt,
 };
 
+use super::stderr::Pipe;
 use super::{filter, sys};
 use crate::errno::Errno;
 use crate::service::{Bind, DEFAULT_BACKLOG, Family, Flags, Service, SocketType, Stderr};
@@ -25,10 +26,87 @@ pub struct Listener {
     /// A server of it owns the socket; it is blocking, as servers expect.
     pub waits: bool,
     pub is_watched: Cell<bool>,
-    /// Where servers' standard error goes with `stderr = log`: read end, write end.
-    pub stderr: Option<(OwnedFd, OwnedFd)>,
-    pub stderr_is_watched: Cell<bool>,
+    /// Where servers' standard error goes with `stderr = log`.
+    pub stderr: Option<Pipe>,
+    /// Of a wait service for streams: what was seen of its queue.
+    queue: Option<Queue>,
     node: Option<Node>,
+}
+
+/// How a queue of connections is watched while a server owns the socket. The kernel tells how many wait, but not how
+/// many were taken; together with whether any came it is enough, most of the time.
+struct Queue {
+    /// An epoll of its own, edge-triggered: reports once for all that came since it was asked last.
+    arrivals: OwnedFd,
+    waiting: Cell<u32>,
+    /// Goes up whenever some must have been taken.
+    taken: Cell<u32>,
+}
+
+impl Queue {
+    fn new(fd: BorrowedFd<'_>) -> Result<Queue, Errno> {
+        use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create};
+        let arrivals = create(CreateFlags::CLOEXEC)?;
+        add(&arrivals, fd, EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
+        Ok(Queue { arrivals, waiting: Cell::new(0), taken: Cell::new(0) })
+    }
+
+    /// Looks again, knowing how many wait now.
+    fn mark(&self, waiting: u32) -> u64 {
+        use rustix::event::Timespec;
+        use rustix::event::epoll::{Event, EventData, EventFlags, wait};
+        let mut event = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let any_came = wait(&self.arrivals, &mut event, Some(&now)).is_ok_and(|n| n > 0);
+        let before = self.waiting.replace(waiting);
+        if waiting < before || (waiting == before && any_came) {
+            self.taken.set(self.taken.get().wrapping_add(1));
+        }
+        // Not 0, which means that nothing waits.
+        if waiting == 0 { 0 } else { 1 << 32 | u64::from(self.taken.get()) }
+    }
+}
+
+impl Listener {
+    /// See [`Backend::mark`](crate::backend::Backend::mark).
+    pub fn mark(&self) -> u64 {
+        let fd = self.fd.as_fd();
+        if let Some(queue) = &self.queue {
+            // A unix socket does not tell how many.
+            return queue.mark(sys::accept_queue(fd).unwrap_or_else(|| u32::from(is_readable(fd))));
+        }
+        let mut bytes = [0; 64];
+        match sys::peek(fd, &mut bytes) {
+            Ok(head) => {
+                // FNV-1a over what makes one datagram differ from the next.
+                let mut hash = 0xcbf2_9ce4_8422_2325u64;
+                let mut add = |bytes: &[u8]| {
+                    for byte in bytes {
+                        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+                    }
+                };
+                add(bytes.get(..head.len).unwrap_or(&[]));
+                add(&head.whole.to_ne_bytes());
+                add(head.from.get(..head.from_len).unwrap_or(&[]));
+                add(&head.stamp);
+                hash | 1
+            }
+            Err(Errno::AGAIN) => 0,
+            Err(_) => u64::from(is_readable(fd)),
+        }
+    }
+}
+
+/// What is needed to watch the queue of a wait service for streams.
+fn queue(service: &Service, fd: BorrowedFd<'_>) -> Result<Option<Queue>, Errno> {
+    let wanted = owned_by_server(service) && service.socket == SocketType::Stream;
+    wanted.then(|| Queue::new(fd)).transpose()
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
 }
 
 /// The file system node of a unix socket, to be removed if it is still ours. Its path is the socket's own name.
@@ -120,6 +198,7 @@ fn fits(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<bool, Er
 
 /// Makes a socket that was kept over a reload right for what its service says now.
 pub fn refit(table: &Table, service: &Service, listener: &mut Listener, is_owned: bool) -> Result<(), Errno> {
+    // One that is not wanted any more stays: servers of before write into it.
     if listener.stderr.is_none() {
         listener.stderr = stderr_pipe(service)?;
     }
@@ -134,23 +213,21 @@ pub fn refit(table: &Table, service: &Service, listener: &mut Listener, is_owned
     if !is_owned {
         rustix::io::ioctl_fionbio(&listener.fd, !waits)?;
         listener.waits = waits;
+        if listener.queue.is_some() != (waits && service.socket == SocketType::Stream) {
+            listener.queue = queue(service, listener.fd.as_fd())?;
+        }
+    }
+    if service.socket == SocketType::Stream {
+        // Only its length is new.
+        rustix::net::listen(&listener.fd, backlog(service))?;
     }
     Ok(())
 }
 
-pub fn wants_stderr_pipe(service: &Service) -> bool {
-    service.stderr == Stderr::Log && service.builtin().is_none()
-}
-
-/// Both ends of the pipe that servers' standard error goes into, if the service wants it logged.
-fn stderr_pipe(service: &Service) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
-    use rustix::pipe::{PipeFlags, pipe_with};
-    if !wants_stderr_pipe(service) {
-        return Ok(None);
-    }
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&read, true)?;
-    Ok(Some((read, write)))
+/// The pipe that servers' standard error goes into, if the service wants it logged.
+fn stderr_pipe(service: &Service) -> Result<Option<Pipe>, Errno> {
+    let wanted = service.stderr == Stderr::Log && service.builtin().is_none();
+    wanted.then(Pipe::new).transpose()
 }
 
 /// Whether the service's servers get its socket itself.
@@ -160,7 +237,6 @@ fn owned_by_server(service: &Service) -> bool {
 
 /// Makes the socket of a service.
 pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Result<Listener, Errno> {
-    let for_programs = service.builtin().is_none();
     let waits = owned_by_server(service);
     let stderr = stderr_pipe(service)?;
     let (fd, node) = match inherited.take(table, service) {
@@ -179,14 +255,15 @@ pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Re
     // Ours never block; a server that gets the socket itself expects that it does.
     rustix::io::ioctl_fionbio(&fd, !waits)?;
     let is_ipv6 = sockopt::socket_domain(&fd)? == AddressFamily::INET6;
+    let queue = queue(service, fd.as_fd())?;
     Ok(Listener {
         fd,
         is_ipv6,
-        for_programs,
+        for_programs: service.builtin().is_none(),
         waits,
         is_watched: Cell::new(false),
         stderr,
-        stderr_is_watched: Cell::new(false),
+        queue,
         node,
     })
 }
