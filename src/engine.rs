@@ -298,6 +298,8 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Takes one event. Not inlined: the loop that calls it stays on the stack for good, and should be small there.
+    #[inline(never)]
     pub fn handle(&mut self, event: Event, now: Now, b: &mut B) {
         match event {
             Event::Ready(id) => {

@@ -724,6 +724,7 @@ impl Daemon<'_, '_> {
     }
 
     /// Takes in every child that has ended; as process 1 also those that are nobody's any more.
+    #[inline(never)]
     fn reap(&mut self, now: Now) {
         while let Ok(Some((pid, how))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_pid() as u32;
@@ -825,6 +826,7 @@ impl Daemon<'_, '_> {
         self.linux.log.set_main(main, path);
     }
 
+    #[inline(never)]
     fn leave(&mut self, status: i32, now: Now) -> i32 {
         self.engine.stop_listening(now, &mut self.linux);
         self.linux.drain_retired();

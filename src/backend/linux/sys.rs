@@ -366,10 +366,15 @@ pub fn give_back_stack(page: usize) {
 
 /// Gives back a loader's memory between two uses. It is as new then: all zero.
 pub fn give_back_loader(loader: &mut crate::config::Loader, page: usize) {
-    // Only whole pages go; what the ends keep must be new as well.
-    *loader = crate::config::Loader::new();
-    // SAFETY: a new loader is all zero (it lives in .bss), and so is what the kernel puts in the place of its pages.
-    unsafe { give_back(core::ptr::from_mut(loader).addr(), size_of_val(loader), page) };
+    // SAFETY: a new loader is all zero (`Loader::new` in a static lies in .bss), so after its drop zeros make it new, also
+    // where it shares a page with something else. The last call gives back the pages it has for itself, in whose place
+    // the kernel puts zeros.
+    unsafe {
+        let loader = core::ptr::from_mut(loader);
+        loader.drop_in_place();
+        loader.write_bytes(0, 1);
+        give_back(loader.addr(), size_of::<crate::config::Loader>(), page);
+    }
 }
 
 #[cfg(test)]
