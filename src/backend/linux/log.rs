@@ -260,13 +260,13 @@ impl Log {
                 let lost = self.main_file.first().map_or(0, |file| file.lost);
                 if lost > 0 {
                     let told = format_args!("{lost} messages could not be written");
-                    if self.to_main_file(Level::Warning, told)
+                    if self.append_to_main(Level::Warning, told)
                         && let Some(file) = self.main_file.first_mut()
                     {
                         file.lost = 0;
                     }
                 }
-                if !self.to_main_file(level, text)
+                if !self.append_to_main(level, text)
                     && let Some(file) = self.main_file.first_mut()
                 {
                     file.lost += 1;
@@ -275,7 +275,7 @@ impl Log {
         }
     }
 
-    fn to_main_file(&mut self, level: Level, text: fmt::Arguments<'_>) -> bool {
+    fn append_to_main(&mut self, level: Level, text: fmt::Arguments<'_>) -> bool {
         let mut line = Line::new();
         let _ = self.zone.at(self.now).write_xinetd_stamp(&mut line);
         let _ = write!(line, " {}[{}]: {}: ", self.tag(), self.pid, level.word());
