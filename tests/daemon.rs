@@ -877,3 +877,300 @@ fn unix_sockets_have_their_mode_and_owner_and_leave_no_node() {
         assert_eq!(fs::read_to_string("/run/test/three").expect("file"), "precious");
     });
 }
+
+// ---- places that come and go ----
+
+/// Runs ip(8) in the test's network.
+fn ip(line: &str) {
+    let status = std::process::Command::new("ip").args(line.split(' ')).status().expect("ip");
+    assert!(status.success(), "ip {line}: {status}");
+}
+
+#[test]
+fn an_address_may_come_later() {
+    in_net(|net| {
+        let conf =
+            format!("{}{}", echo_at(9907, "bind = 10.9.8.7"), echo_at(9908, "id = six; bind = fd00::7"));
+        let daemon = serve(net, &conf).ready(&["tcp/9907", "tcp6/9908"]);
+        daemon.wait_log("Started working: 2 available services");
+        ip("addr add 10.9.8.7/32 dev lo");
+        ip("addr add fd00::7/128 dev lo nodad");
+        assert!(echoes("10.9.8.7:9907"));
+        assert!(echoes("[fd00::7]:9908"));
+        assert!(refused("127.0.0.1:9907"));
+    });
+}
+
+#[test]
+fn an_interface_may_come_later() {
+    in_net(|net| {
+        let daemon = serve(net, &format!("{}{}", echo(), echo_at(9908, "id = near; bind = near0")))
+            .ready(&["tcp/9907"]);
+        daemon.wait_log("bind failed (No such device (errno = 19)). service = near, tcp near0:9908");
+        ip("netns add far");
+        ip("link add near0 type veth peer name far0 netns far");
+        ip("addr add 10.9.8.1/24 dev near0");
+        ip("link set near0 up");
+        ip("-n far addr add 10.9.8.2/24 dev far0");
+        ip("-n far link set far0 up");
+        daemon.wait_log("Activating service near: listening on tcp near0:9908");
+        let script =
+            "exec 3<>/dev/tcp/10.9.8.1/9908 && echo hello >&3 && read -r line <&3 && echo \"got $line\"";
+        let out =
+            net.command("ip").args(["netns", "exec", "far", "bash", "-c", script]).output().expect("ip");
+        assert_eq!(text(&out.stdout), "got hello\n", "{}", text(&out.stderr));
+        // And nobody from elsewhere.
+        assert!(refused("127.0.0.1:9908"));
+    });
+}
+
+#[test]
+fn an_address_in_use_is_tried_again() {
+    in_net(|net| {
+        let stream = TcpListener::bind("0.0.0.0:9908").expect("bind");
+        let datagrams = UdpSocket::bind("0.0.0.0:9908").expect("bind");
+        let udp = "socket_type = dgram; wait = yes; id = datagrams; server = /run/test/udpecho";
+        let conf = [echo(), echo_at(9908, "id = stream"), section("x", 9908, udp)].concat();
+        net.write("conf", &conf);
+        let (code, said, pid) = background(net, &["-f", "/run/test/conf"]);
+        assert_eq!(code, 3, "{said}");
+        for service in ["stream, tcp", "datagrams, udp"] {
+            let line = format!("bind failed (Address already in use (errno = 98)). service = {service}");
+            assert!(said.contains(&line), "{said}");
+        }
+        // The others do not wait for it.
+        assert!(echoes("127.0.0.1:9907"));
+        drop((stream, datagrams));
+        drop(tcp_eventually("127.0.0.1:9908"));
+        assert!(echoes("127.0.0.1:9908"));
+        assert_eq!(ask_udp("127.0.0.1:9908", b"ping"), b"ping");
+        until("a word about it", || {
+            net.syslog().contains("Activating service datagrams: listening on udp *:9908").then_some(())
+        });
+        signal(pid, libc::SIGTERM);
+    });
+}
+
+#[test]
+fn a_kernel_without_ipv6_serves_ipv4() {
+    in_net(|net| {
+        let conf = format!("{}{}", echo(), echo_at(9908, "id = six; flags = IPv6; v6only = yes"));
+        net.write("conf", &conf);
+        let special = Launch { without_ipv6: true, ..Launch::default() };
+        let args = ["-dontfork", "-f", "/run/test/conf"];
+        let daemon = launch(net, &args, special).ready(&["tcp4/9907"]);
+        assert!(echoes("127.0.0.1:9907"));
+        daemon.wait_log("bind failed (Address family not supported by protocol (errno = 97)). service = six");
+        assert!(!daemon.log().contains("service = echo"), "{}", daemon.log());
+        drop(daemon);
+        // inetd.conf: the line without a family has two halves, and one is nothing to talk about.
+        net.write("conf", "echo stream tcp nowait root internal\n");
+        let special = Launch { without_ipv6: true, ..Launch::default() };
+        let daemon = launch(net, &args, special).ready(&["tcp4/7"]);
+        assert!(echoes("127.0.0.1:7"));
+        assert!(!daemon.log().contains("bind failed"), "{}", daemon.log());
+    });
+    in_net(|net| {
+        fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("sysctl");
+        let daemon = serve(net, &echo()).ready(&["tcp/9907"]);
+        assert!(echoes("127.0.0.1:9907"));
+        assert!(!daemon.log().contains("failed"), "{}", daemon.log());
+    });
+}
+
+// ---- logs ----
+
+/// A service whose every connection makes one record, of a length that is always the same.
+fn recorded(lines: &str) -> String {
+    format!("{ECHO}{}", echo_at(9907, &format!("log_on_success = HOST; {lines}")))
+}
+
+const RECORD: usize = "26/11/23@01:39:29: START: echo from=127.0.0.1\n".len();
+
+fn lines_of(path: &str) -> usize {
+    fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+#[test]
+fn a_log_file_has_limits_and_a_shortened_one_goes_on() {
+    in_net(|net| {
+        let limits = format!("log_type = FILE /run/test/records {} {}", 3 * RECORD, 5 * RECORD);
+        let mut daemon = serve(net, &recorded(&limits)).ready(&["tcp/9907"]);
+        for n in 0..9 {
+            assert!(echoes("127.0.0.1:9907"));
+            until("a record", || (lines_of("/run/test/records") == (n + 1).min(5)).then_some(()));
+            let log = daemon.log();
+            assert_eq!(
+                log.matches("records: Size of log exceeded soft limit").count(),
+                usize::from(n >= 3),
+                "{n}: {log}"
+            );
+            assert_eq!(
+                log.matches("records: Size of log exceeded hard limit").count(),
+                usize::from(n >= 5),
+                "{n}: {log}"
+            );
+        }
+        // Emptied by somebody, as logrotate's copytruncate does.
+        File::options().write(true).truncate(true).open("/run/test/records").expect("truncate");
+        assert!(echoes("127.0.0.1:9907"));
+        daemon.wait_log("records: Log file is written again; records lost: 4\n");
+        assert_eq!(lines_of("/run/test/records"), 1);
+        // And all over again; this time the end comes first.
+        for _ in 0..6 {
+            assert!(echoes("127.0.0.1:9907"));
+        }
+        daemon.wait_log("Size of log exceeded hard");
+        daemon.signal(libc::SIGTERM);
+        daemon.wait_exit();
+        let log = daemon.log();
+        assert_eq!(log.matches("exceeded soft limit").count(), 2, "{log}");
+        assert_eq!(log.matches("exceeded hard limit").count(), 2, "{log}");
+        assert!(log.contains("records: closed; records lost: 2\n"), "{log}");
+    });
+}
+
+#[test]
+fn log_files_are_opened_again_on_a_reload() {
+    in_net(|net| {
+        let conf = recorded("log_type = FILE /run/test/records");
+        let daemon = serve(net, &conf).ready(&["tcp/9907"]);
+        assert!(echoes("127.0.0.1:9907"));
+        until("a record", || (lines_of("/run/test/records") == 1).then_some(()));
+        for name in ["records", "daemon.log"] {
+            fs::rename(format!("/run/test/{name}"), format!("/run/test/{name}.1")).expect("rename");
+        }
+        assert!(echoes("127.0.0.1:9907"));
+        until("a record", || (lines_of("/run/test/records.1") == 2).then_some(()));
+        daemon.signal(libc::SIGHUP);
+        daemon.wait_log("Reconfigured");
+        assert!(echoes("127.0.0.1:9907"));
+        until("a record", || (lines_of("/run/test/records") == 1).then_some(()));
+        assert_eq!(lines_of("/run/test/records.1"), 2);
+        assert!(!fs::read_to_string("/run/test/daemon.log.1").expect("old log").contains("Reconfigured"));
+    });
+}
+
+#[test]
+fn what_a_log_file_did_not_take_is_counted() {
+    in_net(|net| {
+        let mut daemon = {
+            net.write("conf", echo());
+            run(net, &["-dontfork", "-filelog", "/run/test/later/log", "-f", "/run/test/conf"])
+                .ready(&["tcp/9907"])
+        };
+        daemon.signal(libc::SIGHUP);
+        // One word at the start, two about the reload.
+        std::thread::sleep(Duration::from_millis(300));
+        fs::create_dir("/run/test/later").expect("directory");
+        daemon.signal(libc::SIGTERM);
+        daemon.wait_exit();
+        let log = fs::read_to_string("/run/test/later/log").expect("log");
+        assert!(log.contains("WARNING: 3 messages could not be written\n"), "{log}");
+        assert!(log.ends_with("NOTICE: Exiting...\n"), "{log}");
+    });
+}
+
+#[test]
+fn records_go_to_syslog_with_facility_and_level() {
+    in_net(|net| {
+        let conf = recorded("log_type = SYSLOG local3 warning");
+        let daemon = serve(net, &conf).ready(&["tcp/9907"]);
+        assert!(echoes("127.0.0.1:9907"));
+        // local3 is 19, warning is 4.
+        let record = until("a record", || {
+            net.syslog().lines().find(|line| line.contains("START: echo")).map(str::to_owned)
+        });
+        assert!(record.starts_with("<156>"), "{record}");
+        assert!(
+            record.ends_with(&format!(" usherd[{}]: START: echo from=127.0.0.1", daemon.pid())),
+            "{record}"
+        );
+    });
+}
+
+#[test]
+fn syslogd_may_go_and_come_back() {
+    in_net(|net| {
+        fs::remove_file("/dev/log").expect("remove");
+        let syslogd = || UnixDatagram::bind("/dev/log").expect("bind");
+        let hear = |socket: &UnixDatagram| {
+            let message = told(socket);
+            message.split_once("]: ").map_or(message.clone(), |(_, text)| text.to_owned())
+        };
+        net.write("conf", recorded(""));
+        let args = ["-dontfork", "-syslog", "daemon", "-f", "/run/test/conf"];
+        let daemon = run(net, &args).ready(&["tcp/9907"]);
+        // Nobody was there when the daemon started: one message lost, and one client's.
+        assert!(echoes("127.0.0.1:9907"));
+        let first = syslogd();
+        assert!(echoes("127.0.0.1:9907"));
+        assert_eq!(hear(&first), "2 messages could not be written");
+        assert_eq!(hear(&first), "START: echo from=127.0.0.1");
+        // A restart without a message meanwhile loses nothing.
+        drop(first);
+        fs::remove_file("/dev/log").expect("remove");
+        let second = syslogd();
+        assert!(echoes("127.0.0.1:9907"));
+        assert_eq!(hear(&second), "START: echo from=127.0.0.1");
+        drop(second);
+        fs::remove_file("/dev/log").expect("remove");
+        for _ in 0..5 {
+            assert!(echoes("127.0.0.1:9907"));
+        }
+        let third = syslogd();
+        assert!(echoes("127.0.0.1:9907"));
+        assert_eq!(hear(&third), "5 messages could not be written");
+        assert_eq!(hear(&third), "START: echo from=127.0.0.1");
+        // One that is there and does not read blocks nobody.
+        for _ in 0..300 {
+            assert!(echoes("127.0.0.1:9907"));
+        }
+        third.set_nonblocking(true).expect("non-blocking");
+        let mut heard = 0;
+        while third.recv(&mut [0; 1024]).is_ok() {
+            heard += 1;
+        }
+        assert!(echoes("127.0.0.1:9907"));
+        third.set_nonblocking(false).expect("blocking");
+        assert_eq!(hear(&third), format!("{} messages could not be written", 300 - heard));
+        drop(daemon);
+    });
+}
+
+#[test]
+fn a_full_pipe_blocks_nobody() {
+    in_net(|net| {
+        net.write("conf", recorded(""));
+        let (mut ours, theirs) = std::io::pipe().expect("pipe");
+        let special = Launch { stderr: Some(theirs.into()), ..Launch::default() };
+        let mut daemon = launch(net, &["-dontfork", "-f", "/run/test/conf"], special).ready(&["tcp/9907"]);
+        // More lines than a pipe holds, each "usherd: START: echo from=127.0.0.1".
+        const LINES: usize = 3000;
+        for _ in 0..LINES {
+            assert!(echoes("127.0.0.1:9907"));
+        }
+        let mut part = [0; 4096];
+        let mut all = vec![];
+        while all.len() < 8192 {
+            let n = ours.read(&mut part).expect("read");
+            all.extend_from_slice(&part[..n]);
+        }
+        daemon.signal(libc::SIGTERM);
+        daemon.wait_exit();
+        ours.read_to_end(&mut all).expect("read");
+        let all = text(&all);
+        assert!(all.starts_with(
+            "usherd: Started working: 1 available service\nusherd: START: echo from=127.0.0.1\n"
+        ));
+        let told = all.matches("START: echo from=127.0.0.1\n").count();
+        let lost: usize = all
+            .lines()
+            .filter_map(|line| line.strip_prefix("usherd: ")?.strip_suffix(" messages could not be written"))
+            .map(|number| number.parse::<usize>().expect("a number"))
+            .sum();
+        assert!(lost > 0);
+        assert_eq!(told + lost, LINES, "{}", &all[all.len() - 300..]);
+        assert!(all.ends_with("usherd: Exiting...\n"));
+    });
+}

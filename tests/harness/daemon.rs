@@ -47,7 +47,7 @@ pub struct Launch<'a> {
 }
 
 /// Lets socket(2) answer EAFNOSUPPORT to AF_INET6, as a kernel built or started without IPv6 does.
-fn forbid_ipv6() {
+fn forbid_ipv6() -> std::io::Result<()> {
     let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let (load, equal, give) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0x15, libc::BPF_RET);
     let filter = [
@@ -61,7 +61,8 @@ fn forbid_ipv6() {
     ];
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     // SAFETY: the program lives until the call returns; root may do without no_new_privs.
-    unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    let rc = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 const FILE_LOG: &str = "/run/test/daemon.log";
@@ -185,7 +186,7 @@ impl<'n> Daemon<'n> {
                     libc::dup2(*from, to);
                 }
                 if launch.without_ipv6 {
-                    forbid_ipv6();
+                    forbid_ipv6()?;
                 }
                 Ok(())
             });

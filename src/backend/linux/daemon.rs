@@ -870,6 +870,8 @@ impl Daemon<'_, '_> {
     fn leave(&mut self, status: i32, now: Now) -> i32 {
         self.engine.stop_listening(now, &mut self.linux);
         self.linux.drain_retired();
+        // What is still to be said about lost records is said now.
+        self.linux.log.reopen();
         self.pid_file = None;
         status
     }

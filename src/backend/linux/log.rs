@@ -115,12 +115,20 @@ impl File {
             | OFlags::CLOEXEC
             | OFlags::NOCTTY
             | OFlags::NONBLOCK;
-        let opened = rustix::fs::open(self.path.as_slice(), flags, Mode::from_raw_mode(0o640)).ok();
-        self.size = opened
-            .as_ref()
-            .and_then(|fd| rustix::fs::fstat(fd).ok())
-            .map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
-        self.fd = opened;
+        self.fd = rustix::fs::open(self.path.as_slice(), flags, Mode::from_raw_mode(0o640)).ok();
+        self.look();
+    }
+
+    /// Looks how large the file is.
+    fn look(&mut self) {
+        let stat = self.fd.as_ref().and_then(|fd| rustix::fs::fstat(fd).ok());
+        self.size = stat.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+        self.soft_told &= self.is_over(self.soft, 0);
+    }
+
+    /// Whether so many more bytes make it larger than `limit`, if that is one.
+    fn is_over(&self, limit: u64, more: usize) -> bool {
+        limit > 0 && self.size + more as u64 > limit
     }
 
     /// Appends a line; whether it was written.
@@ -128,10 +136,14 @@ impl File {
         if self.fd.is_none() {
             self.open();
         }
-        let Some(fd) = &self.fd else { return false };
-        if self.hard > 0 && self.size + line.len() as u64 > self.hard {
-            return false;
+        if self.is_over(self.hard, line.len()) {
+            // Unless somebody has made it shorter meanwhile.
+            self.look();
+            if self.is_over(self.hard, line.len()) {
+                return false;
+            }
         }
+        let Some(fd) = &self.fd else { return false };
         match rustix::io::write(fd, line) {
             Ok(n) => {
                 self.size += n as u64;
@@ -208,10 +220,15 @@ impl Log {
     /// Closes all files and the way to syslog; they are opened again when next written to, under their own names (log
     /// rotation), and limits begin anew.
     pub fn reopen(&mut self) {
-        self.files.clear();
         self.syslog.clear();
         if let Some(file) = self.main_file.first_mut() {
             file.fd = None;
+        }
+        while let Some(File { path, lost, .. }) = self.files.pop() {
+            if lost > 0 {
+                let text = format_args!("{}: closed; records lost: {lost}", Bytes(&path));
+                self.message(Level::Warning, text);
+            }
         }
     }
 
@@ -240,19 +257,30 @@ impl Log {
                 }
             }
             Main::File => {
-                let mut line = Line::new();
-                let _ = self.zone.at(self.now).write_xinetd_stamp(&mut line);
-                let _ = write!(line, " {}[{}]: {}: ", self.tag(), self.pid, level.word());
-                let _ = line.write_fmt(text);
-                let Some(file) = self.main_file.first_mut() else { return };
-                if file.lost > 0 && file.write(b"(messages were lost here)\n") {
-                    file.lost = 0;
+                let lost = self.main_file.first().map_or(0, |file| file.lost);
+                if lost > 0 {
+                    let told = format_args!("{lost} messages could not be written");
+                    if self.append_to_main(Level::Warning, told)
+                        && let Some(file) = self.main_file.first_mut()
+                    {
+                        file.lost = 0;
+                    }
                 }
-                if !file.write(line.line()) {
+                if !self.append_to_main(level, text)
+                    && let Some(file) = self.main_file.first_mut()
+                {
                     file.lost += 1;
                 }
             }
         }
+    }
+
+    fn append_to_main(&mut self, level: Level, text: fmt::Arguments<'_>) -> bool {
+        let mut line = Line::new();
+        let _ = self.zone.at(self.now).write_xinetd_stamp(&mut line);
+        let _ = write!(line, " {}[{}]: {}: ", self.tag(), self.pid, level.word());
+        let _ = line.write_fmt(text);
+        self.main_file.first_mut().is_some_and(|file| file.write(line.line()))
     }
 
     fn tell_lost_on_stderr(&mut self) {
@@ -289,7 +317,7 @@ impl Log {
                 told = Some((Level::Warning, "Log file is written again; records lost", file.lost));
                 file.lost = 0;
                 file.hard_told = false;
-            } else if file.soft > 0 && file.size >= file.soft && !file.soft_told {
+            } else if file.is_over(file.soft, 0) && !file.soft_told {
                 file.soft_told = true;
                 told = Some((Level::Warning, "Size of log exceeded soft limit; bytes", file.soft));
             }
@@ -298,7 +326,7 @@ impl Log {
             if !file.hard_told {
                 file.hard_told = true;
                 let why = match &file.fd {
-                    Some(_) if file.hard > 0 && file.size + LOG_LINE_BYTES as u64 > file.hard => {
+                    Some(_) if file.is_over(file.hard, LOG_LINE_BYTES) => {
                         "Size of log exceeded hard limit; bytes"
                     }
                     Some(_) => "Log file cannot be written; size",
