@@ -414,7 +414,8 @@ fn daytime_is_one_line() {
         let before = now();
         let stream = read_to_end(&mut tcp("127.0.0.1:13"));
         let datagram = ask(case, 13, b"");
-        let right: Vec<String> = (before..=now()).map(|s| daytime_text(case, s, "UTC", 0)).collect();
+        // time(2), which the old daemons ask, is a tick behind the clock asked here.
+        let right: Vec<String> = (before - 1..=now()).map(|s| daytime_text(case, s, "UTC", 0)).collect();
         assert!(right.contains(&text(&stream)), "{:?}, not {right:?}", text(&stream));
         assert!(right.contains(&text(&datagram)), "{:?}, not {right:?}", text(&datagram));
     });

@@ -196,6 +196,15 @@ const KEPT_FROM_STARTING: &[(&str, &str)] = &[
     ("inetd::unknown_user", "no user `nosuchuser`"),
 ];
 
+/// Waits a while until nobody holds the port any more: a wait server that one daemon leaves behind would be asked in
+/// place of the next one's. One that stays for good is the row's affair.
+fn gone(port: &str) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    while is_open(port) && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
 /// Whether usherd is right not to start this row's service; if so, that it does not, and says why.
 fn is_kept_from_starting(row: &str, subject: Subject, net: &Net, conf: Conf, port: &str) -> bool {
     let meant = |pattern: &str| match pattern.strip_suffix('*') {
@@ -262,6 +271,7 @@ fn xinetd_row(row: &'static str, conf: &'static str, ask: Ask, lines: &'static [
             let daemon = Daemon::start(net, subject, Conf::Xinetd(&conf)).ready(&[port]);
             let transcript = ask(net);
             drop(daemon);
+            gone(port);
             let ours: Vec<_> = lines.iter().map(|l| expected(row, subject, l)).collect();
             let ours: Vec<_> = ours.iter().map(String::as_str).filter(|l| !l.is_empty()).collect();
             expect(row, subject, &transcript, &ours);
@@ -599,6 +609,7 @@ fn inetd_row(row: &'static str, conf: &'static str, ask: Ask, lines: &'static [&
             let daemon = Daemon::start(net, subject, Conf::Inetd(conf)).ready(&[port]);
             let transcript = ask(net);
             drop(daemon);
+            gone(port);
             let ours: Vec<_> = ours.iter().map(String::as_str).filter(|l| !l.is_empty()).collect();
             expect(row, subject, &transcript, &ours);
             transcripts.push((subject, transcript));
