@@ -70,7 +70,7 @@ const CAPACITIES: [(&str, usize, &str); 19] = [
     (
         "SPAWN_SLOTS",
         16,
-        "Children between their birth and their program at one time. When all are taken the daemon waits for the next child's program to begin.",
+        "Children between their birth and their program at one time. When all are taken the next child gets a copy of the daemon's memory, which takes longer.",
     ),
     (
         "FILTER_STEPS",

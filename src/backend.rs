@@ -133,6 +133,7 @@ pub trait Backend {
     fn banner(&mut self, stream: &Self::Stream, path: &[u8]) -> Result<(), Errno>;
 
     /// Closes so that what was written reaches the client: unread input must not turn the end into a reset.
+    /// A stream that was [opened](Backend::open) ends here, whatever became of its client: the watch on it must end too.
     fn close(&mut self, stream: Self::Stream);
 
     /// Starts a server. What goes wrong in the child afterwards comes with its

@@ -10,8 +10,8 @@ use crate::addr::Prefix;
 use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
-    ACCEPTS_A_TURN, ADJUSTABLE, DATAGRAM_BYTES, DATAGRAMS_A_TURN, INCLUDE_DEPTH, NAME_BYTES, PATH_BYTES,
-    SCRATCH_BYTES, SPILLS, TURN_BYTES,
+    ACCEPTS_A_TURN, ADJUSTABLE, BANNER_BYTES, DATAGRAM_BYTES, DATAGRAMS_A_TURN, INCLUDE_DEPTH, NAME_BYTES,
+    PATH_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
 };
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
@@ -73,11 +73,12 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 7] = [
+const FIXED: [(&str, usize, &str); 8] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
     ("PATH_BYTES", PATH_BYTES, "in each of LOG_FILES; else on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
     ("DATAGRAM_BYTES", DATAGRAM_BYTES, "one buffer"),
+    ("BANNER_BYTES", BANNER_BYTES, "on the stack while a banner is sent"),
     ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),
     ("ACCEPTS_A_TURN", ACCEPTS_A_TURN, "none, likewise"),
     ("DATAGRAMS_A_TURN", DATAGRAMS_A_TURN, "none, likewise"),
@@ -168,4 +169,13 @@ fn capacities_account_for_nearly_all_memory() {
     let total: usize = STATICS.iter().map(|(_, bytes, _)| bytes).sum();
     let rest = total - counted();
     assert!(rest < DATAGRAM_BYTES + total / 20, "{rest} bytes of {total} are in no capacity");
+}
+
+/// The page has every constant of `src/capacity.rs`.
+#[test]
+fn the_list_of_constants_is_complete() {
+    let code = include_str!("capacity.rs");
+    for name in code.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()) {
+        assert!(FIXED.iter().any(|(fixed, ..)| *fixed == name), "{name} is not in FIXED");
+    }
 }

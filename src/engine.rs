@@ -298,6 +298,8 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Takes one event. Not inlined: the loop that calls it stays on the stack for good, and should be small there.
+    #[inline(never)]
     pub fn handle(&mut self, event: Event, now: Now, b: &mut B) {
         match event {
             Event::Ready(id) => {
@@ -685,26 +687,22 @@ impl<B: Backend> Engine<B> {
         let next = session.talk.go_on(&mut io, &mut self.scratch, &mut session.moved);
         drop(io);
         match next {
-            Ok(Step::Close) => self.close_session(id, now, true, b),
+            Ok(Step::Close) => self.close_session(id, now, b),
             Ok(step) if step == session.waits_for => {}
             Ok(step) => {
                 session.waits_for = step;
                 b.wait_for(id, &session.stream, step);
             }
-            // The connection is broken; there is nobody left to close it for.
-            Err(_) => self.close_session(id, now, false, b),
+            // The connection is broken.
+            Err(_) => self.close_session(id, now, b),
         }
     }
 
-    fn close_session(&mut self, id: SessionId, now: Now, whole: bool, b: &mut B) {
+    fn close_session(&mut self, id: SessionId, now: Now, b: &mut B) {
         let Some(Session { service: index, peer, began, stream, .. }) = self.sessions.remove(id) else {
             return;
         };
-        if whole {
-            b.close(stream);
-        } else {
-            drop(stream);
-        }
+        b.close(stream);
         let seconds = now.mono.since_s(began);
         self.note(index, Fact::Exit { pid: 0, peer, ending: Ending::Exited(0), seconds }, b);
         self.place_free(index, now, b);
@@ -1285,7 +1283,7 @@ impl<B: Backend> Engine<B> {
         loop {
             let next = self.sessions.iter().next().map(|(id, _)| id);
             let Some(id) = next else { return };
-            self.close_session(id, now, true, b);
+            self.close_session(id, now, b);
         }
     }
 

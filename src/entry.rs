@@ -58,6 +58,11 @@ impl Start {
         unsafe { relocate::unwritten(self.header) }
     }
 
+    /// Bytes of a page of memory, as the kernel says.
+    pub fn page(&self) -> usize {
+        self.aux(relocate::AT_PAGESZ).filter(|page| page.is_power_of_two()).unwrap_or(65536)
+    }
+
     /// The environment, each entry as `NAME=value`.
     pub fn env(&self) -> Strings {
         Strings { next: self.env }

@@ -27,6 +27,7 @@ impl Errno {
     pub const INVAL: Errno = Errno(22);
     pub const NFILE: Errno = Errno(23);
     pub const MFILE: Errno = Errno(24);
+    pub const FBIG: Errno = Errno(27);
     pub const NAMETOOLONG: Errno = Errno(36);
     pub const LOOP: Errno = Errno(40);
     pub const PROTO: Errno = Errno(71);

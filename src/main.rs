@@ -29,6 +29,7 @@ fn main(start: entry::Start) -> i32 {
             spawner: &mut *(&raw mut SPAWNER),
             log: &mut *(&raw mut LOG),
             unwritten: start.unwritten(),
+            page: start.page(),
         }
     };
     daemon::run(start.args(), start.env(), parts)

@@ -265,7 +265,9 @@ impl<'a> ServicesLine<'a> {
     fn parse(line: &'a [u8]) -> Option<Self> {
         let port = words(line).nth(1)?;
         let slash = port.iter().position(|&b| b == b'/')?;
-        Some(ServicesLine { line, number: number(port.get(..slash)?)?, protocol: port.get(slash + 1..)? })
+        // Port 0 is none: to bind(2) it means any that is free.
+        let number = number(port.get(..slash)?).filter(|number| *number > 0)?;
+        Some(ServicesLine { line, number, protocol: port.get(slash + 1..)? })
     }
 
     fn is(&self, socket: SocketType) -> bool {
@@ -390,7 +392,7 @@ mod tests {
 
     fn etc() -> Tree {
         Tree::default()
-            .file("/etc/services", "# ports\nhttp\t80/tcp www web # WorldWideWeb\nmydns 5300/udp\nbad x/tcp\nmydns 5301/tcp\n")
+            .file("/etc/services", "# ports\nhttp\t80/tcp www web # WorldWideWeb\nmydns 5300/udp\nbad x/tcp\nbad 0/tcp\nmydns 5301/tcp\n")
             .file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n+nis\nbob:x:1000:1001::/home/bob:/bin/sh\nnobody:x:65534:65534:n:/:/\n")
             .file("/etc/group", "root:x:0:\nusers:x:100:alice, bob\nbob:x:1001:\nwheel:x:10:bob,root\n")
             .file("/etc/hosts", "127.0.0.1 localhost\n10.0.0.5\tmgmt.example mgmt # console\nfd00::5 MGMT\nnonsense mgmt\n")

@@ -121,3 +121,24 @@ fn names_are_in_the_files_they_are_linked_to() {
     }
     assert!(count > 50);
 }
+
+/// What is not enforced stands in the README and in the manual page, and nothing else does.
+#[test]
+fn what_is_not_enforced_is_said() {
+    let attributes = page("docs/attributes.md");
+    let marked: BTreeSet<&str> = attributes
+        .lines()
+        .filter(|line| line.starts_with('|') && line.contains("(**not enforced**)"))
+        .filter_map(|line| line.split('`').nth(1))
+        .collect();
+    let readme = page("README.md");
+    let (_, list) = readme.split_once("**Not yet.**").unwrap();
+    let (list, _) = list.split_once("\n\n`USERID`").unwrap();
+    let listed: BTreeSet<&str> =
+        list.split('`').skip(1).step_by(2).filter(|word| !word.starts_with('-')).collect();
+    assert_eq!(listed, marked);
+    let manual = page("docs/usherd.8");
+    let (_, caveats) = manual.split_once(".Sh CAVEATS").unwrap();
+    let words: BTreeSet<&str> = caveats.split_whitespace().collect();
+    assert!(marked.is_subset(&words), "{:?}", marked.difference(&words));
+}

@@ -289,7 +289,9 @@ impl Backend for Linux {
 
     fn open(&mut self, id: SessionId, stream: &Socket, wait_for: Step) -> Result<(), Errno> {
         let data = Source::Session(id).data();
-        Ok(epoll::add(&self.epoll, &stream.fd, data, interest(wait_for))?)
+        epoll::add(&self.epoll, &stream.fd, data, interest(wait_for))?;
+        stream.is_watched.set(true);
+        Ok(())
     }
 
     fn wait_for(&mut self, id: SessionId, stream: &Socket, step: Step) {
@@ -316,6 +318,11 @@ impl Backend for Linux {
     }
 
     fn close(&mut self, stream: Socket) {
+        // A child whose program has not begun has all our sockets, and may take its time. Until then closing ours ends
+        // neither the connection nor the watch on it.
+        if stream.is_watched.get() {
+            let _ = epoll::delete(&self.epoll, &stream.fd);
+        }
         // Closing a TCP socket with unread input resets the connection, and the reset may overtake what was written.
         // What came so far is taken out, within bounds; a client that goes on sending after that gets its reset.
         let mut sink = [0; 2048];
@@ -324,6 +331,9 @@ impl Backend for Linux {
                 Ok((n, _)) if n == sink.len() => {}
                 _ => break,
             }
+        }
+        if !self.spawner.is_idle() {
+            let _ = rustix::net::shutdown(&stream.fd, rustix::net::Shutdown::Both);
         }
         drop(stream);
     }

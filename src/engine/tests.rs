@@ -297,7 +297,7 @@ fn a_client_that_vanishes_frees_its_place() {
     sim.says(d, &[0; 100_000]);
     sim.transcript();
     sim.vanishes(e);
-    sim.expect(&["drop echo 192.0.2.1", "record EXIT: echo status=0 pid=0 duration=0(sec) from=192.0.2.1"]);
+    sim.expect(&["close echo 192.0.2.1", "record EXIT: echo status=0 pid=0 duration=0(sec) from=192.0.2.1"]);
     sim.half_closes(d);
     sim.expect(&[
         "close discard 192.0.2.2",
@@ -499,7 +499,7 @@ fn a_session_that_cannot_be_watched_was_never_started() {
         "accept chargen 192.0.2.1",
         "open chargen 192.0.2.1, waits for room",
         "record START: chargen pid=0 from=192.0.2.1",
-        "drop chargen 192.0.2.1",
+        "close chargen 192.0.2.1",
         "record EXIT: chargen status=0 pid=0 duration=0(sec) from=192.0.2.1",
     ]);
 }

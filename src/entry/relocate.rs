@@ -25,7 +25,7 @@ const DT_RELSZ: usize = 18;
 const DT_RELRSZ: usize = 35;
 const DT_RELR: usize = 36;
 
-const AT_PAGESZ: usize = 6;
+pub const AT_PAGESZ: usize = 6;
 const PROT_READ: usize = 1;
 
 /// "Load address plus addend": the only kind there is in a file that imports nothing.

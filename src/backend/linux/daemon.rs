@@ -40,6 +40,8 @@ pub struct Parts {
     pub log: &'static mut Log,
     /// Parts of the program in memory that are never written to: address and size.
     pub unwritten: [(usize, usize); 2],
+    /// Bytes of the kernel's pages.
+    pub page: usize,
 }
 
 /// Exit statuses.
@@ -159,7 +161,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
 ) -> i32 {
     // Before anything of the daemon's is readable to others; see `spawn` for why it must be.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let Parts { engine, loader, spills, spawner, log, unwritten } = parts;
+    let Parts { engine, loader, spills, spawner, log, unwritten, page } = parts;
     let outcome = files.load(options, loader, engine.spare(), &mut print_diagnostic);
     if !outcome.usable {
         return Failure::Unusable.tell();
@@ -197,6 +199,9 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         files: raise_descriptor_limit(),
         uid: rustix::process::getuid().as_raw(),
     });
+    if makes_dumpable() {
+        spawner.share_nothing();
+    }
     let left_out = spawner.set_environment(environment.0.clone(), !options.keep_environment);
     if left_out > 0 {
         log.message(
@@ -243,6 +248,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         ending: None,
         stderr_due: None,
         unwritten,
+        page,
         is_fat: true,
         foreground,
     };
@@ -519,6 +525,7 @@ struct Daemon<'a, 'o> {
     /// When lines of servers' standard error that were not logged are to be told.
     stderr_due: Option<Instant>,
     unwritten: [(usize, usize); 2],
+    page: usize,
     /// Memory of a start or reload has not been given back yet.
     is_fat: bool,
     foreground: bool,
@@ -576,11 +583,11 @@ impl Daemon<'_, '_> {
     /// here to the next wait comes back, in pieces of 64 KB around each place that is touched.
     #[inline(always)]
     fn slim(&mut self) {
-        sys::give_back_loader(self.loader);
+        sys::give_back_loader(self.loader, self.page);
         for part in self.unwritten {
-            sys::give_back_file(part);
+            sys::give_back_file(part, self.page);
         }
-        sys::give_back_stack();
+        sys::give_back_stack(self.page);
     }
 
     #[inline(never)]
@@ -650,16 +657,20 @@ impl Daemon<'_, '_> {
             if self.engine.next_deadline().is_some_and(|at| at <= now.mono) {
                 self.engine.handle(Event::Tick, now, &mut self.linux);
             }
+            if self.ending.is_some() {
+                // Who is about to end does not open again what it has closed.
+                reload_at = None;
+            }
             if self.stderr_due.is_some_and(|at| at <= now.mono) {
                 self.tell_stderr(now);
             }
             if reload_at.is_some_and(|at| at <= now.mono) {
                 // A child between birth and program may still read the table that would be filled anew.
-                reload_at = if self.linux.spawner.is_idle() {
+                reload_at = if self.linux.spawner.is_spare_read() {
+                    Some(now.mono.plus_ms(RELOAD_AGAIN_MS))
+                } else {
                     self.reload(now);
                     None
-                } else {
-                    Some(now.mono.plus_ms(RELOAD_AGAIN_MS))
                 };
             }
             if let (Some(at), Some(ms)) = (next_sign_of_life, self.notify.watchdog_ms)
@@ -713,6 +724,7 @@ impl Daemon<'_, '_> {
     }
 
     /// Takes in every child that has ended; as process 1 also those that are nobody's any more.
+    #[inline(never)]
     fn reap(&mut self, now: Now) {
         while let Ok(Some((pid, how))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_pid() as u32;
@@ -750,6 +762,7 @@ impl Daemon<'_, '_> {
         } else {
             let old = ready_services(engine.table());
             let changes = engine.adopt(now, linux);
+            linux.spawner.reloaded();
             linux.log.message(
                 Level::Notice,
                 format_args!(
@@ -813,6 +826,7 @@ impl Daemon<'_, '_> {
         self.linux.log.set_main(main, path);
     }
 
+    #[inline(never)]
     fn leave(&mut self, status: i32, now: Now) -> i32 {
         self.engine.stop_listening(now, &mut self.linux);
         self.linux.drain_retired();
@@ -887,6 +901,15 @@ fn open_standard_descriptors() {
         // Stays open for good.
         core::mem::forget(fd);
     }
+}
+
+/// Whether a process that changes its user can be looked into by that user (fs.suid_dumpable is 1, proc(5)).
+fn makes_dumpable() -> bool {
+    let mut value = [0; 1];
+    FileSystem
+        .open(b"/proc/sys/fs/suid_dumpable")
+        .and_then(|file| FileSystem.read_at(&file, 0, &mut value))
+        .is_ok_and(|_| value == *b"1")
 }
 
 fn parse_number(text: &[u8]) -> Option<u64> {

@@ -14,10 +14,21 @@ use crate::service::{Answer, Flags, LogType, Service, Standing};
 use crate::table::Table;
 use crate::time::Now;
 
-/// Writes the dump to `path`, over what is there. Readable by its owner alone: it tells who is connected.
+/// Writes the dump to `path`, over an earlier one. Readable by its owner alone: it tells who is connected.
+///
+/// Whoever else may write to the directory could have left something there: a FIFO that nobody reads must not stop us
+/// (NONBLOCK), a link must not lead us to other files, and a file of somebody else's must not become readable to him.
 pub fn write(path: &[u8], engine: &Engine<Linux>, now: Now) -> Result<(), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?;
+    let found = rustix::fs::fstat(&file)?;
+    let is_ours = rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::RegularFile
+        && found.st_nlink == 1
+        && found.st_uid == rustix::process::geteuid().as_raw();
+    if !is_ours {
+        return Err(Errno::EXIST);
+    }
+    rustix::fs::ftruncate(&file, 0)?;
     let mut out = Buffered { file, bytes: heapless::Vec::new(), errno: None };
     let _ = text(&mut out, engine, now);
     out.flush();

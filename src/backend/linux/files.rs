@@ -3,11 +3,16 @@
 use core::mem::MaybeUninit;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, accessat, openat, stat};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, accessat, fstat, makedev, openat, stat,
+};
 
 use crate::capacity::NAME_BYTES;
 use crate::config::source::{FileKind, Files};
 use crate::errno::Errno;
+
+/// Longest file that is read, in bytes: a thousand times the largest services file there is.
+const LONGEST_FILE: u64 = 64 << 20;
 
 pub struct FileSystem;
 
@@ -17,14 +22,26 @@ impl Files for FileSystem {
     fn open(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
         // NONBLOCK: a FIFO in the way must not stop a daemon; NOCTTY: a terminal must not become ours.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        Ok(openat(CWD, path, flags, Mode::empty())?)
+        let file = openat(CWD, path, flags, Mode::empty())?;
+        let found = fstat(&file)?;
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::RegularFile => Ok(file),
+            FileType::Directory => Err(Errno::ISDIR),
+            // Links to it switch files off.
+            FileType::CharacterDevice if found.st_rdev == makedev(1, 3) => Ok(file),
+            // It may have no end, as /dev/zero, or give what it has only once.
+            _ => Err(Errno::INVAL),
+        }
     }
 
     fn read_at(&mut self, file: &OwnedFd, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        // A file with a hole of terabytes has no end either, as far as a daemon that reloads is concerned.
+        if offset > LONGEST_FILE {
+            return Err(Errno::FBIG);
+        }
         loop {
             match rustix::io::pread(file, &mut *buf, offset) {
                 Err(rustix::io::Errno::INTR) => {}
-                // /proc files and pipes cannot be read at an offset; only regular files are configuration.
                 other => return Ok(other?),
             }
         }

@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType as RawType, getsockname, sockopt,
 };
@@ -368,30 +368,34 @@ fn unix_socket(table: &Table, service: &Service) -> Result<(OwnedFd, Node), Errn
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, raw_type(service), flags, None)?;
     // The node of a daemon that did not end well is in the way; anything but a socket is not ours to remove.
-    if rustix::fs::lstat(path)
-        .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Socket)
-    {
+    if rustix::fs::lstat(path).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Socket) {
         rustix::fs::unlink(path)?;
     }
-    // Nobody may connect before owner and mode are right.
-    let old = rustix::process::umask(Mode::from_raw_mode(0o777));
+    // The node gets the mode of the socket it is for. Never by its path: whoever owns the directory could have put a link
+    // to something else there by then. Everyone may connect, as to OpenBSD's inetd (umask 0111), unless the file says
+    // otherwise.
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(service.node_mode.unwrap_or(0o666).into()))?;
+    let old = rustix::process::umask(Mode::empty());
     let bound = rustix::net::bind(&fd, &SocketAddrUnix::new(path)?);
     rustix::process::umask(old);
     bound?;
-    let made = rustix::fs::lstat(path)?;
+    // What is looked at here is what is changed: this descriptor stays with its file whatever the path becomes.
+    let node = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let made = rustix::fs::fstat(&node)?;
+    if FileType::from_raw_mode(made.st_mode) != FileType::Socket {
+        return Err(Errno::EXIST);
+    }
     #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on 32-bit ARM")]
-    let node = Node { device: made.st_dev as u64, inode: made.st_ino as u64 };
+    let place = Node { device: made.st_dev as u64, inode: made.st_ino as u64 };
     if service.node_uid.is_some() || service.node_gid.is_some() {
         let uid = service.node_uid.map(rustix::fs::Uid::from_raw);
         let gid = service.node_gid.map(rustix::fs::Gid::from_raw);
-        rustix::fs::chownat(CWD, path, uid, gid, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chownat(&node, c"", uid, gid, rustix::fs::AtFlags::EMPTY_PATH)?;
     }
-    // Everyone may connect, as to OpenBSD's inetd (umask 0111), unless the file says otherwise.
-    rustix::fs::chmod(path, Mode::from_raw_mode(service.node_mode.unwrap_or(0o666).into()))?;
     if service.socket == SocketType::Stream {
         rustix::net::listen(&fd, backlog(service))?;
     }
-    Ok((fd, node))
+    Ok((fd, place))
 }
 
 /// An address from the system as a peer.

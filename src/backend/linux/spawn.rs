@@ -5,16 +5,20 @@
 //! nobody changes before the kernel says the child has let go of the memory (CLONE_CHILD_CLEARTID writes 0 to `tid` when
 //! it execs or exits), so its work is: read the slot, make system calls, exec.
 //!
-//! When all slots are taken the daemon waits for the next exec, as it would after every vfork(2); a child that hangs
-//! before its exec does not hang the daemon, the start then fails. Where the kernel refuses (user-mode QEMU does not know
-//! CLONE_VM alone), CLONE_VFORK is added.
+//! When the kernel refuses (user-mode QEMU does not know CLONE_VM alone), CLONE_VFORK is added: the parent then waits for
+//! the exec, which is a moment. When all slots stay taken, the child gets a copy of the memory as from fork(2): an exec
+//! can take any time (a dead network file system; a user who holds a lease on his program, fcntl(2)), and must hold up
+//! nobody but its own client.
 //!
 //! The texts of arguments lie in the configuration table. A reload must not overwrite the table a child still reads:
-//! [`Spawner::is_idle`] says whether any does.
+//! [`Spawner::is_spare_read`] says whether any does.
 //!
 //! The child is the daemon as far as the kernel's permission checks go, until it has changed its user; from then on it
 //! shares memory with the daemon while being somebody else. That is sound only because the daemon is not dumpable
-//! (PR_SET_DUMPABLE 0, set at start): that user can then neither attach to it nor make it dump core.
+//! (PR_SET_DUMPABLE 0, set at start): that user can then neither attach to it nor make it dump core, which before Linux
+//! 5.16 killed everybody who shares the memory. Changing the user makes memory as dumpable as fs.suid_dumpable says
+//! (proc(5)), which is 2 where crashes are collected; so the child says 0 again, with all signals blocked till then.
+//! Where it is 1 no child shares memory at all.
 #![allow(unsafe_code)]
 
 use core::arch::naked_asm;
@@ -91,6 +95,8 @@ struct Slot {
     /// Step and errno of what went wrong, or 0.
     failure: AtomicU32,
     pid: u32,
+    /// The table its child reads is the one that serves since this reload.
+    reload: u32,
     plan: Plan,
     pointers: [*const u8; POINTERS],
     text: [u8; TEXT_BYTES],
@@ -112,6 +118,7 @@ impl Slot {
             tid: AtomicU32::new(0),
             failure: AtomicU32::new(0),
             pid: 0,
+            reload: 0,
             plan: Plan::EMPTY,
             pointers: [null(); POINTERS],
             text: [0; TEXT_BYTES],
@@ -145,6 +152,12 @@ pub struct Heritage {
 
 pub struct Spawner {
     slots: [Slot; SPAWN_SLOTS],
+    /// For children that get a copy of the memory: free again as soon as they have it.
+    copied: Slot,
+    /// No child may share memory.
+    copies_always: bool,
+    /// Reloads so far.
+    reload: u32,
     heritage: Heritage,
     /// Pointers to `NAME=value` strings that live as long as the process; unused ones are null.
     environment: [*const c_char; ENVIRONMENT],
@@ -201,11 +214,19 @@ impl Spawner {
     pub const fn new() -> Spawner {
         Spawner {
             slots: [const { Slot::new() }; SPAWN_SLOTS],
+            copied: Slot::new(),
+            copies_always: false,
+            reload: 0,
             heritage: Heritage { umask: 0, nice: 0, files: (0, 0), uid: 0 },
             environment: [null(); ENVIRONMENT],
             is_laundered: [false; ENVIRONMENT],
             variables: 0,
         }
+    }
+
+    /// From now on every child gets a copy of the memory.
+    pub fn share_nothing(&mut self) {
+        self.copies_always = true;
     }
 
     pub fn set_heritage(&mut self, heritage: Heritage) {
@@ -239,33 +260,41 @@ impl Spawner {
         left_out
     }
 
-    /// Whether no child reads any table any more.
+    /// Whether a child still reads the table that served before the last reload.
+    pub fn is_spare_read(&self) -> bool {
+        self.slots.iter().any(|slot| slot.reload != self.reload && slot.tid.load(Ordering::Acquire) != 0)
+    }
+
+    /// The tables have changed places.
+    pub fn reloaded(&mut self) {
+        self.reload = self.reload.wrapping_add(1);
+    }
+
+    /// Whether no child shares memory, and with it, so far, descriptors.
     pub fn is_idle(&self) -> bool {
         self.slots.iter().all(|slot| slot.tid.load(Ordering::Acquire) == 0)
     }
 
     /// Starts a server. What goes wrong in the child is known when it is [`reaped`](Spawner::reaped).
     pub fn spawn(&mut self, order: &Order<'_>) -> Result<u32, Errno> {
-        // A slot whose child failed keeps the reason until that child is reaped.
-        let free = self.slots.iter().position(|slot| {
-            slot.tid.load(Ordering::Acquire) == 0 && slot.failure.load(Ordering::Relaxed) == 0
-        });
-        // All taken: the last one is waited for. Its child is ahead of us in the exec by all the others' starts.
-        let index = match free {
-            Some(index) => index,
-            None => self.wait_for_slot()?,
-        };
-        let Spawner { slots, heritage, environment, is_laundered, variables } = self;
-        let slot = slots.get_mut(index).ok_or(Errno::AGAIN)?;
+        let index = if self.copies_always { None } else { self.free_slot() };
+        let Spawner { slots, copied, reload, heritage, environment, is_laundered, variables, .. } = self;
+        let shared = index.and_then(|index| slots.get_mut(index));
+        let way = if shared.is_some() { Way::Share } else { Way::Copy };
+        let slot = shared.unwrap_or(copied);
         let inherited = environment.get(..*variables).unwrap_or(&[]);
         let laundered = is_laundered.get(..*variables).unwrap_or(&[]);
         prepare(slot, order, heritage, inherited, laundered)?;
         slot.failure.store(0, Ordering::Relaxed);
+        slot.reload = *reload;
+        if way == Way::Copy {
+            return start(slot, way);
+        }
         slot.tid.store(1, Ordering::Release);
-        let pid = match start(slot, false) {
+        let pid = match start(slot, way) {
             // EINVAL: a kernel, or user-mode QEMU, that shares memory only with a parent that waits.
             Err(Errno::INVAL) => {
-                let pid = start(slot, true);
+                let pid = start(slot, Way::ShareAndWait);
                 // The child has let go by now. Where vfork is really fork, as in QEMU, it wrote that into its own copy, and
                 // this slot would be taken for ever.
                 slot.tid.store(0, Ordering::Release);
@@ -285,32 +314,15 @@ impl Spawner {
         }
     }
 
-    /// Waits, in the kernel, until some slot is let go.
-    fn wait_for_slot(&mut self) -> Result<usize, Errno> {
-        let at = |slots: &[Slot]| {
-            slots.iter().position(|slot| {
-                slot.tid.load(Ordering::Acquire) == 0 && slot.failure.load(Ordering::Relaxed) == 0
-            })
-        };
-        // A child needs microseconds from here to its exec; one that hangs in the kernel (a server on a dead network
-        // file system) must not hang the daemon.
-        const TRIES: u32 = 50;
-        for _ in 0..TRIES {
-            if let Some(index) = at(&self.slots) {
-                return Ok(index);
-            }
-            let slot = self.slots.iter().find(|slot| slot.tid.load(Ordering::Acquire) != 0);
-            let Some(slot) = slot else { break };
-            let timeout = rustix::thread::futex::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-            // Without FUTEX_PRIVATE: the kernel's own wake-up at CLEARTID is not private either.
-            let _ = rustix::thread::futex::wait(
-                &slot.tid,
-                rustix::thread::futex::Flags::empty(),
-                1,
-                Some(&timeout),
-            );
-        }
-        at(&self.slots).ok_or(Errno::AGAIN)
+    /// A slot that no child uses. A slot whose child failed keeps the reason until that child is reaped, if there are
+    /// others.
+    fn free_slot(&self) -> Option<usize> {
+        let is_free = |slot: &Slot| slot.tid.load(Ordering::Acquire) == 0;
+        let has_no_news = |slot: &Slot| slot.failure.load(Ordering::Relaxed) == 0;
+        self.slots
+            .iter()
+            .position(|slot| is_free(slot) && has_no_news(slot))
+            .or_else(|| self.slots.iter().position(is_free))
     }
 
     /// A child was reaped: what went wrong before its program began, if anything did.
@@ -502,13 +514,26 @@ fn expand(out: &mut SlotText<'_>, word: &[u8], order: &Order<'_>) -> core::fmt::
     out.push(rest)
 }
 
+/// What a child does with the daemon's memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Share,
+    /// And the daemon waits until its program has begun.
+    ShareAndWait,
+    Copy,
+}
+
 const CLONE_VM: usize = 0x100;
 const CLONE_VFORK: usize = 0x4000;
 const CLONE_CHILD_CLEARTID: usize = 0x20_0000;
 const SIGCHLD: usize = 17;
 
-fn start(slot: &mut Slot, waits: bool) -> Result<u32, Errno> {
-    let flags = CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD | if waits { CLONE_VFORK } else { 0 };
+fn start(slot: &mut Slot, way: Way) -> Result<u32, Errno> {
+    let flags = match way {
+        Way::Share => CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD,
+        Way::ShareAndWait => CLONE_VM | CLONE_VFORK | CLONE_CHILD_CLEARTID | SIGCHLD,
+        Way::Copy => SIGCHLD,
+    };
     let slot = core::ptr::from_mut(slot);
     // SAFETY: the stack belongs to the slot, which no other child uses while `tid` is not 0, and which is a static's
     // (`Spawner` is never moved once it has children). Its top holds what `clone_child` takes from it: argument and
@@ -678,10 +703,14 @@ unsafe fn become_server(plan: &Plan) -> (ChildStep, Errno) {
     if let Some(gid) = plan.gid {
         step!(ChildStep::Gid, SETGID, gid);
     }
-    if let Some(uid) = plan.uid {
-        step!(ChildStep::Uid, SETUID, uid);
-    }
     const SIG_SETMASK: usize = 2;
+    if let Some(uid) = plan.uid {
+        let all = [u64::MAX; 1];
+        step!(ChildStep::Session, Sysno::rt_sigprocmask, SIG_SETMASK, all.as_ptr(), 0, 8);
+        step!(ChildStep::Uid, SETUID, uid);
+        const PR_SET_DUMPABLE: usize = 4;
+        step!(ChildStep::Uid, Sysno::prctl, PR_SET_DUMPABLE, 0);
+    }
     let none = [0u64; 1];
     step!(ChildStep::Session, Sysno::rt_sigprocmask, SIG_SETMASK, none.as_ptr(), 0, 8);
     step!(ChildStep::Exec, Sysno::execve, plan.program, plan.argv, plan.envp);

@@ -5,6 +5,7 @@
 //! read as long as there is a spill buffer for what may be left over, of which there are [`SPILLS`]; while all of them
 //! are held by clients that do not read, look first. Memory stays bounded, and nobody waits for anybody.
 
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
@@ -18,13 +19,14 @@ use crate::errno::Errno;
 /// A connection. Closed when dropped.
 pub struct Socket {
     pub fd: OwnedFd,
+    pub is_watched: Cell<bool>,
     /// The spill buffer that holds what echo read and could not write.
     spill: Option<Held>,
 }
 
 impl Socket {
     pub const fn new(fd: OwnedFd) -> Socket {
-        Socket { fd, spill: None }
+        Socket { fd, is_watched: Cell::new(false), spill: None }
     }
 }
 

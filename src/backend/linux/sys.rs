@@ -319,29 +319,33 @@ pub fn exit(status: i32) -> ! {
 /// # Safety
 /// What the range holds must be unmodified since it was mapped from the file, or not needed any more and right as zeros.
 #[inline(always)]
-unsafe fn give_back(address: usize, size: usize) {
+unsafe fn give_back(address: usize, size: usize, page: usize) {
     const MADV_DONTNEED: usize = 4;
-    // The largest page any of the four architectures is configured with divides this well enough: ranges that are not
-    // page-aligned are refused by the kernel, and memory then simply stays.
-    let page = 4096;
-    let from = address.next_multiple_of(page);
-    let to = (address + size) & !(page - 1);
-    if from < to {
+    if let Some((from, size)) = whole_pages(address, size, page) {
         // SAFETY: as the caller says. A failure changes nothing.
-        let _ = unsafe { syscall!(Sysno::madvise, from, to - from, MADV_DONTNEED) };
+        let _ = unsafe { syscall!(Sysno::madvise, from, size, MADV_DONTNEED) };
     }
+}
+
+/// The whole pages of a range, if there are any. The page must be the kernel's own: it rounds a length up to its pages,
+/// and on 64-bit ARM those may be 16 or 64 KB, so that a range cut to smaller ones would end in somebody else's memory.
+#[inline(always)]
+fn whole_pages(address: usize, size: usize, page: usize) -> Option<(usize, usize)> {
+    let from = address.checked_next_multiple_of(page)?;
+    let to = address.checked_add(size)? & !(page - 1);
+    (from < to).then(|| (from, to - from))
 }
 
 /// Gives back pages of the file that are never written to. Those still needed come back by themselves.
 #[inline(always)]
-pub fn give_back_file(part: (usize, usize)) {
+pub fn give_back_file(part: (usize, usize), page: usize) {
     // SAFETY: the parts are mapped from the file and not writable.
-    unsafe { give_back(part.0, part.1) };
+    unsafe { give_back(part.0, part.1, page) };
 }
 
 /// Gives back what the stack needed below the caller's own frame.
 #[inline(always)]
-pub fn give_back_stack() {
+pub fn give_back_stack(page: usize) {
     /// More than any path of the daemon uses (see memory-budget.md); pages that were never used cost nothing here.
     const DEEPEST: usize = 192 * 1024;
     let top: usize;
@@ -357,13 +361,40 @@ pub fn give_back_stack() {
     // What x86_64 lets a function use below its stack pointer (System V ABI, section 3.2.2) stays.
     let top = top - 128;
     // SAFETY: nothing below the stack pointer and that zone is in use, and there are no signal handlers.
-    unsafe { give_back(top - DEEPEST, DEEPEST) };
+    unsafe { give_back(top - DEEPEST, DEEPEST, page) };
 }
 
 /// Gives back a loader's memory between two uses. It is as new then: all zero.
-pub fn give_back_loader(loader: &mut crate::config::Loader) {
-    // Only whole pages go; what the ends keep must be new as well.
-    *loader = crate::config::Loader::new();
-    // SAFETY: a new loader is all zero (it lives in .bss), and so is what the kernel puts in the place of its pages.
-    unsafe { give_back(core::ptr::from_mut(loader).addr(), size_of_val(loader)) };
+pub fn give_back_loader(loader: &mut crate::config::Loader, page: usize) {
+    // SAFETY: a new loader is all zero (`Loader::new` in a static lies in .bss), so after its drop zeros make it new, also
+    // where it shares a page with something else. The last call gives back the pages it has for itself, in whose place
+    // the kernel puts zeros.
+    unsafe {
+        let loader = core::ptr::from_mut(loader);
+        loader.drop_in_place();
+        loader.write_bytes(0, 1);
+        give_back(loader.addr(), size_of::<crate::config::Loader>(), page);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_pages;
+
+    #[test]
+    fn only_pages_that_lie_in_the_range_as_a_whole_are_given_back() {
+        for page in [4096, 16384, 65536] {
+            for address in (0x7fff_0000..0x7fff_0000 + 2 * page).step_by(1024) {
+                for size in [0, 1, page - 1, page, page + 1, 192 * 1024] {
+                    let Some((from, len)) = whole_pages(address, size, page) else {
+                        assert!(size < 2 * page);
+                        continue;
+                    };
+                    // What the kernel makes of the length.
+                    let to = from + len.next_multiple_of(page);
+                    assert!(from % page == 0 && from >= address && to <= address + size);
+                }
+            }
+        }
+    }
 }

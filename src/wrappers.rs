@@ -1,0 +1,396 @@
+//! hosts.allow and hosts.deny: who may come in, as TCP Wrappers' users wrote it down.
+//!
+//! ```text
+//!  Files ── rule ── list ──┬── pattern      is it this host?
+//!           (a logical     ├── named        /file, @netgroup
+//!            line, cut     └── option ── expand
+//!            at colons)        (what a rule that matched does)
+//! ```
+//!
+//! - **Straight from the text, at every connection**, as libwrap did: a rule holds from the moment the file is
+//!   written, ban tools may make the files as long as they like, and there is no table to be too small for them and no
+//!   second copy to be out of date. The only memory is one line. A line costs what its bytes cost to look at, far less
+//!   than the process that follows; a backend that wants to spare the reading gives [`Files`] that keep these two in
+//!   memory while size and time of change stay the same.
+//! - **It never waits.** What has to be asked of the network is a [`Fact`](Facts); if a rule turns on one that is not
+//!   known the answer is [`Verdict::Need`], and the same question is put again with it. Nothing is asked for that
+//!   cannot change the answer: `ALL: .example.com 10.1.` looks up no name for 10.1.2.3.
+//! - **What can be read in two ways is read so that it refuses.** libwrap skipped patterns it did not understand, so a
+//!   mistake in hosts.deny let everybody in. Here such a pattern *may* match: a rule that
+//!   grants does not count then, one that refuses does, and the verdict tells the place and what to write.
+//!   docs/differences.md has the list.
+//!
+//! To be read with hosts_access(5) and hosts_options(5).
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod expand;
+mod explain;
+mod list;
+mod named;
+mod option;
+mod pattern;
+mod problem;
+mod rule;
+
+pub use check::{Check, Count, IsDaemon};
+pub use expand::{Long, Variable, expand, set_variable};
+pub use explain::{Asked, Explanation, Who};
+pub use option::{Facility, Level, Opt, Options, Value};
+pub use problem::{Fault, Weight};
+
+use core::net::IpAddr;
+
+use crate::addr::Peer;
+use crate::config::source::Files;
+use crate::errno::Errno;
+use list::{Answer, Context};
+use option::Effect;
+use rule::{Line, Rules};
+
+/// Which files, and how they are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables<'a> {
+    pub allow: &'a [u8],
+    pub deny: &'a [u8],
+    pub language: Language,
+    pub passwd: &'a [u8],
+    pub group: &'a [u8],
+    pub netgroup: &'a [u8],
+}
+
+impl Default for Tables<'_> {
+    fn default() -> Self {
+        Tables {
+            allow: b"/etc/hosts.allow",
+            deny: b"/etc/hosts.deny",
+            language: Language::Options,
+            passwd: b"/etc/passwd",
+            group: b"/etc/group",
+            netgroup: b"/etc/netgroup",
+        }
+    }
+}
+
+impl<'a> Tables<'a> {
+    pub const fn path(&self, which: Which) -> &'a [u8] {
+        match which {
+            Which::Allow => self.allow,
+            Which::Deny => self.deny,
+        }
+    }
+}
+
+/// What stands behind the second colon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Language {
+    /// hosts_options(5), as every distribution has built it.
+    Options,
+    /// One shell command, as hosts_access(5) had it first.
+    Shell,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    Allow,
+    Deny,
+}
+
+/// A connection, or a datagram, for which somebody wants to know.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// The server's name; of a path only the last part counts.
+    pub daemon: &'a [u8],
+    pub client: Endpoint<'a>,
+    pub server: Endpoint<'a>,
+    /// What `%p` becomes.
+    pub pid: u32,
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Endpoint<'a> {
+    /// A mapped IPv4 address counts as plain. `None`: a unix socket, or not known.
+    pub address: Option<IpAddr>,
+    /// The interface of a link-local address, by name; empty if there is none or it is not known.
+    pub zone: &'a [u8],
+    pub port: Option<u16>,
+}
+
+impl From<Peer> for Endpoint<'_> {
+    fn from(peer: Peer) -> Self {
+        Endpoint { address: peer.address(), zone: &[], port: peer.port() }
+    }
+}
+
+/// What has been asked so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'a> {
+    pub client_name: HostName<'a>,
+    pub server_name: HostName<'a>,
+    /// Of a datagram nobody can be asked: say `Unknown`.
+    pub user: User<'a>,
+    pub commands: Commands<'a>,
+}
+
+/// What is known of the name of an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HostName<'a> {
+    #[default]
+    NotAsked,
+    /// It has none, or nobody answered in time.
+    Unknown,
+    /// It has one that does not lead back to the address.
+    Paranoid,
+    Known(&'a [u8]),
+}
+
+/// What the client's machine says of its user (RFC 1413). It may say anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum User<'a> {
+    #[default]
+    NotAsked,
+    Unknown,
+    Known(&'a [u8]),
+}
+
+/// What became of `aclexec` commands.
+#[derive(Clone, Copy, Debug)]
+pub enum Commands<'a> {
+    /// None is run and all succeed: a dry run, as tcpdmatch makes it.
+    Assumed,
+    Ran(&'a [Ran]),
+}
+
+impl Default for Commands<'_> {
+    fn default() -> Self {
+        Commands::Ran(&[])
+    }
+}
+
+/// The `nth` aclexec (0 is the first) of the rule at `place` was run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ran {
+    pub place: Place,
+    pub nth: u8,
+    /// Its status was 0.
+    pub passed: bool,
+}
+
+/// A rule: its first line and its last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub which: Which,
+    pub line: u32,
+    pub last: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict<'a> {
+    /// The client may come in, once the options are carried out.
+    Granted(Decision<'a>),
+    Refused(Decision<'a>),
+    /// Instead of the server the command of the last option, a `twist`, is run.
+    Delegated(Decision<'a>),
+    /// Ask, then evaluate again with the answer in [`Facts`].
+    Need(Need<'a>),
+}
+
+/// How a verdict came about, and what it brings with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'a> {
+    /// `None`: no rule matched, which grants; or a file could not be read, which refuses.
+    pub place: Option<Place>,
+    pub why: Why,
+    /// What to carry out, from left to right. All of it was checked.
+    pub options: Options<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// The rule at the place matched.
+    Rule,
+    /// No rule did.
+    NoRule,
+    /// A mistake in the rule, at that line and column: it refuses because it might match, or because it does and its
+    /// options cannot be carried out.
+    Fault { fault: Fault, line: u32, column: u32 },
+    /// A file could not be read.
+    Unreadable { which: Which, errno: Errno },
+}
+
+/// What a rule turns on and nobody has asked yet.
+#[derive(Clone, Copy, Debug)]
+pub enum Need<'a> {
+    ClientName,
+    ServerName,
+    /// `seconds`: how long to wait for the answer, if the rule says.
+    User {
+        seconds: Option<u32>,
+    },
+    /// Run the command, expanded as all are, and note in [`Facts::commands`] how it ended.
+    Command {
+        place: Place,
+        nth: u8,
+        command: Value<'a>,
+    },
+}
+
+/// Evaluates rules. One is enough for the whole program: it holds one line, and nothing from one question to the next.
+pub struct Wrappers {
+    rules: Rules,
+}
+
+/// What the rules came to, before it is bound to the line it came from.
+enum Found {
+    Decided { outcome: Outcome, place: Option<Place>, why: Why },
+    Need { need: Wanted, place: Place },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Granted,
+    Refused,
+    Delegated,
+}
+
+/// [`Need`] without what is borrowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wanted {
+    ClientName,
+    ServerName,
+    User { seconds: Option<u32> },
+    Command { nth: u8 },
+}
+
+impl Wrappers {
+    pub const fn new() -> Self {
+        Wrappers { rules: Rules::new() }
+    }
+
+    /// Whether the rules let a client in. The answer for the same files and facts is always the same.
+    pub fn evaluate<F: Files>(
+        &mut self,
+        files: &mut F,
+        tables: &Tables<'_>,
+        request: &Request<'_>,
+        facts: &Facts<'_>,
+    ) -> Verdict<'_> {
+        let mut cx = Context::new(files, tables, request, facts);
+        let found = [Which::Allow, Which::Deny].into_iter().find_map(|which| self.scan(&mut cx, which));
+        let found =
+            found.unwrap_or(Found::Decided { outcome: Outcome::Granted, place: None, why: Why::NoRule });
+        let options = Options::new(self.rules.options(), tables.language);
+        match found {
+            Found::Decided { outcome, place, why } => {
+                let options = if why == Why::Rule { options } else { Options::NONE };
+                let decision = Decision { place, why, options };
+                match outcome {
+                    Outcome::Granted => Verdict::Granted(decision),
+                    Outcome::Refused => Verdict::Refused(decision),
+                    Outcome::Delegated => Verdict::Delegated(decision),
+                }
+            }
+            Found::Need { need, place } => Verdict::Need(match need {
+                Wanted::ClientName => Need::ClientName,
+                Wanted::ServerName => Need::ServerName,
+                Wanted::User { seconds } => Need::User { seconds },
+                Wanted::Command { nth } => {
+                    let command = options.commands().nth(usize::from(nth)).unwrap_or_default();
+                    Need::Command { place, nth, command }
+                }
+            }),
+        }
+    }
+
+    /// Goes through one file up to the rule that decides.
+    fn scan<F: Files>(&mut self, cx: &mut Context<'_, F>, which: Which) -> Option<Found> {
+        let refused = |place, why| Some(Found::Decided { outcome: Outcome::Refused, place, why });
+        let file = match self.rules.open(cx.files, cx.tables.path(which)) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return None,
+            Err(errno) => return refused(None, Why::Unreadable { which, errno }),
+        };
+        loop {
+            let line = match self.rules.advance(cx.files, &file) {
+                Ok(Some(line)) => line,
+                Ok(None) => return None,
+                Err(errno) => return refused(None, Why::Unreadable { which, errno }),
+            };
+            let place = Place { which, line: self.rules.line(), last: self.rules.last() };
+            match line {
+                Line::Nothing => {}
+                // Nothing but a rule that grants could have been meant in hosts.allow: it has no options.
+                Line::Broken(Fault::NoColon, _) if which == Which::Allow => {}
+                Line::Broken(fault, at) => {
+                    let (line, column) = self.rules.place_of(at);
+                    return refused(Some(place), Why::Fault { fault, line, column });
+                }
+                Line::Rule => {
+                    let found = self.rule(cx, place);
+                    if found.is_some() {
+                        return found;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the rule just read decides, if it matches.
+    fn rule<F: Files>(&self, cx: &mut Context<'_, F>, place: Place) -> Option<Found> {
+        let decided = |outcome, why| Some(Found::Decided { outcome, place: Some(place), why });
+        let fault = |fault, at| {
+            let (line, column) = self.rules.place_of(at);
+            decided(Outcome::Refused, Why::Fault { fault, line, column })
+        };
+        let need = |need| Some(Found::Need { need, place });
+        let answer = cx.matches(&self.rules);
+        let answer = match (answer, self.rules.doubt()) {
+            (Answer::Yes, Some((fault, at))) => Answer::Doubt(fault, at),
+            (answer, _) => answer,
+        };
+        if answer == Answer::No {
+            return None;
+        }
+        if let Answer::Need(wanted) = answer {
+            return need(wanted);
+        }
+        let options = Options::new(self.rules.options(), cx.tables.language);
+        let effect = option::effect(options, cx.files, cx.tables, place.which);
+        if let Answer::Doubt(doubt, at) = answer {
+            return match (effect, place.which) {
+                (Ok(Effect::Grant), _) | (Ok(Effect::Delegate), Which::Allow) => None,
+                _ => fault(doubt, at),
+            };
+        }
+        let effect = match effect {
+            Ok(effect) => effect,
+            Err((wrong, at)) => return fault(wrong, self.rules.options_at() + at),
+        };
+        if let Some(wanted) = options.first_need(cx.facts) {
+            return need(wanted);
+        }
+        if let Commands::Ran(ran) = cx.facts.commands {
+            for nth in 0..u8::try_from(options.commands().count()).unwrap_or(u8::MAX) {
+                match ran.iter().find(|r| r.place == place && r.nth == nth) {
+                    Some(Ran { passed: true, .. }) => {}
+                    Some(Ran { passed: false, .. }) => return None,
+                    None => return need(Wanted::Command { nth }),
+                }
+            }
+        }
+        let outcome = match effect {
+            Effect::Grant => Outcome::Granted,
+            Effect::Refuse => Outcome::Refused,
+            Effect::Delegate => Outcome::Delegated,
+        };
+        decided(outcome, Why::Rule)
+    }
+}
+
+impl Default for Wrappers {
+    fn default() -> Self {
+        Wrappers::new()
+    }
+}

@@ -1,0 +1,1250 @@
+//! hosts.allow and hosts.deny, as TCP Wrappers answered.
+//!
+//! - The recorded cases: what tcpdmatch 7.6.q said of 314 rules and clients. They are not part of this repository:
+//!   `USHERD_SHARED` names the directory that has `reference/tcp-wrappers-cases.jsonl` and `corpus/`. Where usherd
+//!   answers differently, [`DIFFERENCES`] says why; one that is not listed fails the test, and so does a listed one
+//!   that is gone.
+//! - Files of real projects, with what tcpdmatch said of them.
+//! - tcpdmatch itself, if it is among the peers, on random files. `USHERD_CASES` says how many, `USHERD_SEED` which.
+//! - Storms of broken text, which must not break anything.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use usherd::config::diagnostic::Diagnostic;
+use usherd::config::source::{FileKind, Files};
+use usherd::errno::Errno;
+use usherd::wrappers::{
+    Asked, Check, Commands, Endpoint, Explanation, Facts, HostName, Language, Need, Opt, Ran, Request,
+    Tables, User, Verdict, Which, Who, Why, Wrappers, expand,
+};
+
+/// Where the answer is another on purpose, and why.
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("client-cidr-trailing-junk", "what stands behind a length may be a second thought"),
+    ("v6-bare-never", "the same answer, told at the rule that has the mistake"),
+    ("v6-prefix-not-a-number", "a length that is no number let every IPv6 client in"),
+    ("v6-unbalanced-bracket", "the same answer, told at the rule that has the mistake"),
+    ("v6-unbalanced-bracket-hides-colon", "the same answer, told at the rule that has the mistake"),
+    ("v6-mapped-hex-spelling", "an address is one, however it is spelt; only the tester can spell it"),
+    ("v6-mapped-hex-bracket", "an address is one, however it is spelt; only the tester can spell it"),
+    ("except-trailing", "whom to except is missing"),
+    ("file-hash-not-comment", "a commented address let its host in"),
+    ("file-EXCEPT-not-operator", "the exception was let in"),
+    ("syn-indented-hash", "an indented comment let everybody in"),
+    ("syn-trailing-hash-is-client", "a comment let the host in that it names"),
+    ("syn-no-final-newline-allow", "a last line without line end counts"),
+    ("syn-no-final-newline-allow-no-deny", "a last line without line end counts: it refuses"),
+    ("syn-no-final-newline-deny", "a last line without line end counts: it names another host"),
+    ("syn-no-final-newline-comment-deny", "a last line without line end counts: it is a comment"),
+    ("syn-line-2048-bytes-allow", "lines may be longer"),
+    ("syn-line-2048-bytes-deny", "lines may be longer: this one names another host"),
+    ("syn-long-comment-deny", "lines may be longer: this one is a comment"),
+    ("syn-continued-total-over-2047", "lines may be longer"),
+    ("syn-allow-is-directory", "the same answer: what cannot be read may refuse"),
+    ("syn-deny-is-directory", "what cannot be read may refuse"),
+    ("syn-allow-unreadable", "what cannot be read may refuse"),
+    ("opt-user-as-root", "the tester changed its user too early and failed"),
+    (
+        "opt-user-as-nobody",
+        "the tester failed to become somebody else; who evaluates does not become anybody",
+    ),
+    ("mis-v6-mask-text", "a mask in letters let every IPv6 client in"),
+];
+
+/// Files in memory. A path may be there and not be readable, or be a directory.
+#[derive(Clone, Default)]
+struct Tree {
+    files: BTreeMap<Vec<u8>, Result<Vec<u8>, Errno>>,
+}
+
+impl Tree {
+    fn put(&mut self, path: &str, content: &[u8]) {
+        self.files.insert(path.into(), Ok(content.into()));
+    }
+
+    fn etc() -> Tree {
+        let mut tree = Tree::default();
+        tree.put("passwd", b"root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n");
+        tree.put("group", b"root:x:0:\nnogroup:x:65534:\n");
+        tree.put("netgroup", b"friends (h1.example.com,,) (10.9.9.9,,)\n");
+        tree
+    }
+}
+
+impl Files for Tree {
+    type Handle = Vec<u8>;
+
+    fn open(&mut self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.files.get(path).cloned().unwrap_or(Err(Errno::NOENT))
+    }
+
+    fn read_at(&mut self, file: &Vec<u8>, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        let rest = &file[file.len().min(offset as usize)..];
+        // Short reads, as a network file system may give.
+        let n = rest.len().min(buf.len()).min(700);
+        buf[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
+    }
+
+    fn next_name(&mut self, _: &[u8], _: &[u8], _: &mut [u8]) -> Result<Option<usize>, Errno> {
+        Err(Errno::NOENT)
+    }
+
+    fn kind(&mut self, _: &[u8]) -> Result<FileKind, Errno> {
+        Err(Errno::NOENT)
+    }
+
+    fn executable(&mut self, _: &[u8]) -> Result<(), Errno> {
+        Err(Errno::NOENT)
+    }
+}
+
+const TABLES: Tables<'static> = Tables {
+    allow: b"hosts.allow",
+    deny: b"hosts.deny",
+    language: Language::Options,
+    passwd: b"passwd",
+    group: b"group",
+    netgroup: b"netgroup",
+};
+
+/// A request in words: `unknown` for what is not known.
+#[derive(Clone, Debug, Default)]
+struct Client {
+    daemon: String,
+    address: String,
+    name: String,
+    user: Option<String>,
+    server: Option<(String, String)>,
+}
+
+impl Client {
+    fn request(&self) -> Request<'_> {
+        Request {
+            daemon: self.daemon.as_bytes(),
+            client: Endpoint { port: Some(4000), ..endpoint(&self.address) },
+            server: match &self.server {
+                Some((_, address)) => Endpoint { port: Some(0), ..endpoint(address) },
+                None => Endpoint::default(),
+            },
+            pid: 42,
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            client_name: host_name(&self.name),
+            server_name: host_name(self.server.as_ref().map_or("unknown", |(name, _)| name)),
+            user: self.user.as_ref().map_or(User::Unknown, |user| User::Known(user.as_bytes())),
+            commands: Commands::Assumed,
+        }
+    }
+}
+
+fn endpoint(text: &str) -> Endpoint<'_> {
+    let (address, zone) = text.split_once('%').unwrap_or((text, ""));
+    Endpoint { address: address.parse().ok(), zone: zone.as_bytes(), port: None }
+}
+
+fn host_name(text: &str) -> HostName<'_> {
+    match text {
+        "unknown" => HostName::Unknown,
+        "paranoid" => HostName::Paranoid,
+        name => HostName::Known(name.as_bytes()),
+    }
+}
+
+/// The verdict in tcpdmatch's words, and the rule.
+fn told(verdict: &Verdict<'_>) -> (&'static str, Option<String>) {
+    let (word, decision) = match verdict {
+        Verdict::Granted(decision) => ("granted", decision),
+        Verdict::Refused(decision) => ("denied", decision),
+        Verdict::Delegated(decision) => ("delegated", decision),
+        Verdict::Need(need) => panic!("everything is known, but {need:?}"),
+    };
+    let place = decision.place.map(|place| match place.which {
+        Which::Allow => format!("allow:{}", place.last),
+        Which::Deny => format!("deny:{}", place.last),
+    });
+    (word, place)
+}
+
+fn evaluate(files: &mut Tree, client: &Client) -> (&'static str, Option<String>, bool, String) {
+    let mut wrappers = Wrappers::new();
+    let (request, facts) = (client.request(), client.facts());
+    let verdict = wrappers.evaluate(files, &TABLES, &request, &facts);
+    let (word, place) = told(&verdict);
+    let is_faulty = matches!(
+        verdict,
+        Verdict::Refused(decision) if matches!(decision.why, Why::Fault { .. } | Why::Unreadable { .. })
+    );
+    let explained = Explanation { verdict: &verdict, tables: &TABLES }.to_string();
+    assert!(!explained.is_empty());
+    (word, place, is_faulty, explained)
+}
+
+fn shared(what: &str) -> Option<PathBuf> {
+    let dir = env::var_os("USHERD_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let path = dir.join(what);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(env::var_os("CI").is_none(), "no {}: set USHERD_SHARED", path.display());
+    println!("NOT TESTED: there is no {}; set USHERD_SHARED to its directory", path.display());
+    None
+}
+
+#[test]
+fn recorded_cases() {
+    let Some(path) = shared("reference/tcp-wrappers-cases.jsonl") else { return };
+    let text = fs::read_to_string(path).unwrap();
+    let mut unexpected = String::new();
+    let mut differ = 0;
+    let mut cases = 0;
+    let mut gone: Vec<&str> = DIFFERENCES.iter().map(|(name, _)| *name).collect();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        cases += 1;
+        let case = json::object(line);
+        let text = |key: &str| case.get(key).and_then(json::Value::text);
+        let name = text("name").unwrap();
+        let in_place = |text: &str| text.replace("__DIR__", "/dir").into_bytes();
+        let mut files = Tree::etc();
+        for which in ["allow", "deny"] {
+            let path = format!("hosts.{which}").into_bytes();
+            if text("unreadable") == Some(which) {
+                files.files.insert(path, Err(Errno::ACCESS));
+            } else if text("directory") == Some(which) {
+                files.files.insert(path, Err(Errno::ISDIR));
+            } else if let Some(content) = text(which) {
+                files.files.insert(path, Ok(in_place(content)));
+            }
+        }
+        if let Some(json::Value::Object(all)) = case.get("files") {
+            for (path, content) in all {
+                files.files.insert(in_place(path), Ok(in_place(content.text().unwrap())));
+            }
+        }
+        let client = Client {
+            daemon: text("daemon").unwrap().into(),
+            address: text("client_addr").unwrap().into(),
+            name: text("client_name").unwrap().into(),
+            user: text("user").map(Into::into),
+            server: text("server")
+                .map(|_| (text("server_name").unwrap().into(), text("server_addr").unwrap().into())),
+        };
+        let (word, place, _, explained) = evaluate(&mut files, &client);
+        let expected = text("expect").unwrap();
+        let matched = text("matched").map(Into::into);
+        if word == expected && place == matched {
+            continue;
+        }
+        differ += 1;
+        let listed = gone.iter().position(|listed| *listed == name).map(|at| gone.remove(at));
+        if listed.is_none() {
+            writeln!(
+                unexpected,
+                "{name}: {explained}\n    not {expected} by {matched:?}: {}",
+                text("allow").unwrap_or("-").chars().take(60).collect::<String>()
+            )
+            .unwrap();
+        }
+    }
+    assert!(unexpected.is_empty(), "differences that are not listed:\n{unexpected}");
+    assert!(gone.is_empty(), "listed differences that are gone: {gone:?}");
+    println!("{cases} cases: {} agree, {differ} differ on purpose", cases - differ);
+}
+
+/// The files of real projects: what they are read as, how many rules tcpdchk saw in each, what tcpdmatch said.
+#[test]
+fn corpus() {
+    let Some(dir) = shared("corpus") else { return };
+    let expected = String::from_utf8_lossy(&fs::read(dir.join("EXPECT.tsv")).unwrap()).into_owned();
+    let mut matches = 0;
+    let mut seen = 0;
+    let mut wrong = String::new();
+    // Which file, and how many rules.
+    let mut read_as = BTreeMap::new();
+    let rows: Vec<Vec<&str>> = expected.lines().map(|line| line.splitn(8, '\t').collect()).collect();
+    let rows = rows.iter().filter(|row| row[0] == "hosts_access");
+    for row in rows {
+        let (file, event, text) = (row[1], row[5], row[7]);
+        if event == "result" {
+            let rest = text.strip_prefix("read as ").unwrap();
+            let (name, rest) = rest.split_once(": ").unwrap();
+            let rules: u32 = rest.split(' ').next().unwrap().parse().unwrap();
+            read_as.insert(file, name);
+            seen += 1;
+            let mut files = Tree::etc();
+            files.put(name, &fs::read(dir.join("hosts_access").join(file)).unwrap());
+            let mut said = String::new();
+            let count =
+                Wrappers::new().check(&mut files, &TABLES, &Check::default(), &mut |d: &Diagnostic<'_>| {
+                    writeln!(said, "    {d}").unwrap();
+                });
+            let (errors, more) = match file {
+                // A word without a colon; placeholders that nobody filled in.
+                "001.conf" | "020.conf" => (1, 0),
+                // The last line has no line end: tcpdchk does not count it.
+                "002.conf" => (0, 1),
+                _ => (0, 0),
+            };
+            if count.rules != rules + more || count.errors != errors {
+                writeln!(wrong, "{file}: {count:?}, tcpdchk {rules} rules\n{said}").unwrap();
+            }
+        } else if event == "match" {
+            matches += 1;
+            let name = read_as[file];
+            let mut files = Tree::etc();
+            files.put(name, &fs::read(dir.join("hosts_access").join(file)).unwrap());
+            let (question, answer) = text.split_once(": ").unwrap();
+            let (daemon, address) = question.split_once(' ').unwrap();
+            let asked = Asked::parse(daemon.as_bytes(), address.as_bytes());
+            let (request, facts) = (asked.request(), asked.facts());
+            let mut wrappers = Wrappers::new();
+            let verdict = wrappers.evaluate(&mut files, &TABLES, &request, &facts);
+            let (word, place) = told(&verdict);
+            let line = place.map_or("(no rule matches)".into(), |place| {
+                format!("by line {}", place.split_once(':').unwrap().1)
+            });
+            if !format!("{answer} ").starts_with(&format!("{word} {line} ")) {
+                writeln!(wrong, "{file}: {question}: {word} {line}, not {answer}").unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    println!("{seen} files, {matches} verdicts");
+}
+
+/// A generator good enough for tests, and the same everywhere (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+
+    /// The seed of this run, told so that a failure can be had again.
+    fn seeded() -> (u64, Random) {
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let seed = env::var("USHERD_SEED").map_or(now, |seed| seed.parse().expect("USHERD_SEED is a number"));
+        println!("USHERD_SEED={seed}");
+        (seed, Random(seed))
+    }
+}
+
+const DAEMONS: &[&str] = &[
+    "ALL",
+    "in.telnetd",
+    "in.ftpd",
+    "sshd",
+    "in.*",
+    "in.?elnetd",
+    ".telnetd",
+    "in.",
+    "KNOWN",
+    "all",
+    "0",
+    "23",
+    "SSHD",
+];
+const SERVERS: &[&str] =
+    &["127.0.0.1", "127.0.0.0/8", "ALL", "KNOWN", "UNKNOWN", "localhost", "[::1]", "10.", "LOCAL"];
+const HOSTS: &[&str] = &[
+    "ALL",
+    "all",
+    "KNOWN",
+    "UNKNOWN",
+    "LOCAL",
+    "PARANOID",
+    "10.",
+    "10.1.",
+    "10.1.2.3",
+    "10.1.2.4",
+    "192.168.0.0/16",
+    "10.0.0.0/8",
+    "10.1.2.0/24",
+    "10.1.2.0/255.255.255.0",
+    "10.1.2.0/255.255.254.0",
+    "10.0.2.0/255.0.255.0",
+    "10.1.2.3/32",
+    "10.1.2.2/31",
+    "0.0.0.0/0.0.0.0",
+    "0.0.0.0/1",
+    "0xa.0.0.0/8",
+    "012.1.0.0/16",
+    "10.1.*",
+    "10.?.2.?",
+    "*.2.3",
+    "*",
+    ".2.3",
+    ".3",
+    "127.",
+    "127.0.0.1",
+    "localhost",
+    "LOCALHOST",
+    "local*",
+    ".localdomain",
+    ".example.com",
+    ".EXAMPLE.net",
+    "h1.example.com",
+    "h1.",
+    "*.example.com",
+    "shorty",
+    "canon.example.net",
+    "[::1]",
+    "[2001:db8::]/32",
+    "[2001:db8::5]",
+    "[2001:DB8:0::5]/128",
+    "[2001:db8:8000::]/33",
+    "[fe80::]/10",
+    "[::]/0",
+    "LIST",
+    "NONE/list",
+];
+const MISTAKES: &[&str] = &[
+    "10.1.2.3/24",
+    "0.0.0.0/0",
+    "10.1.2.3/255.255.255.255",
+    "10.1.2.0/0.0.0.255",
+    "10.1.2/24",
+    "10.1./16",
+    "10.1",
+    "10",
+    "10.1.2.3/33",
+    "10.0.0.0/-8",
+    "10.0.0.0/8xyz",
+    "10.0.0.0/24.5",
+    "10.0.0.0/",
+    "010.1.2.3",
+    "10.1.2.3.",
+    "10.1.2.0-10.1.2.9",
+    "!10.1.2.3",
+    "\"10.1.2.3\"",
+    "10.*/8",
+    "[10.1.2.3]",
+    "[2001:db8::/32]",
+    "[2001:db8::]/129",
+    "[2001:db8::]/abc",
+    "[2001:db8:*]",
+    "[::",
+    "]",
+    "2001:db8::5",
+    "::1",
+    "#",
+    "# ALL",
+    "EXCEPT",
+    "EXCEPT EXCEPT",
+    "\\",
+    "@nosuch",
+    "bob@",
+    "bob@ALL@ALL",
+    "/",
+    "10.1.2.3:22",
+    ":",
+    "any",
+    "10.9.9.9;10.1.2.3",
+    "BADLIST",
+];
+const USERS: &[&str] = &["bob", "BOB", "b*", "ALL", "KNOWN", "UNKNOWN", ".ob", "eve"];
+const OPTIONS: &[&str] = &[
+    "allow",
+    "deny",
+    "ALLOW",
+    "severity mail.info",
+    "severity=notice : deny",
+    "spawn /bin/true %a : allow",
+    "spawn (echo a\\:b) &",
+    "twist /bin/echo no",
+    "nice",
+    "umask 022 : allow",
+    "setenv A b c",
+    "keepalive: linger 3",
+    "rfc931 5",
+    "aclexec /bin/true",
+    "banners /nowhere",
+    "",
+    "frobnicate",
+    "allow: deny",
+    "allow yes",
+    "nice fast",
+    "umask 8",
+    "severity authpriv.info",
+    "rfc931 0",
+    "allow:",
+    "setenv",
+    "(/bin/true) &",
+];
+
+/// What one rule file holds. Without mistakes every answer must be that of tcpdmatch.
+fn rules(random: &mut Random, dir: &str, is_clean: bool) -> String {
+    let mut text = String::new();
+    for _ in 0..random.below(5) {
+        let list = |random: &mut Random, word: &mut dyn FnMut(&mut Random) -> String| {
+            let mut out = String::new();
+            for nth in 0..=random.below(4) {
+                if nth > 0 {
+                    out += random.pick(&[" ", ",", ", ", "\t", "  "]);
+                    if random.one_in(3) {
+                        out += random.pick(&["EXCEPT ", "except "]);
+                    }
+                }
+                out += &word(random);
+            }
+            out
+        };
+        let daemons = list(random, &mut |random| {
+            let daemon = random.pick(DAEMONS);
+            match random.below(6) {
+                0 => format!("{daemon}@{}", random.pick(SERVERS)),
+                1 if !is_clean => random.pick(&["/usr/sbin/sshd", "@sshd", "70000", "sshd@", "LOCAL"]).into(),
+                _ => daemon.into(),
+            }
+        });
+        let clients = list(random, &mut |random| {
+            let host = if !is_clean && random.one_in(4) { random.pick(MISTAKES) } else { random.pick(HOSTS) };
+            let host = host.replace("BADLIST", &format!("{dir}/badlist"));
+            let host = host.replace("NONE", dir).replace("LIST", &format!("{dir}/words"));
+            if random.one_in(5) { format!("{}@{host}", random.pick(USERS)) } else { host }
+        });
+        match random.below(12) {
+            0 => text += random.pick(&["# a comment\n", "\n", " \t\n", "#ALL: ALL\n"]),
+            1 if !is_clean => {
+                text +=
+                    random.pick(&["ALL ALL\n", " # ALL: ALL\n", "# x \\\n", "ALL:\n", ": ALL\n", "\u{feff}"]);
+            }
+            _ => {}
+        }
+        text += &daemons;
+        text += random.pick(&[":", " : ", ": ", ":\\\n "]);
+        text += &clients;
+        if random.one_in(3) {
+            write!(text, " : {}", random.pick(OPTIONS)).unwrap();
+        }
+        text += random.pick(&["\n", "\n", "\r\n", " \n"]);
+    }
+    text
+}
+
+fn tcpdmatch() -> Option<PathBuf> {
+    let peers = env::var_os("USHERD_PEERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
+    let program = peers.join("tcpd/usr/sbin/tcpdmatch");
+    if program.exists() {
+        return Some(program);
+    }
+    assert!(env::var_os("CI").is_none(), "no {}: run tools/setup", program.display());
+    println!("NOT TESTED: there is no {}; tools/setup fetches it", program.display());
+    None
+}
+
+const HOSTS_FILE: &str = "127.0.0.1 localhost\n10.1.2.3 h1.example.com h1\n10.1.2.4 shorty\n2001:db8::5 six.example.com\n\
+    203.0.113.30 canon.example.net twin.example.net\n203.0.113.31 twin.example.net\n";
+
+/// Runs a program with that file in place of the system's.
+const WITH_HOSTS: &str = "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"";
+
+/// Where the libraries of all peers are.
+fn libraries(peers: &Path) -> std::ffi::OsString {
+    let mut all = Vec::new();
+    for package in fs::read_dir(peers).unwrap().flatten() {
+        let Ok(dirs) = fs::read_dir(package.path().join("usr/lib")) else { continue };
+        all.extend(dirs.flatten().map(|dir| dir.path()).filter(|dir| dir.is_dir()));
+    }
+    env::join_paths(all).unwrap()
+}
+
+/// Random files and clients, ours and tcpdmatch. Files without mistakes give the same answers; with mistakes usherd
+/// may refuse where tcpdmatch does not, never the other way round.
+#[test]
+fn differential() {
+    let Some(program) = tcpdmatch() else { return };
+    let (seed, mut random) = Random::seeded();
+    let cases: u32 = env::var("USHERD_CASES").map_or(300, |n| n.parse().expect("USHERD_CASES is a number"));
+    let dir = env::temp_dir().join(format!("usherd-wrappers-{}-{seed}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let shown = dir.to_str().unwrap();
+    fs::write(dir.join("inetd.conf"), "telnet stream tcp nowait root /usr/sbin/tcpd in.telnetd\n").unwrap();
+    let words = b"10.9.9.9 10.1.2.4\n[2001:db8::]/64\nlocalhost\n";
+    let bad = b"10.9.9.9,10.1.2.4\n# 10.1.2.3 old\nbob@10.1.2.5 2001:db8:0::5\n";
+    fs::write(dir.join("words"), words).unwrap();
+    fs::write(dir.join("badlist"), bad).unwrap();
+    let libraries = libraries(program.ancestors().nth(4).unwrap());
+    fs::write(dir.join("hosts"), HOSTS_FILE).unwrap();
+    // Names of our own need a mount namespace, which not everybody may have.
+    let probe =
+        Command::new("unshare").args(["-m", "sh", "-c", WITH_HOSTS, "true"]).current_dir(&dir).output();
+    let has_names = probe.is_ok_and(|output| output.status.success());
+    let (mut same, mut stricter) = (0, 0);
+    for round in 0..cases {
+        let is_clean = random.one_in(2);
+        let mut files = Tree::etc();
+        files.put(&format!("{shown}/words"), words);
+        files.put(&format!("{shown}/badlist"), bad);
+        let mut content = String::new();
+        for name in ["hosts.allow", "hosts.deny"] {
+            let path = dir.join(name);
+            let _ = fs::remove_file(&path);
+            if !random.one_in(8) {
+                let text = rules(&mut random, shown, is_clean);
+                fs::write(&path, &text).unwrap();
+                files.put(name, text.as_bytes());
+                write!(content, "--- {name}\n{text}").unwrap();
+            }
+        }
+        let daemon = random.pick(&["in.telnetd", "sshd", "in.ftpd", "/usr/sbin/sshd", "23"]);
+        let server = random.pick(&["", "", "@127.0.0.1", "@10.1.2.3"]);
+        let user = random.pick(&["", "", "bob@", "eve@"]);
+        let host = random.pick(&[
+            "10.1.2.3",
+            "10.1.2.4",
+            "10.1.2.5",
+            "10.2.2.3",
+            "192.168.1.1",
+            "127.0.0.1",
+            "localhost",
+            "::1",
+            "2001:db8::5",
+            "2001:db8:9000::1",
+            "fe80::1",
+            "unknown",
+            "paranoid",
+            if has_names { "h1.example.com" } else { "localhost" },
+            if has_names { "shorty" } else { "localhost" },
+            if has_names { "six.example.com" } else { "localhost" },
+            if has_names { "twin.example.net" } else { "localhost" },
+        ]);
+        let (service, client) = (format!("{daemon}{server}"), format!("{user}{host}"));
+        let mut command = if has_names {
+            let mut command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", WITH_HOSTS]).arg(&program);
+            command
+        } else {
+            Command::new(&program)
+        };
+        let output = command
+            .args(["-d", "-i", "inetd.conf", &service, &client])
+            .env("LD_LIBRARY_PATH", &libraries)
+            .current_dir(&dir)
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        for block in output.split("\n\n") {
+            let value =
+                |key: &str| block.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_string()));
+            let Some(theirs) = value("access:") else { continue };
+            let unknown = || "unknown".to_string();
+            let client = Client {
+                daemon: daemon.into(),
+                address: value("client:   address").unwrap_or_else(unknown),
+                name: match value("client:   hostname") {
+                    Some(name) => name,
+                    None if host == "paranoid" => host.into(),
+                    None => unknown(),
+                },
+                user: value("client:   username"),
+                server: (!server.is_empty()).then(|| {
+                    (
+                        value("server:   hostname").unwrap_or_else(unknown),
+                        value("server:   address").unwrap_or_else(unknown),
+                    )
+                }),
+            };
+            let (ours, _, _, explained) = evaluate(&mut files, &client);
+            if ours == theirs {
+                same += 1;
+                continue;
+            }
+            let told = format!(
+                "seed {seed} round {round}: {client:?}: {explained}, tcpdmatch says {theirs}\n{content}"
+            );
+            assert!(!is_clean, "{told}");
+            assert!(theirs != "denied", "{told}");
+            stricter += 1;
+        }
+    }
+    fs::remove_dir_all(&dir).unwrap();
+    let names = if has_names { "" } else { "; NOT TESTED: names, which need a mount namespace" };
+    println!("{same} answers agree, {stricter} are stricter{names}");
+}
+
+/// Both files and a client 10.1.2.3 of in.telnetd, of whom nothing else is known.
+fn ask<'w>(wrappers: &'w mut Wrappers, allow: &str, deny: &str, facts: &Facts<'_>) -> Verdict<'w> {
+    let mut files = Tree::etc();
+    files.put("hosts.allow", allow.as_bytes());
+    files.put("hosts.deny", deny.as_bytes());
+    let client = Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+    wrappers.evaluate(&mut files, &TABLES, &client.request(), facts)
+}
+
+fn in_words(allow: &str, deny: &str, facts: &Facts<'_>) -> String {
+    let mut wrappers = Wrappers::new();
+    let verdict = ask(&mut wrappers, allow, deny, facts);
+    Explanation { verdict: &verdict, tables: &TABLES }.to_string()
+}
+
+#[test]
+fn only_what_the_answer_turns_on_is_asked_for() {
+    let nothing = Facts::default();
+    let name = Facts { client_name: HostName::Known(b"h1.example.com"), ..nothing };
+    for (allow, facts, expected) in [
+        ("ALL: .example.com\n", &nothing, "turns on the client's name"),
+        ("ALL: .example.com\n", &name, "granted by hosts.allow:1"),
+        ("ALL: .example.com 10.1.\n", &nothing, "granted by hosts.allow:1"),
+        ("in.ftpd: .example.com\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: 10.2. 10.9.0.0/16 [::]/0 10.1.2.4\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: ALL EXCEPT LOCAL\n", &nothing, "turns on the client's name"),
+        ("ALL: 10.1. EXCEPT .example.com 10.1.2.3\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: KNOWN\n", &name, "granted by hosts.allow:1"),
+        ("ALL: @friends\n", &nothing, "turns on the client's name"),
+        ("ALL: bob@10.1.\n", &nothing, "turns on the client's user"),
+        ("ALL: bob@10.2.\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: ALL@10.1.\n", &nothing, "granted by hosts.allow:1"),
+        // No address of ours is known, so it has no name either.
+        ("ALL@localhost: ALL\n", &nothing, "refused by hosts.deny:1"),
+        ("ALL: ALL: spawn echo %u\n", &nothing, "turns on the client's user"),
+        ("ALL: ALL: spawn echo %h %c\n", &nothing, "granted by hosts.allow:1\n  spawn echo %h %c"),
+        ("ALL: ALL: setenv N %n\n", &nothing, "turns on the client's name"),
+        ("ALL: ALL: rfc931\n", &nothing, "turns on the client's user"),
+    ] {
+        assert_eq!(in_words(allow, "ALL: ALL\n", facts), expected, "{allow}");
+    }
+    let mut wrappers = Wrappers::new();
+    let verdict = ask(&mut wrappers, "ALL: ALL: rfc931 5\n", "", &nothing);
+    assert!(matches!(verdict, Verdict::Need(Need::User { seconds: Some(5) })));
+}
+
+#[test]
+fn commands_decide_whether_their_rule_stands() {
+    let allow = "ALL: ALL: aclexec /bin/one %a: aclexec /bin/two\nALL: 10.1.: nice 5\n";
+    let mut ran = Vec::new();
+    let mut steps = Vec::new();
+    for passed in [true, false] {
+        let mut wrappers = Wrappers::new();
+        let facts = Facts { commands: Commands::Ran(&ran), ..Facts::default() };
+        let verdict = ask(&mut wrappers, allow, "ALL: ALL\n", &facts);
+        let Verdict::Need(Need::Command { place, nth, command }) = verdict else { panic!("{verdict:?}") };
+        steps.push((place.line, nth, command.to_string()));
+        ran.push(Ran { place, nth, passed });
+    }
+    assert_eq!(steps, [(1, 0, "/bin/one %a".into()), (1, 1, "/bin/two".into())]);
+    let facts = Facts { commands: Commands::Ran(&ran), ..Facts::default() };
+    assert_eq!(in_words(allow, "", &facts), "granted by hosts.allow:2\n  nice 5");
+    // In hosts.deny libwrap read a command that failed as leave to come in.
+    let deny = "ALL: ALL: aclexec /bin/false\nALL: ALL\n";
+    let place = usherd::wrappers::Place { which: Which::Deny, line: 1, last: 1 };
+    let facts =
+        Facts { commands: Commands::Ran(&[Ran { place, nth: 0, passed: false }]), ..Facts::default() };
+    assert_eq!(in_words("", deny, &facts), "refused by hosts.deny:2");
+    // allow does not outvote it.
+    let place = usherd::wrappers::Place { which: Which::Allow, line: 1, last: 1 };
+    let facts =
+        Facts { commands: Commands::Ran(&[Ran { place, nth: 0, passed: false }]), ..Facts::default() };
+    assert_eq!(
+        in_words("ALL: ALL: aclexec /bin/false: allow\n", "ALL: ALL\n", &facts),
+        "refused by hosts.deny:1"
+    );
+}
+
+/// A mistake in hosts.deny let everybody in. Here it refuses whom it may mean, and never grants.
+#[test]
+fn mistakes_refuse() {
+    let facts = Facts { client_name: HostName::Unknown, user: User::Known(b"bob"), ..Facts::default() };
+    for clients in [
+        "10.1.2.3/24",
+        "10.1.2.0/33",
+        "10.1.2/24",
+        "10.1./16",
+        "10.1",
+        "10.1.2.3.",
+        "010.1.2.3",
+        "0.0.0.0/0",
+        "10.1.2.3/255.255.255.255",
+        "10.1.2.0/0.0.0.255",
+        "10.1.2.0/24x",
+        "10.1.2.0-10.1.2.9",
+        "!10.9.9.9",
+        "\"10.1.2.3\"",
+        "10.9.9.9;10.1.2.3",
+        "[10.1.2.3]",
+        "[10.1.2.*]",
+        "[::1",
+        "10.*/8",
+        "bob@",
+        "bob@ALL@ALL",
+        "@",
+        "@nosuch",
+        "/dir/unreadable",
+        "/dir/circle",
+        "EXCEPT 10.9.9.9",
+        "ALL EXCEPT",
+        "# 10.1.2.3",
+        "",
+        "\\ ",
+    ] {
+        for (allow, deny) in
+            [(String::new(), format!("ALL: {clients}\n")), (format!("ALL: {clients}\n"), "ALL: ALL\n".into())]
+        {
+            let mut files = Tree::etc();
+            files.put("hosts.allow", allow.as_bytes());
+            files.put("hosts.deny", deny.as_bytes());
+            files.files.insert(b"/dir/unreadable".to_vec(), Err(Errno::ACCESS));
+            files.put("/dir/circle", b"/dir/circle /dir/circle 10.9.9.9 /dir/circle\n");
+            let client =
+                Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+            let mut wrappers = Wrappers::new();
+            let verdict = wrappers.evaluate(&mut files, &TABLES, &client.request(), &facts);
+            let Verdict::Refused(decision) = verdict else { panic!("{allow}/{deny}: {verdict:?}") };
+            let is_told = matches!(decision.why, Why::Fault { line: 1, .. });
+            assert!(is_told || deny == "ALL: ALL\n", "{allow}/{deny}: {decision:?}");
+            // A check finds it too.
+            let count = wrappers.check(&mut files, &TABLES, &Check::default(), &mut |_: &Diagnostic<'_>| {});
+            let is_known_at_run_time_only = matches!(clients, "@nosuch" | "/dir/circle");
+            assert!(count.errors > 0 || is_known_at_run_time_only, "{clients}");
+        }
+    }
+    // Exceptions, too: whom it is about is not let in.
+    for clients in ["10. EXCEPT 10.1.2.3/24", "ALL EXCEPT \"10.1.2.3\"", "ALL EXCEPT 10.1"] {
+        let told = in_words(&format!("ALL: {clients}\n"), "ALL: ALL\n", &facts);
+        assert_eq!(told, "refused by hosts.deny:1", "{clients}");
+    }
+    // Nobody else is touched where it is clear who is meant.
+    for clients in
+        ["10.9.2.3/24", "10.9", "010.9.9.9", "[10.9.9.9]", "10.9.2.0-10.9.2.9", "2001:db8::5", "# 10.9.9.9"]
+    {
+        let told = in_words("", &format!("ALL: {clients}\n"), &facts);
+        assert_eq!(told, "granted: no rule of hosts.allow or hosts.deny matches", "{clients}");
+    }
+    for (allow, deny, expected) in [
+        // Lines.
+        ("ALL ALL\n", "", "granted"),
+        ("", "ALL ALL\n", "refused by hosts.deny:1:1: no colon behind the daemons; write DAEMONS : CLIENTS"),
+        ("", " # ALL\n", "granted"),
+        (" # ALL: ALL\n", "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", " # ALL: ALL\n", "refused by hosts.deny:1:2: `#` does not begin a comment here"),
+        ("", "# x \\\nALL: ALL\n", "refused by hosts.deny:2:1: the comment above ends in a backslash"),
+        ("# x \\\nALL: ALL\n", "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", "\u{feff}ALL: ALL\n", "refused by hosts.deny:1:4: a byte order mark"),
+        ("\u{feff}ALL: ALL\n", "", "granted: no rule"),
+        ("", "ALL: ALL \\\n", "refused by hosts.deny:1:1: no line follows the backslash"),
+        ("ALL: A\0B\n", "", "refused by hosts.allow:1:7: a NUL byte"),
+        ("", "/usr/sbin/in.telnetd: ALL\n", "refused by hosts.deny:1:1: what stands there is a path"),
+        ("", "/usr/sbin/in.ftpd: ALL\n", "granted"),
+        // Options.
+        ("ALL: ALL: allow # friends\n", "", "refused by hosts.allow:1:11: what stands there takes no value"),
+        ("ALL: 10.9.: frobnicate\n", "", "granted"),
+        ("ALL: 2001:db8::5\n", "", "granted"),
+    ] {
+        let told = in_words(allow, deny, &facts);
+        assert!(told.starts_with(expected), "{allow}/{deny}: {told}");
+    }
+}
+
+#[test]
+fn places_are_those_of_the_file() {
+    let facts = Facts { client_name: HostName::Unknown, ..Facts::default() };
+    let allow = "# one\n\nALL: 10.9. \\\n  10.8. \\\n 10.7.: nice\\\n fast\nsshd: ALL:\\\n frob\\\nnicate\n";
+    let told = in_words(&allow.replace("10.7.", "10.1."), "", &facts);
+    assert!(told.starts_with("refused by hosts.allow:5:9: what stands there needs a number"), "{told}");
+    let told = in_words(&allow.replace("sshd", "ALL"), "", &facts);
+    assert!(told.starts_with("refused by hosts.allow:8:2: what stands there is not an option"), "{told}");
+    let mut wrappers = Wrappers::new();
+    let verdict = ask(&mut wrappers, "\nALL: \\\n 10.1.\\\n2.3\n", "", &facts);
+    let Verdict::Granted(decision) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(decision.place, Some(usherd::wrappers::Place { which: Which::Allow, line: 2, last: 4 }));
+}
+
+#[test]
+fn options_are_handed_over_checked_and_expanded() {
+    let facts = Facts { user: User::Known(b"a;b$c"), ..Facts::default() };
+    let mut wrappers = Wrappers::new();
+    let allow = "ALL: ALL: severity local3.debug: spawn (echo %u http\\://x) &: twist /bin/echo %a\n";
+    let verdict = ask(&mut wrappers, allow, "", &facts);
+    let Verdict::Delegated(decision) = verdict else { panic!("{verdict:?}") };
+    let options: Vec<Opt<'_>> = decision.options.iter().collect();
+    let [Opt::Severity { facility: Some(facility), level }, Opt::Spawn(spawn), Opt::Twist(twist)] =
+        options[..]
+    else {
+        panic!("{options:?}")
+    };
+    assert_eq!((facility.0, level.0), (19, 7));
+    let client = Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+    let mut buf = [0; 100];
+    let text = expand(spawn, &client.request(), &facts, &mut buf).unwrap();
+    assert_eq!(text, b"(echo a_b_c http://x) &");
+    assert_eq!(expand(twist, &client.request(), &facts, &mut buf).unwrap(), b"/bin/echo 10.1.2.3");
+}
+
+#[test]
+fn the_first_language_has_one_shell_command() {
+    let mut files = Tree::etc();
+    files.put("hosts.deny", b"ALL: 10.: (/bin/mail -s %d: root) &\n");
+    let tables = Tables { language: Language::Shell, ..TABLES };
+    let client = Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+    let mut wrappers = Wrappers::new();
+    let verdict = wrappers.evaluate(&mut files, &tables, &client.request(), &Facts::default());
+    let told = Explanation { verdict: &verdict, tables: &tables }.to_string();
+    assert_eq!(told, "refused by hosts.deny:1\n  spawn (/bin/mail -s %d: root) &");
+    let Verdict::Refused(decision) = verdict else { panic!() };
+    assert_eq!(decision.why, Why::Rule);
+}
+
+#[test]
+fn netgroups_and_files_name_each_other() {
+    let facts = Facts { client_name: HostName::Known(b"H1.Example.com"), ..Facts::default() };
+    let client = Client { daemon: "in.telnetd".into(), address: "10.1.2.3".into(), ..Client::default() };
+    for (netgroup, is_in) in [
+        ("friends (h1.example.com,,)\n", true),
+        ("# friends\nothers (h1.example.com,,)\nfriends (h2.example.com,bob,)\n", false),
+        ("friends (h2,,) others \\\n (h3,,)\nothers (h4,,)(h1.example.com, -, x)\n", true),
+        ("friends (,,)\n", true),
+        ("friends (-,,)\n", false),
+        ("friends friends friends\n", false),
+        ("", false),
+    ] {
+        let mut files = Tree::etc();
+        files.put("netgroup", netgroup.as_bytes());
+        files.put("hosts.allow", b"ALL: /dir/list\n");
+        files.put("/dir/list", b"10.9.9.9\n@friends\n");
+        files.put("hosts.deny", b"ALL: ALL\n");
+        let mut wrappers = Wrappers::new();
+        let verdict = wrappers.evaluate(&mut files, &TABLES, &client.request(), &facts);
+        assert_eq!(matches!(verdict, Verdict::Granted(_)), is_in, "{netgroup}");
+        // A netgroup that is not known may hold anybody.
+        files.put("hosts.allow", b"");
+        files.put("hosts.deny", b"ALL: @friends\n");
+        let verdict = wrappers.evaluate(&mut files, &TABLES, &client.request(), &facts);
+        let is_known = netgroup.starts_with("friends (-") || netgroup.starts_with('#');
+        assert_eq!(matches!(verdict, Verdict::Refused(_)), !is_known, "{netgroup}");
+    }
+}
+
+/// The text of a check, without the cures.
+fn checked(files: &mut Tree, check: &Check<'_>) -> Vec<String> {
+    let mut said = Vec::new();
+    Wrappers::new().check(files, &TABLES, check, &mut |d: &Diagnostic<'_>| {
+        let line = d.to_string();
+        assert!(line.contains("; "), "{line}");
+        said.push(line.split("; ").next().unwrap().to_string());
+    });
+    said
+}
+
+#[test]
+fn a_check_finds_everything_at_once() {
+    let mut files = Tree::etc();
+    files.put(
+        "hosts.allow",
+        b"sshd, LOCAL: 10.1.2.3/24 bob@012.0.0.0/8\n\
+          ALL ALL\n\
+          in.telnetd: 2001:db8::5: allow\n\
+          in.ftpd: ALL EXCEPT \\\n   !10.1 : nice fast\n\
+          in.telnetd: ALL: spawn echo %z: user nosuch\n\
+          in.telnetd: 10.1.\n\
+          nosuchd: /dir/list /dir/none FAIL\n\
+          ALL: ALL\n\
+          sshd: 10.\n\
+          sshd: [::1]: (/bin/true)",
+    );
+    files.put("/dir/list", b"10.1.2.3, 10.1.2.4\n  bob@10.9.9.9\n10.1.2.3\n# old 10.1\n");
+    let is_daemon = |name: &[u8]| [&b"sshd"[..], b"in.ftpd", b"in.telnetd"].contains(&name);
+    let said = checked(&mut files, &Check { is_daemon: Some(&is_daemon) });
+    assert_eq!(
+        said,
+        [
+            "hosts.allow:1:7: warning: `LOCAL` has no special meaning among daemons",
+            "hosts.allow:1:14: error: `10.1.2.3/24` has bits set outside the mask",
+            "hosts.allow:1:30: warning: `012.0.0.0/8` has a part that is read as octal or hexadecimal",
+            "hosts.allow:2:1: error: no colon behind the daemons",
+            "hosts.allow:3:13: error: `2001:db8::5:` is an IPv6 address without brackets",
+            "hosts.allow:5:4: error: `!10.1` has a character that no name and no address has",
+            "hosts.allow:5:12: error: `nice` needs a number",
+            "hosts.allow:6:18: warning: `spawn` has a % that stands for nothing",
+            "hosts.allow:6:33: error: `user` names a user who does not exist",
+            "hosts.allow:7: warning: the rule is never reached: see line 6",
+            "hosts.allow:8:1: warning: `nosuchd` is no daemon's name here",
+            "hosts.allow:8:10: error: `/dir/list` has a mistake in it",
+            "/dir/list:1:1: error: `10.1.2.3,` has a comma, which separates nothing in a file",
+            "/dir/list:2:3: error: `bob@10.9.9.9` has a user, which a file does not have",
+            "/dir/list:4:1: error: `#` does not begin a comment here, but a word",
+            "hosts.allow:8:20: warning: `/dir/none` is not there: it names nobody",
+            "hosts.allow:8:30: warning: `FAIL` is no longer understood",
+            "hosts.allow:10: warning: the rule is never reached: see line 9",
+            "hosts.allow:11:14: error: `(/bin/true)` is not an option",
+            "hosts.allow:11: warning: the rule is never reached: see line 9",
+            "hosts.allow:11: warning: the last line has no line end",
+        ]
+    );
+    let mut files = Tree::etc();
+    files.put(
+        "hosts.deny",
+        b"\xef\xbb\xbfALL EXCEPT: 10.1.2.3\nsshd: 10.1. 10.2.\nSSHD: 10.1.,10.2.\n# x \\\nsshd: ALL\n",
+    );
+    assert_eq!(
+        checked(&mut files, &Check::default()),
+        [
+            "hosts.deny:1:4: error: a byte order mark in front of the first rule",
+            "hosts.deny:1:4: error: nothing stands on one side of EXCEPT",
+            "hosts.deny:3: warning: the rule was there before: see line 2",
+            "hosts.deny:5:1: error: the comment above ends in a backslash, which makes this line a part of it",
+        ]
+    );
+}
+
+#[test]
+fn a_question_as_it_is_typed() {
+    let asked = Asked::parse(b"sshd@192.0.2.1", b"bob@[fe80::1%eth0]");
+    assert_eq!((asked.daemon, asked.user), (&b"sshd"[..], Some(&b"bob"[..])));
+    assert_eq!(asked.server, Some(Who::Address("192.0.2.1".parse().unwrap(), b"")));
+    assert_eq!(asked.client, Who::Address("fe80::1".parse().unwrap(), b"eth0"));
+    assert_eq!(Asked::parse(b"x", b"PARANOID").client, Who::Paranoid);
+    assert_eq!(Asked::parse(b"x", b"h.example").client, Who::Name(b"h.example"));
+}
+
+/// Text that nobody would write, and half of what somebody did.
+#[test]
+fn storms_break_nothing() {
+    let (seed, mut random) = Random::seeded();
+    let rounds: u32 = env::var("USHERD_CASES").map_or(3000, |n| n.parse().expect("USHERD_CASES is a number"));
+    for round in 0..rounds {
+        let mut files = Tree::etc();
+        for name in ["hosts.allow", "hosts.deny", "/dir/words", "/dir/badlist", "netgroup"] {
+            let mut text = rules(&mut random, "/dir", false).into_bytes();
+            for _ in 0..random.below(12) {
+                let at = random.below(text.len() + 1);
+                match random.below(6) {
+                    0 => text.truncate(at),
+                    1 => text.insert(at, random.next() as u8),
+                    2 => text.splice(at..at, *b"\\\n").for_each(drop),
+                    3 => text.insert(at, *b":[]@/#%\\\n\r\0*. "[..].get(random.below(14)).unwrap()),
+                    4 => {
+                        let copy = text[at..].to_vec();
+                        text.extend_from_slice(&copy);
+                    }
+                    _ if at < text.len() => {
+                        text.remove(at);
+                    }
+                    _ => {}
+                }
+            }
+            if random.one_in(100) {
+                text = text.repeat(200);
+            }
+            files.put(name, &text);
+        }
+        let client = Client {
+            daemon: random.pick(&["in.telnetd", "", "/", "sshd"]).into(),
+            address: random
+                .pick(&["10.1.2.3", "2001:db8::5", "fe80::1%lo", "unknown", "::ffff:10.1.2.3"])
+                .into(),
+            server: random.one_in(2).then(|| ("localhost".into(), "127.0.0.1".into())),
+            ..Client::default()
+        };
+        let request = client.request();
+        let mut facts = Facts::default();
+        let mut ran: Vec<Ran> = Vec::new();
+        let mut wrappers = Wrappers::new();
+        // Every question is asked once, whatever the files say.
+        for asked in 0.. {
+            assert!(asked < 200, "seed {seed} round {round}");
+            let facts_now = Facts { commands: Commands::Ran(&ran), ..facts };
+            let verdict = wrappers.evaluate(&mut files, &TABLES, &request, &facts_now);
+            let _ = Explanation { verdict: &verdict, tables: &TABLES }.to_string();
+            match verdict {
+                Verdict::Need(Need::ClientName) => facts.client_name = HostName::Known(b"h1.example.com"),
+                Verdict::Need(Need::ServerName) => facts.server_name = HostName::Unknown,
+                Verdict::Need(Need::User { .. }) => facts.user = User::Known(b"bob"),
+                Verdict::Need(Need::Command { place, nth, command }) => {
+                    let passed = random.one_in(2);
+                    assert!(!command.is_empty(), "seed {seed} round {round}");
+                    assert!(
+                        !ran.iter().any(|r| (r.place, r.nth) == (place, nth)),
+                        "seed {seed} round {round}"
+                    );
+                    ran.push(Ran { place, nth, passed });
+                }
+                Verdict::Granted(decision) | Verdict::Refused(decision) | Verdict::Delegated(decision) => {
+                    for opt in decision.options.iter() {
+                        if let Opt::Spawn(value) | Opt::Twist(value) | Opt::Setenv(value) = opt {
+                            let _ = expand(value, &request, &facts, &mut [0; 50]);
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+        let mut lines = 0;
+        wrappers.check(&mut files, &TABLES, &Check::default(), &mut |d: &Diagnostic<'_>| {
+            lines += d.to_string().len();
+        });
+    }
+}
+
+#[test]
+fn lines_have_a_longest() {
+    let longest = usherd::capacity::LINE_BYTES;
+    let facts = Facts { client_name: HostName::Unknown, user: User::Unknown, ..Facts::default() };
+    for (line, count) in
+        [("#", 1), ("[", 1), (" ", 1), ("x EXCEPT ", 9), ("@", 1), ("*?", 2), ("x@y ", 4), ("[::]/0,", 7)]
+    {
+        let body = line.repeat(longest / count + 2);
+        for deny in [
+            format!("ALL: {}\nALL: 10.1.2.3\n", &body[..longest - 5]),
+            format!("ALL: {}\n", &body[..longest - 3]),
+            format!("ALL: {}\\\n{}\n", &body[..longest / 2], &body[..longest / 2 + 10]),
+        ] {
+            let told = in_words("", &deny, &facts);
+            assert!(told.starts_with("refused"), "{line}: {} {told}", deny.len());
+            let _ = checked(
+                &mut {
+                    let mut t = Tree::etc();
+                    t.put("hosts.allow", deny.as_bytes());
+                    t
+                },
+                &Check::default(),
+            );
+        }
+    }
+    let fits = format!("ALL: {}10.1.2.3\n", "10.9.9.9 ".repeat((longest - 5 - 8) / 9));
+    assert_eq!(in_words(&fits, "ALL: ALL\n", &facts), "granted by hosts.allow:1");
+    let told = in_words(&format!("ALL: {}\nALL: ALL\n", "10.9.9.9 ".repeat(longest / 9 + 1)), "", &facts);
+    assert!(told.starts_with("refused by hosts.allow:1:1: the line is too long"), "{told}");
+}
+
+/// What a thousand rules cost a connection. `cargo test --release --test wrappers -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn a_thousand_rules() {
+    for (daemons, client) in
+        [("sshd", "10.1.2.3"), ("ALL", "10.1.2.3"), ("ALL", "2001:db8::5"), ("a, b, ALL", "10.1.2.3")]
+    {
+        let mut allow = String::new();
+        for n in 0..1000 {
+            writeln!(allow, "{daemons}: 10.{}.{}.{}", 2 + n % 7, n % 251, n % 13).unwrap();
+        }
+        let mut files = Tree::etc();
+        files.put("hosts.allow", allow.as_bytes());
+        files.put("hosts.deny", b"ALL: ALL\n");
+        let client = Client { daemon: "in.telnetd".into(), address: client.into(), ..Client::default() };
+        let mut wrappers = Wrappers::new();
+        let began = std::time::Instant::now();
+        for _ in 0..1000 {
+            assert!(matches!(
+                wrappers.evaluate(&mut files, &TABLES, &client.request(), &Facts::default()),
+                Verdict::Refused(_)
+            ));
+        }
+        println!("{daemons}: {} bytes, {:?} each", allow.len(), began.elapsed() / 1000);
+    }
+}
+
+/// As much JSON as the cases have.
+mod json {
+    use std::collections::BTreeMap;
+
+    #[derive(Debug)]
+    pub enum Value {
+        Text(String),
+        Object(BTreeMap<String, Value>),
+        List,
+        Other,
+    }
+
+    impl Value {
+        pub fn text(&self) -> Option<&str> {
+            match self {
+                Value::Text(text) => Some(text),
+                _ => None,
+            }
+        }
+    }
+
+    pub fn object(text: &str) -> BTreeMap<String, Value> {
+        let mut rest = text.chars().peekable();
+        match value(&mut rest) {
+            Value::Object(all) => all,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+    fn blanks(rest: &mut Chars<'_>) {
+        while rest.next_if(|c| c.is_whitespace() || matches!(c, ',' | ':')).is_some() {}
+    }
+
+    fn value(rest: &mut Chars<'_>) -> Value {
+        blanks(rest);
+        match rest.peek().unwrap() {
+            '"' => Value::Text(string(rest)),
+            '{' => {
+                rest.next();
+                let mut all = BTreeMap::new();
+                loop {
+                    blanks(rest);
+                    if rest.next_if_eq(&'}').is_some() {
+                        return Value::Object(all);
+                    }
+                    let key = string(rest);
+                    all.insert(key, value(rest));
+                }
+            }
+            '[' => {
+                rest.next();
+                loop {
+                    blanks(rest);
+                    if rest.next_if_eq(&']').is_some() {
+                        return Value::List;
+                    }
+                    value(rest);
+                }
+            }
+            _ => {
+                while rest.next_if(|c| !matches!(c, ',' | '}' | ']')).is_some() {}
+                Value::Other
+            }
+        }
+    }
+
+    fn string(rest: &mut Chars<'_>) -> String {
+        assert_eq!(rest.next(), Some('"'));
+        let mut text = String::new();
+        loop {
+            match rest.next().unwrap() {
+                '"' => return text,
+                '\\' => text.push(match rest.next().unwrap() {
+                    'n' => '\n',
+                    't' => '\t',
+                    'r' => '\r',
+                    'u' => {
+                        let code: String = rest.take(4).collect();
+                        char::from_u32(u32::from_str_radix(&code, 16).unwrap()).unwrap()
+                    }
+                    other => other,
+                }),
+                other => text.push(other),
+            }
+        }
+    }
+}
