@@ -208,7 +208,7 @@ With none of them, the built-in services are served on loopback, ports 10007 100
   -inetd_compat      read /etc/inetd.conf as well
   -t                 check the files, report every mistake, exit 0 or 1; nothing is opened
   -dontfork, -d      stay in the foreground, log to standard error (-d: say more)
-  -stayalive         run even with nothing to serve
+  -stayalive         run even with nothing to serve (so does -dontfork)
   -syslog FACILITY   messages to syslog (the default when in the background: daemon)
   -filelog FILE      messages to a file
   -pidfile FILE      instead of /run/usherd.pid

@@ -278,7 +278,7 @@ impl fmt::Display for Record<'_> {
             Fact::ListenFailed { errno, retry } => {
                 write!(f, "bind failed ({errno}). service = {id}, ")?;
                 place(f, self.table, service)?;
-                write!(f, "; trying again in {retry} seconds")
+                write!(f, "; trying again in {retry} second{}", if retry == 1 { "" } else { "s" })
             }
             Fact::ListenRecovered => {
                 write!(f, "Activating service {id}: listening on ")?;

@@ -168,7 +168,7 @@ fn nothing_starts_with_status_1() {
             ("defaults\n{\n\tinstances = some\n}\n", "instances"),
             ("defaults\n{\n}\n", "no services"),
             (&section("x", 9908, "socket_type = stream; wait = no; server = /none"), "/none"),
-            ("service x\n{\n\twait = no\n", "no services"),
+            ("service x\n{\n\twait = no\n", "no service can be started (4 errors, see above)"),
         ];
         for (text, word) in cases {
             net.write("conf", text);

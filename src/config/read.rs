@@ -118,7 +118,7 @@ impl Loader {
                 cx.error(
                     0,
                     format_args!("cannot read the file: {errno}"),
-                    format_args!("nothing of it is known"),
+                    format_args!("see whether the path is right and may be read"),
                 );
                 cx.complete = false;
                 cx.usable &= !first;
@@ -135,7 +135,7 @@ impl Loader {
                 cx.error(
                     0,
                     format_args!("cannot read the file: {errno}"),
-                    format_args!("nothing of it is known"),
+                    format_args!("see whether the path is right and may be read"),
                 );
                 cx.complete = false;
                 cx.usable &= !first;

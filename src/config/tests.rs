@@ -728,7 +728,7 @@ mod includes {
         assert!(loaded.outcome.usable && !loaded.outcome.complete);
         let loaded = load(system());
         assert!(!loaded.outcome.usable && !loaded.outcome.complete);
-        loaded.says(&["/x.conf: error: cannot read the file: No such file or directory (errno = 2); nothing of it is known"]);
+        loaded.says(&["/x.conf: error: cannot read the file: No such file or directory (errno = 2); see whether the path is right and may be read"]);
     }
 
     #[test]

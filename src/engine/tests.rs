@@ -1096,7 +1096,7 @@ fn a_socket_that_cannot_be_made_is_tried_again() {
     sim.expect(&[
         "listen ssh tcp 192.0.2.99:22: Cannot assign requested address (errno = 99)",
         "record bind failed (Cannot assign requested address (errno = 99)). service = ssh, \
-         tcp 192.0.2.99:22; trying again in 1 seconds",
+         tcp 192.0.2.99:22; trying again in 1 second",
     ]);
     assert_eq!(sim.engine.unheard(), 1);
     let mut at = 0;

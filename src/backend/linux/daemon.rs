@@ -101,7 +101,7 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
 enum Failure<'a> {
     Path(PathProblem<'a>),
     Unusable,
-    NoServices(Personality),
+    NoServices { personality: Personality, errors: u32 },
     Pid(PidProblem<'a>),
     Call { what: &'static str, errno: Errno },
 }
@@ -114,8 +114,15 @@ impl Failure<'_> {
             Failure::Unusable => {
                 say(format_args!("usherd: the configuration cannot be used; nothing is started\n"));
             }
-            Failure::NoServices(personality) => {
+            Failure::NoServices { personality, errors: 0 } => {
                 say(format_args!("{}: no services. Exiting...\n", personality.name()));
+            }
+            Failure::NoServices { personality, errors } => {
+                let s = plural(*errors as usize);
+                let name = personality.name();
+                say(format_args!(
+                    "{name}: no service can be started ({errors} error{s}, see above). Exiting...\n"
+                ));
             }
             Failure::Pid(problem) => say(format_args!("usherd: {problem}\n")),
             Failure::Call { what, errno } => say(format_args!("usherd: {what}: {errno}\n")),
@@ -169,7 +176,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     let ready = ready_services(engine.spare());
     // The one service of a command line will not be mended by a reload.
     if ready == 0 && (!options.stay_alive || options.standalone.is_some()) {
-        return Failure::NoServices(options.personality).tell();
+        return Failure::NoServices { personality: options.personality, errors: outcome.errors }.tell();
     }
 
     let notify_socket = environment.get(b"NOTIFY_SOCKET").filter(|path| !path.is_empty());
@@ -280,6 +287,13 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         drop(pipe);
     }
     daemon.serve()
+}
+
+/// Bytes by which the log tells services apart at a reload.
+const ID_HEAD: usize = 64;
+
+fn id_head(id: &[u8]) -> &[u8] {
+    id.get(..id.len().min(ID_HEAD)).unwrap_or(id)
 }
 
 fn ready_services(table: &Table) -> usize {
@@ -443,7 +457,7 @@ fn load_standalone(
     if let Some(program) = standalone.program.first() {
         find_program(program, &mut path);
     }
-    let mut words: [heapless::Vec<u8, { PATH_BYTES + 16 }>; 6] = [const { heapless::Vec::new() }; 6];
+    let mut words: [heapless::Vec<u8, { PATH_BYTES + 16 }>; 8] = [const { heapless::Vec::new() }; 8];
     let mut count = 0;
     let mut word = |name: &[u8], value: &[u8]| {
         // What -set says is meant instead of ours.
@@ -455,6 +469,9 @@ fn load_standalone(
             count += 1;
         }
     };
+    // Whoever types a command wants to see what comes of it, refusals above all.
+    word(b"log_on_success=", b"PID HOST EXIT DURATION");
+    word(b"log_on_failure=", b"HOST");
     if let Some(builtin) = standalone.builtin {
         word(b"service=", builtin);
         word(b"type=", b"INTERNAL UNLISTED");
@@ -760,6 +777,29 @@ impl Daemon<'_, '_> {
                 format_args!("reconfiguration failed: {} errors; nothing was changed", outcome.errors),
             );
         } else {
+            for index in 0..engine.spare().services().len() {
+                let spare = engine.spare();
+                let Some(service) = spare.services().get(index).filter(|s| s.standing == Standing::Broken)
+                else {
+                    continue;
+                };
+                // Both tables belong to the engine, so what is compared with the other has to be taken out of this one.
+                let mut id = heapless::Vec::<u8, ID_HEAD>::new();
+                let _ = id.extend_from_slice(id_head(spare.bytes(service.id)));
+                let table = engine.table();
+                let goes_on = table
+                    .services()
+                    .iter()
+                    .any(|s| s.standing == Standing::Ready && id_head(table.bytes(s.id)) == id.as_slice());
+                linux.log.message(
+                    Level::Warning,
+                    format_args!(
+                        "service {}: {}",
+                        Bytes(&id),
+                        if goes_on { "goes on with its settings of before" } else { "is not started" }
+                    ),
+                );
+            }
             let old = ready_services(engine.table());
             let changes = engine.adopt(now, linux);
             linux.spawner.reloaded();
