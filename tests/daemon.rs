@@ -1174,3 +1174,25 @@ fn a_full_pipe_blocks_nobody() {
         assert!(all.ends_with("usherd: Exiting...\n"));
     });
 }
+
+#[test]
+fn refused_datagrams_do_not_fill_the_log() {
+    in_net(|net| {
+        let lines = "socket_type = dgram; wait = yes; log_on_failure = HOST";
+        let conf = section("echo", 9907, lines).replace("UNLISTED", "INTERNAL UNLISTED");
+        let mut daemon = serve(net, &format!("{ECHO}{conf}")).ready(&["udp/9907"]);
+        // From the port of another echo, from twenty addresses, five each.
+        for n in 1..=20 {
+            let client = udp(&format!("127.0.0.{n}:7"), "127.0.0.1:9907");
+            (0..5).for_each(|_| assert_eq!(client.send(b"x").expect("send"), 1));
+        }
+        daemon.wait_log("FAIL: echo loop from=127.0.0.10\n");
+        daemon.signal(libc::SIGTERM);
+        daemon.wait_exit();
+        let log = daemon.log();
+        assert_eq!(log.matches("FAIL: echo loop from=").count(), 10, "{log}");
+        let counted =
+            log.lines().filter(|line| line.contains("FAIL: echo 90 more datagrams within ")).count();
+        assert_eq!(counted, 1, "{log}");
+    });
+}
