@@ -283,7 +283,9 @@ fn the_user_of_a_service_cannot_harm_the_daemon() {
             attacker.kill().expect("end the attack");
             attacker.wait().expect("wait");
             println!("others waited at most {longest:?}");
-            assert!(longest < Duration::from_secs(1), "somebody waited {longest:?}");
+            // How long others wait with the old daemons is their affair.
+            let patient = daemon.subject != Subject::Usherd;
+            assert!(patient || longest < Duration::from_secs(1), "somebody waited {longest:?}");
             let mut found = String::new();
             says.read_to_string(&mut found).expect("what it found");
             println!("{found}");
