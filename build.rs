@@ -43,7 +43,7 @@ fn link_args() {
 const NO_BUILD_ID: &str = "-Wl,--build-id=none";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 19] = [
+const CAPACITIES: [(&str, usize, &str); 24] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -51,7 +51,7 @@ const CAPACITIES: [(&str, usize, &str); 19] = [
         "Bytes of names, paths, arguments and environment words in a table; at most 65536.",
     ),
     ("WORDS", 2048, "Arguments and environment words in a table."),
-    ("PREFIXES", 512, "Addresses and networks of access rules in a table."),
+    ("RULES", 512, "Addresses, networks and names of access rules in a table."),
     ("GIDS", 512, "Supplementary groups in a table."),
     ("TIMES", 64, "Time ranges of access_times in a table."),
     (
@@ -60,6 +60,27 @@ const CAPACITIES: [(&str, usize, &str); 19] = [
         "Programs running at one time. When full, listeners are left alone: clients wait in the kernel's backlog.",
     ),
     ("SESSIONS", 512, "Clients of built-in stream services at one time. When full, as SERVERS."),
+    ("RELAYS", 256, "Clients of redirected services at one time. When full, as SERVERS."),
+    (
+        "WAITING",
+        64,
+        "Clients that wait for a name, a user or a command before it is decided whether they may come in; one address holds at most an eighth of the places. One too many is refused with lookup_limit.",
+    ),
+    (
+        "IDENTS",
+        16,
+        "Questions to ident servers at one time. When full a rule that needs a user takes him for unknown, and a record goes without.",
+    ),
+    (
+        "COMMANDS",
+        32,
+        "Commands of hosts.allow and hosts.deny (spawn, aclexec) that run at one time. One too many is not run, which is logged; an aclexec that is not run refuses.",
+    ),
+    (
+        "DENIED",
+        256,
+        "Addresses that sensors keep out. When full, the one that would be let in again soonest makes room.",
+    ),
     ("SOURCES", 256, "Client addresses whose starts a minute are counted, for all services together."),
     ("SCRATCH_BYTES", 16384, "Bytes a built-in service moves at once; one buffer for all of them."),
     (
@@ -86,7 +107,7 @@ const CAPACITIES: [(&str, usize, &str); 19] = [
     ("STANDALONE_WORDS", 64, "Words of a program, or -set words, on the command line of a single service."),
     ("LINE_BYTES", 16384, "Longest line of a configuration file, in bytes; xinetd's own limit."),
     ("DRAFT_WORDS", 512, "Arguments, or environment words, of one service."),
-    ("DRAFT_PREFIXES", 128, "Addresses and networks in each access rule of one service."),
+    ("DRAFT_RULES", 128, "Addresses, networks and names in each access list of one service."),
 ];
 
 /// Writes what `src/capacity.rs` includes.

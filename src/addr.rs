@@ -51,6 +51,18 @@ impl fmt::Display for Peer {
     }
 }
 
+/// What is known of the name of an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HostName<'a> {
+    #[default]
+    NotAsked,
+    /// It has none, or nobody answered in time.
+    Unknown,
+    /// It has one that does not lead back to the address.
+    Paranoid,
+    Known(&'a [u8]),
+}
+
 /// `address`, as plain IPv4 if it is an IPv4-mapped IPv6 address.
 pub fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()

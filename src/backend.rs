@@ -5,13 +5,17 @@
 //! state that has moved on; a call gives it back in the same step. Transcripts for tests come from an implementation
 //! that writes down its calls (`backend/sim.rs`).
 
+use core::net::{IpAddr, SocketAddr};
+
 use crate::addr::Peer;
-use crate::builtin::{Step, Stream};
+use crate::builtin::{Forward, Step, Stream};
+use crate::config::source::Files;
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::service::Service;
 use crate::slots::Handle;
 use crate::table::Table;
+use crate::wrappers::Effects;
 
 #[cfg(feature = "linux")]
 pub mod linux;
@@ -29,8 +33,22 @@ pub struct ServiceId {
 /// Names a client of a built-in stream service.
 pub type SessionId = Handle;
 
-/// Names a running server.
-pub type ServerId = Handle;
+/// Names a client of a redirected service.
+pub type RelayId = Handle;
+
+/// Names a question to an ident server.
+pub type IdentId = Handle;
+
+/// Names a stream that is watched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamId {
+    /// A client of a built-in service.
+    Session(SessionId),
+    /// A client of a redirected service, and the connection to where it is redirected.
+    Near(RelayId),
+    Far(RelayId),
+    Ident(IdentId),
+}
 
 /// A process, as the system numbers it.
 pub type Pid = u32;
@@ -41,16 +59,23 @@ pub enum Given<'a, L, S> {
     Connection(&'a S),
     /// The service's own socket (wait).
     Listener(&'a L),
+    /// /dev/null: a command that goes with a client and does not talk to it.
+    Nothing,
 }
 
 /// A server to be started.
 pub struct Spawn<'a, L, S> {
     pub table: &'a Table,
     pub service: &'a Service,
-    /// The service's own socket, also where the server gets a connection: what else belongs to the service hangs on it.
+    /// The socket the client came to, also where the server gets a connection: what else belongs to the service hangs
+    /// on it. It is tcpmux's for a service that is reached through it.
     pub listener: &'a L,
     pub given: Given<'a, L, S>,
     pub peer: Peer,
+    /// What the rule of hosts.allow or hosts.deny that let the client in changes about its server.
+    pub effects: Option<&'a Effects>,
+    /// Run by `/bin/sh -c` instead of the service's program, with its user and everything else of it; ends in a NUL byte.
+    pub command: Option<&'a [u8]>,
 }
 
 /// Which servers are to be told to end, and how hard.
@@ -71,6 +96,12 @@ pub trait Backend {
     type Io<'a>: Stream
     where
         Self: 'a;
+    /// Files, for hosts.allow and hosts.deny, for names and banners. Read at every connection: a backend keeps in memory
+    /// what has not changed.
+    type Files: Files;
+
+    /// The files, as they are now.
+    fn files(&mut self) -> &mut Self::Files;
 
     /// Makes the service's socket and listens, not yet watched.
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Self::Listener, Errno>;
@@ -119,18 +150,48 @@ pub trait Backend {
     /// Whether `peer` is one of this machine's own addresses.
     fn is_own(&mut self, peer: Peer) -> bool;
 
-    /// Watches a new client of a built-in service. Fails where the system can watch no more.
-    fn open(&mut self, id: SessionId, stream: &Self::Stream, wait_for: Step) -> Result<(), Errno>;
+    /// Watches a stream from now on. Fails where the system can watch no more. [`Step::Close`] watches for nothing but
+    /// the stream's end.
+    fn open(&mut self, id: StreamId, stream: &Self::Stream, wait_for: Step) -> Result<(), Errno>;
 
-    /// Changes what a client is watched for. [`Step::Close`] is not asked for: dropping the stream ends it.
-    fn wait_for(&mut self, id: SessionId, stream: &Self::Stream, step: Step);
+    /// Changes what a stream is watched for.
+    fn wait_for(&mut self, id: StreamId, stream: &Self::Stream, step: Step);
+
+    /// Watches a stream no more and makes it what a program expects: blocking, IPv4 for an IPv4 client.
+    fn hand_over(&mut self, stream: &Self::Stream) -> Result<(), Errno>;
+
+    /// Begins a connection, never waits: the stream can be [opened](Backend::open) and becomes writable, or fails, when
+    /// that is decided. `from` is the address it comes from, the system's choice if there is none.
+    fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Self::Stream, Errno>;
+
+    /// Whether a connection that [was begun](Backend::connect) is there; [`Errno::AGAIN`] while it is not decided.
+    fn connected(&mut self, stream: &Self::Stream) -> Result<(), Errno>;
+
+    /// Our own end of a connection: address and port. `None` for a unix socket.
+    fn local(&mut self, stream: &Self::Stream) -> Option<(IpAddr, u16)>;
+
+    /// Moves what waits at `from` to `to`, at most once through `scratch`; what `to` does not take stays with `from`.
+    fn relay(
+        &mut self,
+        from: &mut Self::Stream,
+        to: &mut Self::Stream,
+        scratch: &mut [u8],
+    ) -> Result<Forward, Errno>;
+
+    /// Tells the other end that nothing more will come (a half-close).
+    fn finish(&mut self, stream: &Self::Stream);
+
+    /// Sets SO_KEEPALIVE, or SO_LINGER to so many seconds (0: off), for hosts_options(5). What the system does not allow
+    /// is left.
+    fn keep_alive(&mut self, stream: &Self::Stream);
+    fn linger(&mut self, stream: &Self::Stream, seconds: u32);
 
     /// The stream as a built-in service sees it. Readiness starts from what the system reported last.
     fn io<'a>(&'a mut self, stream: &'a mut Self::Stream) -> Self::Io<'a>;
 
-    /// Sends a file, at most [`BANNER_BYTES`](crate::capacity::BANNER_BYTES) of it, to a client that has just come; `path`
-    /// ends in a NUL byte. Never waits: a fresh connection has room for it.
-    fn banner(&mut self, stream: &Self::Stream, path: &[u8]) -> Result<(), Errno>;
+    /// Sends at most [`BANNER_BYTES`](crate::capacity::BANNER_BYTES) to a client that has just come. Never waits: a fresh
+    /// connection has room for it, and what finds none is lost.
+    fn tell(&mut self, stream: &Self::Stream, bytes: &[u8]) -> Result<(), Errno>;
 
     /// Closes so that what was written reaches the client: unread input must not turn the end into a reset.
     /// A stream that was [opened](Backend::open) ends here, whatever became of its client: the watch on it must end too.

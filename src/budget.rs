@@ -17,7 +17,7 @@ use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
 use crate::limits::Window;
 use crate::service::{Minutes, Service};
-use crate::table::{Table, Text};
+use crate::table::{Rule, Table, Text};
 
 /// The statics of `src/main.rs`.
 const STATICS: [(&str, usize, &str); 5] = [
@@ -40,7 +40,7 @@ fn bytes_each(name: &str) -> (usize, String) {
         }
         "TEXT_BYTES" => twice(1),
         "WORDS" => twice(size_of::<Text>()),
-        "PREFIXES" => twice(size_of::<Prefix>()),
+        "RULES" => twice(size_of::<Rule>()),
         "GIDS" => twice(size_of::<u32>()),
         "TIMES" => twice(size_of::<Minutes>()),
         "SERVERS" => (server, "a slot".into()),
@@ -64,9 +64,9 @@ fn bytes_each(name: &str) -> (usize, String) {
             let lists = 2 * 5;
             (lists * size_of::<Text>(), format!("{lists} lists × {}", size_of::<Text>()))
         }
-        "DRAFT_PREFIXES" => {
+        "DRAFT_RULES" => {
             let lists = 2 * 2;
-            (lists * size_of::<Prefix>(), format!("{lists} lists × {}", size_of::<Prefix>()))
+            (lists * size_of::<Rule>(), format!("{lists} lists × {}", size_of::<Rule>()))
         }
         _ => panic!("say here what one more of {name} costs"),
     }

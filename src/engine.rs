@@ -10,12 +10,14 @@
 use heapless::Vec;
 
 use crate::access;
-use crate::addr::Peer;
-use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn};
+use crate::addr::{HostName, Peer};
+use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn, StreamId};
 use crate::builtin::{self, Chargen, Step, Talk};
 use crate::capacity::{
-    ACCEPTS_A_TURN, DATAGRAM_BYTES, DATAGRAMS_A_TURN, SCRATCH_BYTES, SERVERS, SERVICES, SESSIONS,
+    ACCEPTS_A_TURN, BANNER_BYTES, DATAGRAM_BYTES, DATAGRAMS_A_TURN, SCRATCH_BYTES, SERVERS, SERVICES,
+    SESSIONS,
 };
+use crate::config::source::Files;
 use crate::errno::Errno;
 use crate::limits::{Refusals, Sources, Window};
 use crate::record::{Banner, ChildStep, Ending, Fact, Record, Refusal};
@@ -30,8 +32,8 @@ use crate::zone::Zone;
 pub enum Event {
     /// Something waits at a service's listener.
     Ready(ServiceId),
-    /// A client of a built-in service sent something, has room again, or is gone.
-    Session(SessionId),
+    /// A watched stream has something to read, has room again, or is gone.
+    Stream(StreamId),
     /// A child ended. `failed` tells which step before its program went wrong, if one did.
     Ended { pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)> },
     /// A deadline of [`Engine::next_deadline`] may have come.
@@ -307,7 +309,8 @@ impl<B: Backend> Engine<B> {
                     self.ready(id.index, now, b);
                 }
             }
-            Event::Session(id) => self.go_on(id, now, b),
+            Event::Stream(StreamId::Session(id)) => self.go_on(id, now, b),
+            Event::Stream(_) => {}
             Event::Ended { pid, ending, failed } => self.ended(pid, ending, failed, now, b),
             Event::Tick => self.tick(now, b),
         }
@@ -492,7 +495,9 @@ impl<B: Backend> Engine<B> {
         };
         // Whoever waits at a socket that its server will own has passed the guard, if there is one.
         let guarded = B::GUARDS && peer == Peer::Unknown && service.family != Family::Unix;
-        if !guarded && !access::admits_address(table, service, peer) {
+        if !guarded
+            && access::decide(table, service, peer, HostName::NotAsked).outcome != access::Outcome::Admitted
+        {
             return Err(Refusal::Address);
         }
         if !service.access_times.is_empty() {
@@ -590,7 +595,11 @@ impl<B: Backend> Engine<B> {
         if path.is_empty() {
             return;
         }
-        if let Err(errno) = b.banner(stream, table.c_bytes(path)) {
+        // The stack holds it: the scratch buffer may hold what a session is just moving.
+        let mut text = [0; BANNER_BYTES];
+        let sent = read_head(b.files(), table.bytes(path), &mut text)
+            .and_then(|len| b.tell(stream, text.get(..len).unwrap_or(&[])));
+        if let Err(errno) = sent {
             self.note(index, Fact::BannerFailed { which, errno }, b);
         }
     }
@@ -667,7 +676,7 @@ impl<B: Backend> Engine<B> {
             return;
         };
         let Some(session) = self.sessions.get(id) else { return };
-        if b.open(id, &session.stream, waits_for).is_err() {
+        if b.open(StreamId::Session(id), &session.stream, waits_for).is_err() {
             self.refuse(index, Refusal::ProcessLimit, peer, b);
             self.sessions.remove(id);
             return;
@@ -691,7 +700,7 @@ impl<B: Backend> Engine<B> {
             Ok(step) if step == session.waits_for => {}
             Ok(step) => {
                 session.waits_for = step;
-                b.wait_for(id, &session.stream, step);
+                b.wait_for(StreamId::Session(id), &session.stream, step);
             }
             // The connection is broken.
             Err(_) => self.close_session(id, now, b),
@@ -729,7 +738,8 @@ impl<B: Backend> Engine<B> {
             Some(stream) => (Given::Connection(stream), None),
             None => (Given::Listener(listener), Some(b.mark(listener))),
         };
-        let pid = match b.spawn(Spawn { table, service, listener, given, peer }) {
+        let pid = match b.spawn(Spawn { table, service, listener, given, peer, effects: None, command: None })
+        {
             Ok(pid) => pid,
             Err(errno) => {
                 self.note(index, Fact::SpawnFailed { errno }, b);
@@ -1322,6 +1332,21 @@ impl<B: Backend> Default for Engine<B> {
     fn default() -> Self {
         Engine::new()
     }
+}
+
+/// Reads the beginning of a file, as much as `buf` holds.
+fn read_head<F: Files>(files: &mut F, path: &[u8], buf: &mut [u8]) -> Result<usize, Errno> {
+    let file = files.open(path)?;
+    let mut len = 0;
+    while let Some(rest) = buf.get_mut(len..)
+        && !rest.is_empty()
+    {
+        match files.read_at(&file, len as u64, rest)? {
+            0 => break,
+            n => len += n,
+        }
+    }
+    Ok(len)
 }
 
 /// Whether accept(2) failed for want of something that others may give back: trying at once would only spin.

@@ -30,6 +30,7 @@ impl Errno {
     pub const FBIG: Errno = Errno(27);
     pub const NAMETOOLONG: Errno = Errno(36);
     pub const LOOP: Errno = Errno(40);
+    pub const NOSYS: Errno = Errno(38);
     pub const PROTO: Errno = Errno(71);
     pub const PROTONOSUPPORT: Errno = Errno(93);
     pub const AFNOSUPPORT: Errno = Errno(97);
@@ -38,6 +39,11 @@ impl Errno {
     pub const CONNABORTED: Errno = Errno(103);
     pub const CONNRESET: Errno = Errno(104);
     pub const NOBUFS: Errno = Errno(105);
+    pub const NOTCONN: Errno = Errno(107);
+    pub const TIMEDOUT: Errno = Errno(110);
+    pub const CONNREFUSED: Errno = Errno(111);
+    pub const HOSTUNREACH: Errno = Errno(113);
+    pub const INPROGRESS: Errno = Errno(115);
 
     /// The text of strerror(3), or `None` for a number that no path of usherd is known to meet.
     pub const fn text(self) -> Option<&'static str> {

@@ -39,6 +39,14 @@ pub enum Refusal {
     Reflector,
     /// The time of day is not known yet, and this service only tells the time.
     NoTime,
+    /// hosts.allow or hosts.deny.
+    Libwrap,
+    /// Too many clients, or this one's address too often, wait for names and users already.
+    LookupLimit,
+    /// No ident server names a user, and the service wants one (IDONLY).
+    Identity,
+    /// The host that the service redirects to cannot be reached.
+    Unreachable,
 }
 
 impl fmt::Display for Refusal {
@@ -56,6 +64,10 @@ impl fmt::Display for Refusal {
             Refusal::Exec => "exec",
             Refusal::Reflector => "loop",
             Refusal::NoTime => "no_time",
+            Refusal::Libwrap => "libwrap",
+            Refusal::LookupLimit => "lookup_limit",
+            Refusal::Identity => "identity",
+            Refusal::Unreachable => "redirect",
         })
     }
 }

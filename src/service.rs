@@ -128,6 +128,37 @@ pub enum Answer {
     #[default]
     Program,
     Builtin(Builtin),
+    /// Another host: bytes go there and back.
+    Redirect(Target),
+    /// The service that the client's first line names (RFC 1078).
+    Tcpmux,
+    /// Nobody: whoever comes is kept out of every service for that long.
+    Sensor(DenyTime),
+}
+
+/// Where `redirect` leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    pub host: Host,
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Host {
+    Address(IpAddr),
+    /// A name that is looked up for each client.
+    Name(Text),
+}
+
+/// deny_time: how long a sensor keeps its clients out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DenyTime {
+    /// They are recorded, no more.
+    #[default]
+    Never,
+    Minutes(u32),
+    /// Until the daemon ends.
+    Forever,
 }
 
 /// Where a server's standard error goes.
@@ -143,7 +174,7 @@ pub enum Stderr {
 
 /// One bit per yes-or-no property of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Flags(pub u16);
+pub struct Flags(pub u32);
 
 impl Flags {
     /// The server owns the listening or datagram socket until it ends.
@@ -162,14 +193,22 @@ impl Flags {
     pub const LISTEN_FDS: Flags = Flags(1 << 7);
     /// Only what `passenv` names is passed; else the daemon's whole environment.
     pub const PASSENV: Flags = Flags(1 << 8);
-    /// hosts.allow and hosts.deny do not apply.
-    pub const NOLIBWRAP: Flags = Flags(1 << 9);
+    /// hosts.allow and hosts.deny apply, to the daemon name [`Service::daemon`].
+    pub const LIBWRAP: Flags = Flags(1 << 9);
     /// The service is named in services(5) or meant to be; else UNLISTED.
     pub const UNLISTED: Flags = Flags(1 << 10);
     /// The IPv6 half of an entry that names no family: where the kernel has no IPv6 it is silently off.
     pub const IF_IPV6: Flags = Flags(1 << 12);
     /// `only_from` was given, even if it names nobody: whoever it does not name is refused.
     pub const ONLY_FROM: Flags = Flags(1 << 11);
+    /// Reached through tcpmux by its name: it has no socket of its own (types TCPMUX and TCPMUXPLUS).
+    pub const MUX: Flags = Flags(1 << 13);
+    /// The daemon answers `+Go` before the server starts (TCPMUXPLUS).
+    pub const MUX_PLUS: Flags = Flags(1 << 14);
+    /// Only clients whose ident server names a user (IDONLY).
+    pub const IDONLY: Flags = Flags(1 << 15);
+    /// A reload applies access rules and limits to servers that run (ours).
+    pub const RECHECK: Flags = Flags(1 << 16);
 
     pub const fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 == flag.0
@@ -324,7 +363,9 @@ pub struct Service {
     pub per_minute: Option<u32>,
     /// Starts per minute for one client address (FreeBSD's third number, NetBSD's ip_max).
     pub per_minute_source: Option<u32>,
-    /// Range of the table's `prefixes`; with [`Flags::ONLY_FROM`] whoever is not in it is refused.
+    /// The daemon name of hosts.allow(5) and hosts.deny(5); with [`Flags::LIBWRAP`].
+    pub daemon: Text,
+    /// Range of the table's `rules`; with [`Flags::ONLY_FROM`] whoever is not in it is refused.
     pub only_from: Span,
     pub no_access: Span,
     /// Range of the table's `times`; empty: always.
@@ -368,7 +409,17 @@ impl Service {
     pub const fn builtin(&self) -> Option<Builtin> {
         match self.answer {
             Answer::Builtin(builtin) => Some(builtin),
-            Answer::Program => None,
+            _ => None,
         }
+    }
+
+    /// Whether a program answers, which may own the service's socket.
+    pub const fn is_program(&self) -> bool {
+        matches!(self.answer, Answer::Program)
+    }
+
+    /// Whether its servers get its socket itself, to take from it what they like.
+    pub fn is_owned_by_server(&self) -> bool {
+        self.is_program() && (self.waits() || self.socket == SocketType::Dgram)
     }
 }

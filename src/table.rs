@@ -7,7 +7,7 @@
 use heapless::Vec;
 
 use crate::addr::Prefix;
-use crate::capacity::{GIDS, PREFIXES, SERVICES, TEXT_BYTES, TIMES, WORDS};
+use crate::capacity::{GIDS, RULES, SERVICES, TEXT_BYTES, TIMES, WORDS};
 use crate::service::{Minutes, Service};
 
 /// A string in [`Table`]'s text pool, followed there by a NUL byte. The default is the empty string.
@@ -63,6 +63,29 @@ macro_rules! full {
     };
 }
 
+/// Whom a word of only_from or no_access means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pattern {
+    Network(Prefix),
+    /// The name of a host or, with a dot in front, of all hosts of a domain; letters of either case.
+    Name(Text),
+}
+
+/// Where something stands in a file, to be told to people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Origin {
+    pub file: Text,
+    /// From 1.
+    pub line: u32,
+}
+
+/// One word of only_from or no_access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rule {
+    pub pattern: Pattern,
+    pub origin: Origin,
+}
+
 /// Index of a service in the table that holds it.
 pub type ServiceIndex = u16;
 
@@ -70,12 +93,12 @@ pub struct Table {
     services: Vec<Service, SERVICES>,
     text: Vec<u8, TEXT_BYTES>,
     words: Vec<Text, WORDS>,
-    prefixes: Vec<Prefix, PREFIXES>,
+    rules: Vec<Rule, RULES>,
     gids: Vec<u32, GIDS>,
     times: Vec<Minutes, TIMES>,
 }
 
-const _: () = assert!(TEXT_BYTES <= 65536 && WORDS <= 65536 && PREFIXES <= 65536 && SERVICES <= 4096);
+const _: () = assert!(TEXT_BYTES <= 65536 && WORDS <= 65536 && RULES <= 65536 && SERVICES <= 4096);
 
 impl Table {
     pub const fn new() -> Table {
@@ -83,7 +106,7 @@ impl Table {
             services: Vec::new(),
             text: Vec::new(),
             words: Vec::new(),
-            prefixes: Vec::new(),
+            rules: Vec::new(),
             gids: Vec::new(),
             times: Vec::new(),
         }
@@ -93,7 +116,7 @@ impl Table {
         self.services.clear();
         self.text.clear();
         self.words.clear();
-        self.prefixes.clear();
+        self.rules.clear();
         self.gids.clear();
         self.times.clear();
     }
@@ -188,12 +211,12 @@ impl Table {
         push_all(&mut self.words, words).ok_or(full!(WORDS))
     }
 
-    pub fn prefixes(&self, span: Span) -> &[Prefix] {
-        part(&self.prefixes, span)
+    pub fn rules(&self, span: Span) -> &[Rule] {
+        part(&self.rules, span)
     }
 
-    pub fn push_prefixes(&mut self, prefixes: &[Prefix]) -> Result<Span, Full> {
-        push_all(&mut self.prefixes, prefixes).ok_or(full!(PREFIXES))
+    pub fn push_rules(&mut self, rules: &[Rule]) -> Result<Span, Full> {
+        push_all(&mut self.rules, rules).ok_or(full!(RULES))
     }
 
     pub fn gids(&self, span: Span) -> &[u32] {
@@ -212,14 +235,14 @@ impl Table {
         push_all(&mut self.times, times).ok_or(full!(TIMES))
     }
 
-    /// Bytes and entries in use, for the state dump and memory-budget.md: services, text bytes, words, prefixes,
+    /// Bytes and entries in use, for the state dump and memory-budget.md: services, text bytes, words, rules,
     /// gids, times.
     pub fn in_use(&self) -> [(&'static str, usize, usize); 6] {
         [
             ("SERVICES", self.services.len(), SERVICES),
             ("TEXT_BYTES", self.text.len(), TEXT_BYTES),
             ("WORDS", self.words.len(), WORDS),
-            ("PREFIXES", self.prefixes.len(), PREFIXES),
+            ("RULES", self.rules.len(), RULES),
             ("GIDS", self.gids.len(), GIDS),
             ("TIMES", self.times.len(), TIMES),
         ]
@@ -235,13 +258,14 @@ impl Table {
     /// A service of another table with all its strings and lists in the pools of this one, to be put in a place that
     /// is there already: a reload keeps the running predecessor of a broken service this way.
     pub fn copy(&mut self, from: &Table, service: &Service) -> Result<Service, Full> {
-        use crate::service::{Bind, LogFile, LogType};
+        use crate::service::{Answer, Bind, Host, LogFile, LogType, Target};
         let mut copy = *service;
         for text in [
             &mut copy.name,
             &mut copy.id,
             &mut copy.file,
             &mut copy.program,
+            &mut copy.daemon,
             &mut copy.banner,
             &mut copy.banner_success,
             &mut copy.banner_fail,
@@ -263,8 +287,26 @@ impl Table {
             }
             *span = Span { start: start as u16, len: span.len };
         }
-        copy.only_from = self.push_prefixes(from.prefixes(copy.only_from))?;
-        copy.no_access = self.push_prefixes(from.prefixes(copy.no_access))?;
+        if let Answer::Redirect(Target { host: Host::Name(name), .. }) = &mut copy.answer {
+            *name = self.push_text(from.bytes(*name))?;
+        }
+        // Most rules come from the same file as those before them.
+        let mut file = (Text::default(), Text::default());
+        for span in [&mut copy.only_from, &mut copy.no_access] {
+            let start = self.rules.len();
+            for rule in from.rules(*span) {
+                let mut rule = *rule;
+                if let Pattern::Name(name) = &mut rule.pattern {
+                    *name = self.push_text(from.bytes(*name))?;
+                }
+                if file.0 != rule.origin.file {
+                    file = (rule.origin.file, self.push_text(from.bytes(rule.origin.file))?);
+                }
+                rule.origin.file = file.1;
+                self.rules.push(rule).map_err(|_| full!(RULES))?;
+            }
+            *span = Span { start: start as u16, len: span.len };
+        }
         copy.identity.groups = self.push_gids(from.gids(copy.identity.groups))?;
         copy.access_times = self.push_times(from.times(copy.access_times))?;
         Ok(copy)

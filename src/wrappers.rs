@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod effects;
 mod expand;
 mod explain;
 mod list;
@@ -35,12 +36,15 @@ mod problem;
 mod rule;
 
 pub use check::{Check, Count, IsDaemon};
+pub use effects::Effects;
 pub use expand::{Long, Variable, expand, set_variable};
 pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
 pub use problem::{Fault, Weight};
 
 use core::net::IpAddr;
+
+pub use crate::addr::HostName;
 
 use crate::addr::Peer;
 use crate::config::source::Files;
@@ -132,18 +136,6 @@ pub struct Facts<'a> {
     /// Of a datagram nobody can be asked: say `Unknown`.
     pub user: User<'a>,
     pub commands: Commands<'a>,
-}
-
-/// What is known of the name of an address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum HostName<'a> {
-    #[default]
-    NotAsked,
-    /// It has none, or nobody answered in time.
-    Unknown,
-    /// It has one that does not lead back to the address.
-    Paranoid,
-    Known(&'a [u8]),
 }
 
 /// What the client's machine says of its user (RFC 1413). It may say anything.

@@ -16,7 +16,7 @@ use usherd::config::value::{self, Address};
 use usherd::config::{Loader, Options};
 use usherd::errno::Errno;
 use usherd::service::{Bind, Dialect, Family, Flags, Service, SocketType, Standing};
-use usherd::table::{Table, Text};
+use usherd::table::{Pattern, Table, Text};
 
 fn corpus() -> Option<PathBuf> {
     let dir = env::var_os("USHERD_CORPUS")
@@ -295,7 +295,10 @@ fn only_from(loaded: &Loaded, s: &Service) -> String {
     if !s.flags.has(Flags::ONLY_FROM) {
         return "everybody".into();
     }
-    let all = loaded.table.prefixes(s.only_from).iter().map(ToString::to_string);
+    let all = loaded.table.rules(s.only_from).iter().map(|rule| match rule.pattern {
+        Pattern::Network(prefix) => prefix.to_string(),
+        Pattern::Name(name) => String::from_utf8_lossy(loaded.table.bytes(name)).into_owned(),
+    });
     // What `localhost` is here; the corpus has no file that names both it and its address in one rule.
     let hosts = ["127.0.0.1/32", "::1/128"];
     let several = s.only_from.len > 1;

@@ -177,8 +177,8 @@ fn check(table: &Table, service: &Service) {
         let path = table.c_bytes(service.program);
         assert_eq!(path.iter().position(|b| *b == 0), Some(path.len() - 1), "a C string");
     }
-    table.prefixes(service.only_from);
-    table.prefixes(service.no_access);
+    table.rules(service.only_from);
+    table.rules(service.no_access);
     table.times(service.access_times);
     table.gids(service.identity.groups);
 }

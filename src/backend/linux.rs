@@ -16,14 +16,15 @@ mod stderr;
 mod stream;
 mod sys;
 
+use core::net::{IpAddr, SocketAddr};
+
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsockname, recvfrom, sendto};
 
 use crate::addr::Peer;
-use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn};
-use crate::builtin::Step;
-use crate::capacity::BANNER_BYTES;
+use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
+use crate::builtin::{Forward, Step};
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::service::{Service, Stderr};
@@ -39,7 +40,7 @@ pub use stream::{Socket, SocketIo, Spills};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Source {
     Listener(ServiceId),
-    Session(SessionId),
+    Stream(StreamId),
     /// Servers' standard error, of a service.
     Stderr(ServiceId),
     /// The same, of a service that listens no more: a place of [`Linux::retired`].
@@ -51,7 +52,10 @@ impl Source {
     const fn data(self) -> EventData {
         let (kind, index, generation) = match self {
             Source::Listener(id) => (1, id.index, id.generation),
-            Source::Session(id) => (2, id.index, id.generation),
+            Source::Stream(StreamId::Session(id)) => (2, id.index, id.generation),
+            Source::Stream(StreamId::Near(id)) => (6, id.index, id.generation),
+            Source::Stream(StreamId::Far(id)) => (7, id.index, id.generation),
+            Source::Stream(StreamId::Ident(id)) => (8, id.index, id.generation),
             Source::Stderr(id) => (3, id.index, id.generation),
             Source::Signals => (4, 0, 0),
             Source::Retired(place) => (5, place, 0),
@@ -64,7 +68,10 @@ impl Source {
         let (index, generation) = (data as u16, (data >> 16) as u16);
         Some(match data >> 32 {
             1 => Source::Listener(ServiceId { index, generation }),
-            2 => Source::Session(Handle { index, generation }),
+            2 => Source::Stream(StreamId::Session(Handle { index, generation })),
+            6 => Source::Stream(StreamId::Near(Handle { index, generation })),
+            7 => Source::Stream(StreamId::Far(Handle { index, generation })),
+            8 => Source::Stream(StreamId::Ident(Handle { index, generation })),
             3 => Source::Stderr(ServiceId { index, generation }),
             4 => Source::Signals,
             5 => Source::Retired(index),
@@ -76,6 +83,7 @@ impl Source {
 pub struct Linux {
     epoll: OwnedFd,
     null: OwnedFd,
+    files: files::FileSystem,
     pub inherited: Inherited,
     spills: &'static mut Spills,
     pub spawner: &'static mut Spawner,
@@ -110,6 +118,7 @@ impl Linux {
         Ok(Linux {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             null: open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?,
+            files: files::FileSystem,
             inherited,
             spills,
             spawner,
@@ -260,7 +269,6 @@ impl Backend for Linux {
     }
 
     fn reply(&mut self, listener: &Listener, peer: Peer, bytes: &[u8]) -> Result<(), Errno> {
-        use core::net::{IpAddr, SocketAddr};
         let Peer::Ip { address, port } = peer else { return Err(Errno::INVAL) };
         let address = match address {
             IpAddr::V4(v4) if listener.is_ipv6 => IpAddr::V6(v4.to_ipv6_mapped()),
@@ -287,35 +295,58 @@ impl Backend for Linux {
         peer.address().is_some_and(sys::is_own_address)
     }
 
-    fn open(&mut self, id: SessionId, stream: &Socket, wait_for: Step) -> Result<(), Errno> {
-        let data = Source::Session(id).data();
+    fn open(&mut self, id: StreamId, stream: &Socket, wait_for: Step) -> Result<(), Errno> {
+        let data = Source::Stream(id).data();
         epoll::add(&self.epoll, &stream.fd, data, interest(wait_for))?;
         stream.is_watched.set(true);
         Ok(())
     }
 
-    fn wait_for(&mut self, id: SessionId, stream: &Socket, step: Step) {
+    fn wait_for(&mut self, id: StreamId, stream: &Socket, step: Step) {
         // Cannot fail for a descriptor that is watched; and if it did, the session would go on as it was.
-        let _ = epoll::modify(&self.epoll, &stream.fd, Source::Session(id).data(), interest(step));
+        let _ = epoll::modify(&self.epoll, &stream.fd, Source::Stream(id).data(), interest(step));
     }
 
     fn io<'a>(&'a mut self, stream: &'a mut Socket) -> SocketIo<'a> {
         SocketIo::new(stream, self.spills)
     }
 
-    #[inline(never)]
-    fn banner(&mut self, stream: &Socket, path: &[u8]) -> Result<(), Errno> {
-        use rustix::fs::{Mode, OFlags, open};
-        let path = core::ffi::CStr::from_bytes_with_nul(path).map_err(|_| Errno::INVAL)?;
-        // A FIFO in the way must not stop the daemon.
-        let file =
-            open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
-        let mut text = [0; BANNER_BYTES];
-        let n = rustix::io::read(&file, &mut text)?;
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        rustix::net::send(&stream.fd, text.get(..n).unwrap_or(&[]), flags)?;
+    fn tell(&mut self, stream: &Socket, bytes: &[u8]) -> Result<(), Errno> {
+        rustix::net::send(&stream.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
         Ok(())
     }
+
+    type Files = files::FileSystem;
+
+    fn files(&mut self) -> &mut files::FileSystem {
+        &mut self.files
+    }
+
+    fn hand_over(&mut self, _stream: &Socket) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn connect(&mut self, _from: Option<IpAddr>, _to: SocketAddr) -> Result<Socket, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn connected(&mut self, _stream: &Socket) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn local(&mut self, _stream: &Socket) -> Option<(IpAddr, u16)> {
+        None
+    }
+
+    fn relay(&mut self, _from: &mut Socket, _to: &mut Socket, _scratch: &mut [u8]) -> Result<Forward, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn finish(&mut self, _stream: &Socket) {}
+
+    fn keep_alive(&mut self, _stream: &Socket) {}
+
+    fn linger(&mut self, _stream: &Socket, _seconds: u32) {}
 
     fn close(&mut self, stream: Socket) {
         // A child whose program has not begun has all our sockets, and may take its time. Until then closing ours ends
@@ -339,10 +370,11 @@ impl Backend for Linux {
     }
 
     fn spawn(&mut self, spawn: Spawn<'_, Listener, Socket>) -> Result<Pid, Errno> {
-        let Spawn { table, service, listener, given, peer } = spawn;
+        let Spawn { table, service, listener, given, peer, effects: _, command: _ } = spawn;
         let socket = match given {
             Given::Connection(stream) => stream.fd.as_fd(),
             Given::Listener(listener) => listener.fd.as_fd(),
+            Given::Nothing => self.null.as_fd(),
         };
         let stderr = match service.stderr {
             Stderr::Client => socket,

@@ -12,7 +12,7 @@
 extern crate std;
 
 use core::cell::RefCell;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::borrow::ToOwned;
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -24,8 +24,9 @@ use std::vec::Vec;
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 
 use crate::addr::Peer;
-use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn};
+use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Step, Stream};
+use crate::config::source::memory::Tree;
 use crate::engine::{Changes, Engine, Event, State};
 use crate::errno::Errno;
 use crate::record::{ChildStep, Ending, Record, place};
@@ -208,7 +209,7 @@ struct Client {
     /// The daemon has it open.
     ours: bool,
     holder: Option<Pid>,
-    session: Option<(SessionId, Step)>,
+    session: Option<(StreamId, Step)>,
 }
 
 impl Client {
@@ -439,6 +440,7 @@ impl Stream for Io<'_> {
 /// The backend.
 pub struct Sim {
     world: Rc<RefCell<World>>,
+    files: Tree,
     /// Sessions that are watched: what epoll would know.
     sessions: Vec<usize>,
 }
@@ -448,7 +450,39 @@ impl Backend for Sim {
     type Stream = Accepted;
     type Io<'a> = Io<'a>;
 
+    type Files = Tree;
+
     const GUARDS: bool = false;
+
+    fn files(&mut self) -> &mut Tree {
+        &mut self.files
+    }
+
+    fn hand_over(&mut self, _stream: &Accepted) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn connect(&mut self, _from: Option<IpAddr>, _to: SocketAddr) -> Result<Accepted, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn connected(&mut self, _stream: &Accepted) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn local(&mut self, _stream: &Accepted) -> Option<(IpAddr, u16)> {
+        None
+    }
+
+    fn relay(&mut self, _: &mut Accepted, _: &mut Accepted, _: &mut [u8]) -> Result<Forward, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn finish(&mut self, _stream: &Accepted) {}
+
+    fn keep_alive(&mut self, _stream: &Accepted) {}
+
+    fn linger(&mut self, _stream: &Accepted, _seconds: u32) {}
 
     fn refit(&mut self, _: &Table, _: &Service, _: &mut Self::Listener, _: bool) -> Result<(), Errno> {
         Ok(())
@@ -571,7 +605,7 @@ impl Backend for Sim {
         peer.address().is_some_and(|address| self.world.borrow().own.contains(&address))
     }
 
-    fn open(&mut self, id: SessionId, stream: &Accepted, wait_for: Step) -> Result<(), Errno> {
+    fn open(&mut self, id: StreamId, stream: &Accepted, wait_for: Step) -> Result<(), Errno> {
         let mut world = self.world.borrow_mut();
         let fault = world.fault(Call::Open);
         let client = &mut world.clients[stream.number];
@@ -586,16 +620,15 @@ impl Backend for Sim {
         Ok(())
     }
 
-    fn banner(&mut self, stream: &Accepted, path: &[u8]) -> Result<(), Errno> {
+    fn tell(&mut self, stream: &Accepted, bytes: &[u8]) -> Result<(), Errno> {
         let mut world = self.world.borrow_mut();
         let client = &world.clients[stream.number];
-        let path = String::from_utf8_lossy(path.strip_suffix(b"\0").unwrap_or(path)).into_owned();
-        let line = format!("banner {path} to {}, {}", client.name, client.peer);
+        let line = format!("tell {} {} {:?}", client.name, client.peer, text(bytes));
         world.write(line);
         Ok(())
     }
 
-    fn wait_for(&mut self, id: SessionId, stream: &Accepted, step: Step) {
+    fn wait_for(&mut self, id: StreamId, stream: &Accepted, step: Step) {
         let mut world = self.world.borrow_mut();
         let client = &mut world.clients[stream.number];
         client.session = Some((id, step));
@@ -636,6 +669,7 @@ impl Backend for Sim {
                 world.sockets[listener.number].holders.push(pid);
                 socket = Some(listener.number);
             }
+            Given::Nothing => {}
         }
         world.spawned.push(Spawned {
             pid,
@@ -718,7 +752,7 @@ impl Simulation {
             trouble: 0,
             marks_count: false,
         }));
-        let sim = Sim { world: Rc::clone(&world), sessions: Vec::new() };
+        let sim = Sim { world: Rc::clone(&world), files: Tree::default(), sessions: Vec::new() };
         Simulation {
             engine: Box::new(Engine::new()),
             sim,
@@ -833,7 +867,7 @@ impl Simulation {
             if let Some((id, step)) = client.session
                 && client.is_ready(step)
             {
-                batch.push(Event::Session(id));
+                batch.push(Event::Stream(id));
             }
         }
         batch
@@ -884,6 +918,11 @@ impl Simulation {
     /// The time of day, in seconds since 1970, or that it is not known.
     pub fn sets_clock(&mut self, unix: Option<i64>) {
         self.world.borrow_mut().now.unix = unix;
+    }
+
+    /// There is a file of that content.
+    pub fn has_file(&mut self, path: &str, text: &str) {
+        self.sim.files.write(path, text);
     }
 
     /// The 1-minute load average in hundredths.

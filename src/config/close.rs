@@ -239,8 +239,8 @@ fn store<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, lists: &Lists) ->
     service.argv = cx.table.push_words(&lists.args)?;
     service.env = cx.table.push_words(&lists.env)?;
     service.passenv = cx.table.push_words(&lists.passenv)?;
-    service.only_from = cx.table.push_prefixes(&lists.only_from)?;
-    service.no_access = cx.table.push_prefixes(&lists.no_access)?;
+    service.only_from = cx.table.push_rules(&lists.only_from)?;
+    service.no_access = cx.table.push_rules(&lists.no_access)?;
     service.access_times = cx.table.push_times(&lists.times)?;
     Ok(())
 }

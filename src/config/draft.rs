@@ -15,12 +15,11 @@ use super::attr::{Given, KEYS, Key};
 use super::diagnostic::{Bytes, Severity};
 use super::source::Files;
 use super::token::Word;
-use crate::addr::Prefix;
-use crate::capacity::{DRAFT_PREFIXES, DRAFT_WORDS};
+use crate::capacity::{DRAFT_RULES, DRAFT_WORDS};
 use crate::errno::Errno;
 use crate::names;
 use crate::service::{Family, Flags, Minutes, Service, SocketType};
-use crate::table::{Full, Text};
+use crate::table::{Full, Rule, Text};
 
 /// Time ranges of one service.
 pub(super) const DRAFT_TIMES: usize = 16;
@@ -30,8 +29,8 @@ pub(super) struct Lists {
     pub args: Vec<Text, DRAFT_WORDS>,
     pub env: Vec<Text, DRAFT_WORDS>,
     pub passenv: Vec<Text, DRAFT_WORDS>,
-    pub only_from: Vec<Prefix, DRAFT_PREFIXES>,
-    pub no_access: Vec<Prefix, DRAFT_PREFIXES>,
+    pub only_from: Vec<Rule, DRAFT_RULES>,
+    pub no_access: Vec<Rule, DRAFT_RULES>,
     pub times: Vec<Minutes, DRAFT_TIMES>,
     /// Of `defaults`.
     pub enabled: Vec<Text, DRAFT_WORDS>,
@@ -139,6 +138,7 @@ impl Draft {
     /// A service section opens: some attributes come from the `defaults` read so far.
     pub fn open(kind: Kind, defaults: &Draft, from: &Lists, lists: &mut Lists) -> Draft {
         let mut draft = Draft { kind, ..Draft::new() };
+        draft.flag(Flags::LIBWRAP, true);
         draft.service.log_on_success = defaults.service.log_on_success;
         draft.service.log_on_failure = defaults.service.log_on_failure;
         draft.service.banner = defaults.service.banner;

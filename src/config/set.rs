@@ -12,10 +12,10 @@ use super::token::{Assignment, Operator, Quoting, Word, Words};
 use super::value::{self, Address};
 use super::{Context, mark};
 use crate::addr::Prefix;
-use crate::capacity::{DRAFT_PREFIXES, DRAFT_WORDS, NAME_BYTES};
+use crate::capacity::{DRAFT_RULES, DRAFT_WORDS, NAME_BYTES};
 use crate::names;
 use crate::service::{Cps, Flags, LogFields, LogFile, LogType, SocketType, Stderr};
-use crate::table::{Full, Text};
+use crate::table::{Full, Origin, Pattern, Rule, Text};
 
 /// One attribute line of a section.
 struct Setting<'s, 'c, F: Files> {
@@ -386,7 +386,7 @@ impl<F: Files> Setting<'_, '_, F> {
                 attr::Flag::NameInArgs => self.draft.flag(Flags::NAME_IN_ARGS, true),
                 attr::Flag::NoDelay => self.draft.flag(Flags::NODELAY, true),
                 attr::Flag::KeepAlive => self.draft.flag(Flags::KEEPALIVE, true),
-                attr::Flag::NoLibwrap => self.draft.flag(Flags::NOLIBWRAP, true),
+                attr::Flag::NoLibwrap => self.draft.flag(Flags::LIBWRAP, false),
                 attr::Flag::V4 => self.draft.wish.v4 = true,
                 attr::Flag::V6 => self.draft.wish.v6 = true,
                 attr::Flag::Reuse
@@ -440,19 +440,21 @@ impl<F: Files> Setting<'_, '_, F> {
     }
 
     /// A list of networks, changed as the operator says. In `defaults` `=` adds, as in xinetd.
-    fn addresses(&mut self, list: fn(&mut Lists) -> &mut Vec<Prefix, DRAFT_PREFIXES>) {
+    fn addresses(&mut self, list: fn(&mut Lists) -> &mut Vec<Rule, DRAFT_RULES>) {
         if self.operator == Operator::Set && self.draft.kind != Kind::Defaults {
             list(self.lists).clear();
         }
         let remove = self.operator == Operator::Remove;
+        let origin = Origin { file: self.cx.file, line: self.cx.line };
         for word in self.values.sound() {
             let list = list(self.lists);
             let mut fits = true;
             let mut take = |prefix: Prefix| {
+                let pattern = Pattern::Network(prefix);
                 if remove {
-                    list.retain(|p| *p != prefix);
+                    list.retain(|rule| rule.pattern != pattern);
                 } else {
-                    fits &= list.push(prefix).is_ok();
+                    fits &= list.push(Rule { pattern, origin }).is_ok();
                 }
                 fits
             };
@@ -486,7 +488,7 @@ impl<F: Files> Setting<'_, '_, F> {
                 }
             }
             if !fits {
-                let full = Full { capacity: "DRAFT_PREFIXES", value: DRAFT_PREFIXES };
+                let full = Full { capacity: "DRAFT_RULES", value: DRAFT_RULES };
                 return self.cx.full(self.draft, word.column, "this address", full);
             }
         }

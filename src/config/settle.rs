@@ -58,7 +58,7 @@ impl Loader {
             if service.flags.has(Flags::GROUPS) && service.standing == Standing::Ready {
                 groups(cx, i, &service, wish);
             }
-            if wrapped && service.dialect == Dialect::Xinetd && !service.flags.has(Flags::NOLIBWRAP) {
+            if wrapped && service.flags.has(Flags::LIBWRAP) {
                 let what =
                     "rules in hosts.allow or hosts.deny apply to it and are not enforced by this version";
                 let cure =
@@ -80,8 +80,8 @@ impl Loader {
         if !entries || (only_from.is_empty() && no_access.is_empty()) {
             return Rules::default();
         }
-        let pushed = cx.table.push_prefixes(only_from).and_then(|only_from| {
-            let no_access = cx.table.push_prefixes(no_access)?;
+        let pushed = cx.table.push_rules(only_from).and_then(|only_from| {
+            let no_access = cx.table.push_rules(no_access)?;
             Ok(Rules { only_from, no_access })
         });
         pushed.unwrap_or_else(|full| {
@@ -403,11 +403,10 @@ fn bind<F: Files>(
 fn pair(table: &mut Table) {
     for i in 0..table.services().len() {
         let Some(service) = table.services_mut().get_mut(i) else { return };
-        let owns = service.builtin().is_none() && (service.waits() || service.socket == SocketType::Dgram);
         if service.standing != Standing::Ready
             || service.dialect != Dialect::Inetd
             || service.family != Family::Dual
-            || !owns
+            || !service.is_owned_by_server()
         {
             continue;
         }

@@ -35,8 +35,8 @@ pub trait Files {
 }
 
 /// Files in memory, for tests.
-#[cfg(test)]
-pub(crate) mod memory {
+#[cfg(any(test, feature = "sim"))]
+pub mod memory {
     extern crate std;
     use super::{FileKind, Files};
     use crate::errno::Errno;
@@ -53,6 +53,11 @@ pub(crate) mod memory {
         pub fn file(mut self, path: &str, text: impl AsRef<[u8]>) -> Tree {
             self.files.insert(path.into(), text.as_ref().to_vec());
             self
+        }
+
+        /// Writes a file, or another content into it.
+        pub fn write(&mut self, path: &str, text: impl AsRef<[u8]>) {
+            self.files.insert(path.into(), text.as_ref().to_vec());
         }
 
         pub fn program(mut self, path: &str) -> Tree {

@@ -10,6 +10,7 @@ use std::vec::Vec;
 use super::source::memory::{Tree, text};
 use super::*;
 use crate::service::{Answer, Bind, Cps, Family, Flags, Limit, LogFields, LogType, Service, Standing};
+use crate::table::Pattern;
 
 struct Loaded {
     table: Box<Table>,
@@ -46,7 +47,14 @@ impl Loaded {
     }
 
     fn only_from(&self, id: &str) -> Vec<String> {
-        self.table.prefixes(self.service(id).only_from).iter().map(|p| p.to_string()).collect()
+        self.table
+            .rules(self.service(id).only_from)
+            .iter()
+            .map(|rule| match rule.pattern {
+                Pattern::Network(prefix) => prefix.to_string(),
+                Pattern::Name(name) => String::from_utf8_lossy(self.table.bytes(name)).into_owned(),
+            })
+            .collect()
     }
 
     /// Everything said, and nothing else.
@@ -1011,9 +1019,9 @@ mod capacities {
         ));
         let args = "a ".repeat(crate::capacity::DRAFT_WORDS + 1);
         service(&format!("server_args = {args}")).mentions("USHERD_DRAFT_WORDS");
-        let from = "10.0.0.1 ".repeat(crate::capacity::DRAFT_PREFIXES + 1);
+        let from = "10.0.0.1 ".repeat(crate::capacity::DRAFT_RULES + 1);
         let loaded = service(&format!("only_from = {from}"));
-        loaded.mentions("USHERD_DRAFT_PREFIXES");
+        loaded.mentions("USHERD_DRAFT_RULES");
         assert_eq!(loaded.broken(), ["s"]);
         let mut text = String::new();
         for n in 0..60 {

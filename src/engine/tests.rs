@@ -14,7 +14,7 @@ use crate::addr::Prefix;
 use crate::backend::sim::{Call, Connection, Dice, Pace, Sight, Simulation};
 use crate::capacity::TEXT_BYTES;
 use crate::service::{Answer, Bind, Cps, LogFields, Minutes};
-use crate::table::{Span, Text};
+use crate::table::{Origin, Pattern, Rule, Span, Text};
 
 /// A service as a test writes it down; its strings and lists come into the table with it.
 #[derive(Clone)]
@@ -137,19 +137,26 @@ impl Draft {
         }
         service.argv = words(table, &self.argv);
         service.env = words(table, &self.env);
-        let prefixes = |rules: &[&str]| -> Vec<Prefix> {
-            rules
+        // `address/bits`, or a name.
+        let rules = |table: &mut Table, rules: &[&str]| {
+            let rules: Vec<Rule> = rules
                 .iter()
                 .map(|rule| {
-                    let (address, bits) = rule.split_once('/').unwrap();
-                    Prefix::new(address.parse().unwrap(), bits.parse().unwrap()).unwrap()
+                    let pattern = match rule.split_once('/') {
+                        Some((address, bits)) => Pattern::Network(
+                            Prefix::new(address.parse().unwrap(), bits.parse().unwrap()).unwrap(),
+                        ),
+                        None => Pattern::Name(table.push_text(rule.as_bytes()).unwrap()),
+                    };
+                    Rule { pattern, origin: Origin::default() }
                 })
-                .collect()
+                .collect();
+            table.push_rules(&rules).unwrap()
         };
         [service.banner, service.banner_success, service.banner_fail] =
             self.banners.map(|path| table.push_text(path.as_bytes()).unwrap());
-        service.only_from = table.push_prefixes(&prefixes(&self.only_from)).unwrap();
-        service.no_access = table.push_prefixes(&prefixes(&self.no_access)).unwrap();
+        service.only_from = rules(table, &self.only_from);
+        service.no_access = rules(table, &self.no_access);
         service.access_times = table.push_times(&self.times).unwrap();
         table.push_service(service).unwrap();
     }
@@ -520,19 +527,22 @@ fn who_only_tells_the_time_needs_no_place() {
 #[test]
 fn banners_go_out_before_the_check_and_after_it() {
     let mut sim = serving(&[tcp("ssh", 22).instances(1).banners(["/hello", "/welcome", "/sorry"])]);
+    for name in ["hello", "welcome", "sorry"] {
+        sim.has_file(&format!("/{name}"), &format!("{name}\n"));
+    }
     sim.client("192.0.2.1").connects("ssh");
     sim.expect(&[
         "accept ssh 192.0.2.1",
-        "banner /hello to ssh, 192.0.2.1",
-        "banner /welcome to ssh, 192.0.2.1",
+        "tell ssh 192.0.2.1 \"hello\\n\"",
+        "tell ssh 192.0.2.1 \"welcome\\n\"",
         "spawn ssh pid=1",
         "record START: ssh pid=1 from=192.0.2.1",
     ]);
     sim.client("192.0.2.2").connects("ssh");
     sim.expect(&[
         "accept ssh 192.0.2.2",
-        "banner /hello to ssh, 192.0.2.2",
-        "banner /sorry to ssh, 192.0.2.2",
+        "tell ssh 192.0.2.2 \"hello\\n\"",
+        "tell ssh 192.0.2.2 \"sorry\\n\"",
         "record FAIL: ssh service_limit from=192.0.2.2",
         "close ssh 192.0.2.2",
     ]);
@@ -1139,9 +1149,9 @@ fn late_events_are_recognised() {
     sim.transcript();
     sim.together(|sim| {
         sim.says(d, b"not yet");
-        sim.deliver(Event::Session(first));
+        sim.deliver(Event::Stream(StreamId::Session(first)));
         assert_eq!(sim.heard(d), b"");
-        sim.deliver(Event::Session(SessionId { index: 0, generation: 1 }));
+        sim.deliver(Event::Stream(StreamId::Session(SessionId { index: 0, generation: 1 })));
         assert_eq!(sim.heard(d), b"not yet");
     });
     // A tick that comes too early changes nothing.
@@ -1963,7 +1973,7 @@ fn random_step(
             let index = dice.below(10) as u16;
             let generation = dice.below(40) as u16;
             sim.deliver(Event::Ready(ServiceId { index, generation }));
-            sim.deliver(Event::Session(SessionId { index, generation }));
+            sim.deliver(Event::Stream(StreamId::Session(SessionId { index, generation })));
             sim.deliver(Event::Ended { pid: 0, ending: Ending::Exited(0), failed: None });
             sim.deliver(Event::Tick);
             sim.settle();

@@ -652,8 +652,8 @@ impl Daemon<'_, '_> {
                     Some(Source::Listener(id)) => {
                         self.engine.handle(Event::Ready(id), now, &mut self.linux);
                     }
-                    Some(Source::Session(id)) => {
-                        self.engine.handle(Event::Session(id), now, &mut self.linux);
+                    Some(Source::Stream(id)) => {
+                        self.engine.handle(Event::Stream(id), now, &mut self.linux);
                     }
                     Some(Source::Stderr(id)) => self.read_stderr(id.index, now),
                     Some(Source::Retired(place)) => self.linux.read_retired(place),

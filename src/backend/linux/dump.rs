@@ -10,8 +10,8 @@ use crate::config::diagnostic::Bytes;
 use crate::engine::{Engine, State};
 use crate::errno::Errno;
 use crate::record::place;
-use crate::service::{Answer, Flags, LogType, Service, Standing};
-use crate::table::Table;
+use crate::service::{Answer, DenyTime, Flags, Host, LogType, Service, Standing, Target};
+use crate::table::{Pattern, Span, Table};
 use crate::time::Now;
 
 /// Writes the dump to `path`, over an earlier one. Readable by its owner alone: it tells who is connected.
@@ -126,6 +126,19 @@ fn settings(out: &mut Buffered, table: &Table, service: &Service) -> fmt::Result
     write!(out, "\n\tDefined = {}:{}", Bytes(table.bytes(service.file)), service.line)?;
     match service.answer {
         Answer::Builtin(builtin) => write!(out, "\n\tInternal = {}", builtin.name())?,
+        Answer::Tcpmux => out.write_str("\n\tInternal = tcpmux")?,
+        Answer::Sensor(time) => {
+            out.write_str("\n\tSensor, deny_time = ")?;
+            match time {
+                DenyTime::Never => out.write_str("never")?,
+                DenyTime::Minutes(minutes) => write!(out, "{minutes} minutes")?,
+                DenyTime::Forever => out.write_str("forever")?,
+            }
+        }
+        Answer::Redirect(Target { host, port }) => match host {
+            Host::Address(address) => write!(out, "\n\tRedirect = {address}:{port}")?,
+            Host::Name(name) => write!(out, "\n\tRedirect = {}:{port}", Bytes(table.bytes(name)))?,
+        },
         Answer::Program => {
             write!(out, "\n\tServer = {}\n\tServer argv =", Bytes(table.bytes(service.program)))?;
             for word in table.words(service.argv) {
@@ -162,16 +175,12 @@ fn settings(out: &mut Buffered, table: &Table, service: &Service) -> fmt::Result
     } else if service.only_from.is_empty() {
         out.write_str(" Nobody")?;
     }
-    for prefix in table.prefixes(service.only_from) {
-        write!(out, " {prefix}")?;
-    }
+    write_rules(out, table, service.only_from)?;
     out.write_str("\n\tNo access:")?;
     if service.no_access.is_empty() {
         out.write_str(" No blocked sites")?;
     }
-    for prefix in table.prefixes(service.no_access) {
-        write!(out, " {prefix}")?;
-    }
+    write_rules(out, table, service.no_access)?;
     match service.log_type {
         LogType::Daemon => out.write_str("\n\tLogging to the daemon's log"),
         LogType::Syslog { facility, level } => {
@@ -185,4 +194,14 @@ fn settings(out: &mut Buffered, table: &Table, service: &Service) -> fmt::Result
             file.hard
         ),
     }
+}
+
+fn write_rules(out: &mut dyn fmt::Write, table: &Table, rules: Span) -> fmt::Result {
+    for rule in table.rules(rules) {
+        match rule.pattern {
+            Pattern::Network(prefix) => write!(out, " {prefix}")?,
+            Pattern::Name(name) => write!(out, " {}", Bytes(table.bytes(name)))?,
+        }
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use heapless::Vec;
 use crate::addr::Prefix;
 use crate::capacity::FILTER_STEPS;
 use crate::service::{Flags, Service};
-use crate::table::Table;
+use crate::table::{Pattern, Table};
 
 /// `struct sock_filter`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,10 +53,14 @@ pub type Program = Vec<Step, FILTER_STEPS>;
 /// The rules of a service as a filter; `None` if they do not fit.
 pub fn program(table: &Table, service: &Service) -> Option<Program> {
     let mut rules: Vec<(Prefix, bool), { FILTER_STEPS / 4 }> = Vec::new();
-    let lists = [(table.prefixes(service.no_access), false), (table.prefixes(service.only_from), true)];
+    let lists = [(table.rules(service.no_access), false), (table.rules(service.only_from), true)];
     for (list, allows) in lists {
-        for prefix in list {
-            rules.push((*prefix, allows)).ok()?;
+        for rule in list {
+            match rule.pattern {
+                Pattern::Network(prefix) => rules.push((prefix, allows)).ok()?,
+                // A packet has no name; such services are refused when the file is read.
+                Pattern::Name(_) => return None,
+            }
         }
     }
     // The first that matches decides: most significant bits first, and of equals the one that refuses.
@@ -114,7 +118,8 @@ fn matches(out: &mut Program, words: &[(u32, u32)], bits: u8, allows: bool) -> O
 mod tests {
     use super::*;
     use crate::access;
-    use crate::addr::Peer;
+    use crate::addr::{HostName, Peer};
+    use crate::table::{Origin, Rule};
     use std::boxed::Box;
 
     /// What the kernel would do with a packet from `source`.
@@ -167,17 +172,21 @@ mod tests {
                     IpAddr::from((0x2001_0db8u128 << 96 | a << 80 | b << 40 | c).to_be_bytes())
                 }
             };
-            let list = |dice: &mut dyn FnMut(u64) -> u64| {
-                let mut prefixes = std::vec::Vec::new();
-                for _ in 0..dice(6) {
-                    let a = address(dice);
-                    let most = if a.is_ipv4() { 33 } else { 129 };
-                    prefixes.extend(Prefix::new(a, dice(most) as u8));
-                }
-                prefixes
-            };
-            let only_from = table.push_prefixes(&list(&mut dice)).unwrap();
-            let no_access = table.push_prefixes(&list(&mut dice)).unwrap();
+            let list =
+                |dice: &mut dyn FnMut(u64) -> u64| {
+                    let mut prefixes = std::vec::Vec::new();
+                    for _ in 0..dice(6) {
+                        let a = address(dice);
+                        let most = if a.is_ipv4() { 33 } else { 129 };
+                        prefixes.extend(Prefix::new(a, dice(most) as u8).map(|prefix| Rule {
+                            pattern: Pattern::Network(prefix),
+                            origin: Origin::default(),
+                        }));
+                    }
+                    prefixes
+                };
+            let only_from = table.push_rules(&list(&mut dice)).unwrap();
+            let no_access = table.push_rules(&list(&mut dice)).unwrap();
             let flags = if dice(2) == 0 { Flags::ONLY_FROM } else { Flags::default() };
             // Without the flag there is no list.
             let only_from = if flags.has(Flags::ONLY_FROM) { only_from } else { Default::default() };
@@ -187,10 +196,11 @@ mod tests {
                 let source = address(&mut dice);
                 assert_eq!(
                     run(&program, source),
-                    access::admits_address(&table, &service, Peer::ip(source, 1)),
+                    access::decide(&table, &service, Peer::ip(source, 1), HostName::NotAsked).outcome
+                        == access::Outcome::Admitted,
                     "{source}: {:?} {:?}",
-                    table.prefixes(only_from),
-                    table.prefixes(no_access)
+                    table.rules(only_from),
+                    table.rules(no_access)
                 );
             }
         }

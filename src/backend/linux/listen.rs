@@ -99,7 +99,7 @@ impl Listener {
 
 /// What is needed to watch the queue of a wait service for streams.
 fn queue(service: &Service, fd: BorrowedFd<'_>) -> Result<Option<Queue>, Errno> {
-    let wanted = owned_by_server(service) && service.socket == SocketType::Stream;
+    let wanted = service.is_owned_by_server() && service.socket == SocketType::Stream;
     wanted.then(|| Queue::new(fd)).transpose()
 }
 
@@ -202,8 +202,8 @@ pub fn refit(table: &Table, service: &Service, listener: &mut Listener, is_owned
     if listener.stderr.is_none() {
         listener.stderr = stderr_pipe(service)?;
     }
-    listener.for_programs = service.builtin().is_none();
-    let waits = owned_by_server(service);
+    listener.for_programs = service.is_program();
+    let waits = service.is_owned_by_server();
     if waits {
         guard(listener.fd.as_fd(), table, service)?;
     } else {
@@ -226,18 +226,13 @@ pub fn refit(table: &Table, service: &Service, listener: &mut Listener, is_owned
 
 /// The pipe that servers' standard error goes into, if the service wants it logged.
 fn stderr_pipe(service: &Service) -> Result<Option<Pipe>, Errno> {
-    let wanted = service.stderr == Stderr::Log && service.builtin().is_none();
+    let wanted = service.stderr == Stderr::Log && service.is_program();
     wanted.then(Pipe::new).transpose()
-}
-
-/// Whether the service's servers get its socket itself.
-fn owned_by_server(service: &Service) -> bool {
-    service.builtin().is_none() && (service.waits() || service.socket == SocketType::Dgram)
 }
 
 /// Makes the socket of a service.
 pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Result<Listener, Errno> {
-    let waits = owned_by_server(service);
+    let waits = service.is_owned_by_server();
     let stderr = stderr_pipe(service)?;
     let (fd, node) = match inherited.take(table, service) {
         Some(fd) => {
@@ -259,7 +254,7 @@ pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Re
     Ok(Listener {
         fd,
         is_ipv6,
-        for_programs: service.builtin().is_none(),
+        for_programs: service.is_program(),
         waits,
         is_watched: Cell::new(false),
         stderr,
@@ -348,7 +343,7 @@ fn inet_socket(table: &Table, service: &Service) -> Result<OwnedFd, Errno> {
         }
         Bind::Everywhere | Bind::Path(_) => any,
     };
-    if owned_by_server(service) {
+    if service.is_owned_by_server() {
         // Before anything can arrive.
         guard(fd.as_fd(), table, service)?;
     }
