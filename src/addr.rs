@@ -56,6 +56,18 @@ pub fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
+/// What is known of the name of an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HostName<'a> {
+    #[default]
+    NotAsked,
+    /// It has none, or nobody answered in time.
+    Unknown,
+    /// It has one that does not lead back to the address.
+    Paranoid,
+    Known(&'a [u8]),
+}
+
 /// A network: an address whose first `bits` bits count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Prefix {

@@ -40,6 +40,8 @@ pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
 pub use problem::{Fault, Weight};
 
+pub use crate::addr::HostName;
+
 use core::net::IpAddr;
 
 use crate::addr::Peer;
@@ -132,18 +134,6 @@ pub struct Facts<'a> {
     /// Of a datagram nobody can be asked: say `Unknown`.
     pub user: User<'a>,
     pub commands: Commands<'a>,
-}
-
-/// What is known of the name of an address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum HostName<'a> {
-    #[default]
-    NotAsked,
-    /// It has none, or nobody answered in time.
-    Unknown,
-    /// It has one that does not lead back to the address.
-    Paranoid,
-    Known(&'a [u8]),
 }
 
 /// What the client's machine says of its user (RFC 1413). It may say anything.
