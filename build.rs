@@ -43,7 +43,7 @@ fn link_args() {
 const NO_BUILD_ID: &str = "-Wl,--build-id=none";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 24] = [
+const CAPACITIES: [(&str, usize, &str); 25] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -82,6 +82,11 @@ const CAPACITIES: [(&str, usize, &str); 24] = [
         "Addresses that sensors keep out. When full, the one that would be let in again soonest makes room.",
     ),
     ("SOURCES", 256, "Client addresses whose starts a minute are counted, for all services together."),
+    (
+        "NAMES",
+        64,
+        "Names and addresses of hosts that are asked for or remembered, for access rules with names and for redirect; at most 65535. When full, the one that ended longest ago makes room, at least 5 s after it did; until then who needs one more is told so.",
+    ),
     ("SCRATCH_BYTES", 16384, "Bytes a built-in service moves at once; one buffer for all of them."),
     (
         "SPILLS",

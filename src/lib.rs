@@ -8,6 +8,7 @@
 //! | values | [`time`], [`addr`], [`zone`], [`errno`], [`slots`], [`capacity`] | numbers with a meaning |
 //! | what is configured | [`service`], [`table`] | a service; the fixed table of them, with the pools their strings live in |
 //! | from text to table | [`config`], [`names`], [`args`] | files and command line become a table and diagnostics |
+//! | what is asked | [`resolver`] | names of addresses and addresses of names, from the hosts file and name servers |
 //! | what is decided | [`access`], [`wrappers`], [`limits`], [`builtin`], [`record`] | who may come in, how many, what built-in services say, what is written down |
 //! | the engine | [`engine`] | events and the time go in, calls of a backend come out |
 //! | backends | [`backend`] | the same calls on Linux, and in a simulation |
@@ -54,6 +55,7 @@ pub mod errno;
 pub mod limits;
 pub mod names;
 pub mod record;
+pub mod resolver;
 pub mod service;
 pub mod slots;
 pub mod table;

@@ -12,6 +12,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use heapless::Vec;
 
+use crate::addr::plain;
 use crate::config::lines::{Line, Lines, Source};
 use crate::config::source::Files;
 use crate::errno::Errno;
@@ -183,6 +184,28 @@ pub fn addresses_of<F: Files>(
     Ok(any)
 }
 
+/// The first answer of `wanted` to a name that hosts(5) gives an address: the first name of each line that has it. A
+/// mapped IPv4 address counts as plain. The loopback addresses are `localhost` even where no file says so (RFC 6761
+/// section 6.3).
+pub fn name_at<F: Files, T>(
+    files: &mut F,
+    path: &[u8],
+    address: IpAddr,
+    mut wanted: impl FnMut(&[u8]) -> Option<T>,
+) -> Result<Option<T>, Errno> {
+    let found = find(files, path, |line| {
+        let mut words = words(line);
+        let entry: IpAddr = core::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+        if plain(entry) != plain(address) {
+            return None;
+        }
+        wanted(words.next()?)
+    })?;
+    let is_localhost =
+        matches!(plain(address), IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST));
+    Ok(found.or_else(|| if is_localhost { wanted(b"localhost") } else { None }))
+}
+
 /// Whether a file has any line that is not blank and no comment. A file that does not exist has none.
 pub fn has_content<F: Files>(files: &mut F, path: &[u8]) -> Result<bool, Errno> {
     let mut any = false;
@@ -208,7 +231,7 @@ fn find<F: Files, T>(
 }
 
 /// Hands every line to `each` until it returns false; `None` stands for a line that is too long.
-fn each_line<F: Files>(
+pub(crate) fn each_line<F: Files>(
     files: &mut F,
     path: &[u8],
     each: &mut dyn FnMut(Option<&[u8]>) -> bool,
@@ -232,7 +255,7 @@ fn each_line<F: Files>(
 }
 
 /// The words of a line up to a `#`.
-fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let line = line.split(|&b| b == b'#').next().unwrap_or(&[]);
     line.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty())
 }
@@ -247,7 +270,7 @@ fn colons<const N: usize>(line: &[u8]) -> Option<[&[u8]; N]> {
     Some(out)
 }
 
-fn number<T: core::str::FromStr>(bytes: &[u8]) -> Option<T> {
+pub(crate) fn number<T: core::str::FromStr>(bytes: &[u8]) -> Option<T> {
     // A sign is no digit: from_str would take `+1`.
     if !bytes.first()?.is_ascii_digit() {
         return None;

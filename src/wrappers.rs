@@ -42,9 +42,10 @@ pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
 pub use problem::{Fault, Weight};
 
+pub use crate::addr::HostName;
+
 use core::net::IpAddr;
 
-pub use crate::addr::HostName;
 
 use crate::addr::Peer;
 use crate::config::source::Files;
