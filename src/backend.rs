@@ -12,6 +12,7 @@ use crate::builtin::{Forward, Step, Stream};
 use crate::config::source::Files;
 use crate::errno::Errno;
 use crate::record::Record;
+use crate::resolver::Network;
 use crate::service::Service;
 use crate::slots::Handle;
 use crate::table::Table;
@@ -68,8 +69,8 @@ pub struct Spawn<'a, L, S> {
     pub table: &'a Table,
     pub service: &'a Service,
     /// The socket the client came to, also where the server gets a connection: what else belongs to the service hangs
-    /// on it. It is tcpmux's for a service that is reached through it.
-    pub listener: &'a L,
+    /// on it. It is tcpmux's for a service that is reached through it; `None` if that one listens no more.
+    pub listener: Option<&'a L>,
     pub given: Given<'a, L, S>,
     pub peer: Peer,
     /// What the rule of hosts.allow or hosts.deny that let the client in changes about its server.
@@ -100,8 +101,18 @@ pub trait Backend {
     /// what has not changed.
     type Files: Files;
 
+    /// A question to a name server.
+    type Question;
+    /// What [`Resolver`](crate::resolver::Resolver) asks its questions through.
+    type Network<'a>: Network<Question = Self::Question>
+    where
+        Self: 'a;
+
     /// The files, as they are now.
     fn files(&mut self) -> &mut Self::Files;
+
+    /// What the resolver needs: the files, and the way to name servers.
+    fn resolving(&mut self) -> (&mut Self::Files, Self::Network<'_>);
 
     /// Makes the service's socket and listens, not yet watched.
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Self::Listener, Errno>;
@@ -156,6 +167,9 @@ pub trait Backend {
 
     /// Changes what a stream is watched for.
     fn wait_for(&mut self, id: StreamId, stream: &Self::Stream, step: Step);
+
+    /// Watches a stream no more, until it is [waited for](Backend::wait_for) again.
+    fn unwatch(&mut self, stream: &Self::Stream);
 
     /// Watches a stream no more and makes it what a program expects: blocking, IPv4 for an IPv4 client.
     fn hand_over(&mut self, stream: &Self::Stream) -> Result<(), Errno>;

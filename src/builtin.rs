@@ -11,6 +11,7 @@ use heapless::{String, Vec};
 use crate::capacity::TURN_BYTES;
 use crate::errno::Errno;
 use crate::service::{Builtin, Dialect};
+use crate::tcpmux;
 use crate::time::Now;
 use crate::zone::Zone;
 
@@ -43,6 +44,8 @@ pub enum Step {
     Read,
     /// Room for output; input is left alone.
     Write,
+    /// Either.
+    Both,
     /// The session is over.
     Close,
 }
@@ -53,6 +56,8 @@ pub enum Talk {
     Echo,
     Discard,
     Chargen(Chargen),
+    /// tcpmux: reads the name of a service. The engine goes on from there.
+    Mux(tcpmux::Line),
     /// Says one thing and ends: daytime, time.
     Say {
         what: Saying,
@@ -79,7 +84,7 @@ impl Talk {
     /// What a new session waits for first.
     pub const fn first(&self) -> Step {
         match self {
-            Talk::Echo | Talk::Discard => Step::Read,
+            Talk::Echo | Talk::Discard | Talk::Mux(_) => Step::Read,
             Talk::Chargen(_) | Talk::Say { .. } => Step::Write,
         }
     }
@@ -132,6 +137,12 @@ impl Talk {
                         Err(Errno::AGAIN) => return Ok(Step::Write),
                         Err(errno) => return Err(errno),
                     }
+                }
+                Talk::Mux(line) => {
+                    return Ok(match line.read(io)? {
+                        tcpmux::Progress::More => Step::Read,
+                        tcpmux::Progress::Whole | tcpmux::Progress::Bad => Step::Close,
+                    });
                 }
                 Talk::Say { what, sent } => {
                     let rest = what.get(usize::from(*sent)..).unwrap_or(&[]);

@@ -27,6 +27,8 @@ pub const TURN_BYTES: usize = 64 * 1024;
 /// Connections taken from one listener before the next event is looked at.
 pub const ACCEPTS_A_TURN: usize = 32;
 
+pub const EFFECT_BYTES: usize = 4096;
+
 /// Datagrams answered for one built-in service before the next event is looked at.
 pub const DATAGRAMS_A_TURN: usize = 64;
 

@@ -7,25 +7,37 @@
 //!
 //! No clock, no randomness, no files: the same inputs give the same calls.
 
+mod admission;
+mod inquiry;
+mod relay;
+mod reload;
+
+use core::net::IpAddr;
+
 use heapless::Vec;
 
-use crate::access;
-use crate::addr::{HostName, Peer};
+use crate::addr::Peer;
 use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn, StreamId};
 use crate::builtin::{self, Chargen, Step, Talk};
 use crate::capacity::{
-    ACCEPTS_A_TURN, BANNER_BYTES, DATAGRAM_BYTES, DATAGRAMS_A_TURN, SCRATCH_BYTES, SERVERS, SERVICES,
-    SESSIONS,
+    ACCEPTS_A_TURN, BANNER_BYTES, COMMANDS, DATAGRAM_BYTES, DATAGRAMS_A_TURN, IDENTS, PATH_BYTES, RELAYS,
+    SCRATCH_BYTES, SERVERS, SERVICES, SESSIONS, WAITING,
 };
 use crate::config::source::Files;
 use crate::errno::Errno;
-use crate::limits::{Refusals, Sources, Window};
+use crate::limits::{Denied, Refusals, Sources, Window};
 use crate::record::{Banner, ChildStep, Ending, Fact, Record, Refusal};
-use crate::service::{Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
+use crate::resolver::{QuestionId, Resolver};
+use crate::service::{Answer, Builtin, DenyTime, Dialect, Family, Flags, SocketType};
 use crate::slots::Slots;
 use crate::table::{ServiceIndex, Table};
+use crate::tcpmux;
 use crate::time::{Instant, Now};
+use crate::wrappers::{Effects, Place, Why, Wrappers};
 use crate::zone::Zone;
+use admission::{Command, Entry, Guest, Known, Waiting};
+use inquiry::{Inquiry, Purpose};
+use relay::Relay;
 
 /// What can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +48,8 @@ pub enum Event {
     Stream(StreamId),
     /// A child ended. `failed` tells which step before its program went wrong, if one did.
     Ended { pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)> },
+    /// A name server answered, or cannot.
+    Answer(QuestionId),
     /// A deadline of [`Engine::next_deadline`] may have come.
     Tick,
 }
@@ -119,6 +133,8 @@ struct Session<S> {
     service: ServiceIndex,
     peer: Peer,
     began: Instant,
+    /// When it must have said what it wants: tcpmux.
+    deadline: Option<Instant>,
     talk: Talk,
     waits_for: Step,
     moved: u64,
@@ -180,6 +196,25 @@ pub struct Engine<B: Backend> {
     runs: Vec<Run<B::Listener>, SERVICES>,
     servers: Slots<Server, SERVERS>,
     sessions: Slots<Session<B::Stream>, SESSIONS>,
+    /// Those of tcpmux, which have deadlines.
+    unnamed: u16,
+    relays: Slots<Relay<B::Stream>, RELAYS>,
+    /// Clients of whom something has to be found out first.
+    waiting: Slots<Waiting<B::Stream>, WAITING>,
+    idents: Slots<Inquiry<B::Stream>, IDENTS>,
+    /// Commands of hosts.allow and hosts.deny that run.
+    commands: Vec<Command, COMMANDS>,
+    resolver: Resolver<B::Question>,
+    wrappers: Wrappers,
+    hosts_allow: Vec<u8, PATH_BYTES>,
+    hosts_deny: Vec<u8, PATH_BYTES>,
+    /// What the rule of hosts.allow or hosts.deny that was found last asks for.
+    effects: Effects,
+    /// Why they refused last.
+    reason: (Option<Place>, Why),
+    /// Our own, for `%p`.
+    pid: Pid,
+    denied: Denied,
     sources: Sources,
     zone: Zone,
     /// Most servers at one time (-limit); the table's size bounds it too.
@@ -204,6 +239,19 @@ impl<B: Backend> Engine<B> {
             runs: Vec::new(),
             servers: Slots::new(),
             sessions: Slots::new(),
+            unnamed: 0,
+            relays: Slots::new(),
+            waiting: Slots::new(),
+            idents: Slots::new(),
+            commands: Vec::new(),
+            resolver: Resolver::new(),
+            wrappers: Wrappers::new(),
+            hosts_allow: Vec::new(),
+            hosts_deny: Vec::new(),
+            effects: Effects::new(),
+            reason: (None, Why::NoRule),
+            pid: 0,
+            denied: Denied::new(),
             sources: Sources::new(),
             zone: Zone::UTC,
             limit: None,
@@ -236,14 +284,32 @@ impl<B: Backend> Engine<B> {
         &self.zone
     }
 
+    /// Where hosts.allow and hosts.deny are, and our own process number; `false` if a path is too long. Without it nobody
+    /// is let in by them.
+    pub fn set_hosts(&mut self, allow: &[u8], deny: &[u8], pid: Pid) -> bool {
+        self.pid = pid;
+        self.hosts_allow.clear();
+        self.hosts_deny.clear();
+        self.hosts_allow.extend_from_slice(allow).is_ok() && self.hosts_deny.extend_from_slice(deny).is_ok()
+    }
+
     /// Most servers at one time, over all services (xinetd's -limit).
     pub fn set_limit(&mut self, limit: Option<u32>) {
         self.limit = limit;
     }
 
-    /// Servers and sessions that live.
+    /// Servers that live, and clients of our own.
     pub fn running(&self) -> usize {
-        self.servers.len() + self.sessions.len()
+        self.servers.len() + self.sessions.len() + self.relays.len() + self.waiting.len()
+    }
+
+    /// The service and address of everything that [`running`](Engine::running) counts.
+    fn tenants(&self) -> impl Iterator<Item = (ServiceIndex, Option<IpAddr>)> {
+        let servers = self.servers.iter().map(|(_, s)| (s.service, s.peer));
+        let sessions = self.sessions.iter().map(|(_, s)| (s.service, s.peer));
+        let relays = self.relays.iter().map(|(_, r)| (r.service, r.peer));
+        let waiting = self.waiting.iter().map(|(_, w)| (w.guest.service, w.guest.peer));
+        servers.chain(sessions).chain(relays).chain(waiting).map(|(service, peer)| (service, peer.address()))
     }
 
     /// Programs that run.
@@ -251,9 +317,30 @@ impl<B: Backend> Engine<B> {
         self.servers.iter().map(|(_, s)| (s.service, s.pid, s.peer, s.began))
     }
 
-    /// Clients of built-in services.
+    /// Clients of built-in and redirected services.
     pub fn sessions(&self) -> impl Iterator<Item = (ServiceIndex, Peer, Instant, u64)> {
-        self.sessions.iter().map(|(_, s)| (s.service, s.peer, s.began, s.moved))
+        let sessions = self.sessions.iter().map(|(_, s)| (s.service, s.peer, s.began, s.moved));
+        sessions.chain(self.relays.iter().map(|(_, r)| (r.service, r.peer, r.began, r.moved())))
+    }
+
+    /// Clients of whom something is being found out.
+    pub fn waiting(&self) -> impl Iterator<Item = (ServiceIndex, Peer)> {
+        self.waiting.iter().map(|(_, w)| (w.guest.service, w.guest.peer))
+    }
+
+    /// Connections of our own: to hosts that services redirect to, and to ident servers.
+    pub fn outgoing(&self) -> usize {
+        self.relays.len() + self.idents.len()
+    }
+
+    /// Commands of hosts.allow and hosts.deny that run.
+    pub fn commands(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Whom sensors keep out.
+    pub fn denied(&self, now: Now) -> impl Iterator<Item = (crate::addr::Prefix, Option<Instant>)> {
+        self.denied.iter(now.mono)
     }
 
     pub fn status(&self, index: ServiceIndex) -> Option<Status> {
@@ -279,7 +366,8 @@ impl<B: Backend> Engine<B> {
     /// The earliest deadline of all services. Looked for only after one may have changed: the loop asks for it at every
     /// turn, and most turns change none.
     fn find_deadline(&self) -> Option<Instant> {
-        self.runs
+        let services = self
+            .runs
             .iter()
             .flat_map(|run| {
                 let turn = match run.state {
@@ -289,6 +377,16 @@ impl<B: Backend> Engine<B> {
                 };
                 [turn, run.refusals.due()]
             })
+            .flatten()
+            .min();
+        let sessions = match self.unnamed {
+            0 => None,
+            _ => self.sessions.iter().filter_map(|(_, session)| session.deadline).min(),
+        };
+        let inquiries = self.idents.iter().map(|(_, inquiry)| inquiry.deadline).min();
+        let relays = self.relays.iter().filter_map(|(_, relay)| relay.deadline).min();
+        [services, sessions, inquiries, relays, self.waiting_deadline(), self.resolver.next_deadline()]
+            .into_iter()
             .flatten()
             .min()
     }
@@ -310,12 +408,24 @@ impl<B: Backend> Engine<B> {
                 }
             }
             Event::Stream(StreamId::Session(id)) => self.go_on(id, now, b),
-            Event::Stream(_) => {}
+            Event::Stream(StreamId::Near(id)) => self.relay_on(id, false, now, b),
+            Event::Stream(StreamId::Far(id)) => self.relay_on(id, true, now, b),
+            Event::Stream(StreamId::Ident(id)) => self.inquire(id, now, b),
+            Event::Answer(id) => {
+                self.timers_changed = true;
+                let ended = {
+                    let (files, mut network) = b.resolving();
+                    self.resolver.answered(id, now.mono, files, &mut network)
+                };
+                if ended.is_some() {
+                    self.resume_named(now, b);
+                }
+            }
             Event::Ended { pid, ending, failed } => self.ended(pid, ending, failed, now, b),
             Event::Tick => self.tick(now, b),
         }
         self.refresh_deadline();
-        #[cfg(debug_assertions)]
+        #[cfg(any(test, debug_assertions, feature = "sim"))]
         self.check_invariants();
     }
 
@@ -328,16 +438,15 @@ impl<B: Backend> Engine<B> {
         // The listener leaves its place while clients are taken, so that everything else of the engine can be used.
         let Some(listener) = run.listener.take() else { return };
         let Some(service) = self.table().service(index) else { return };
-        match (service.builtin(), service.socket, service.waits()) {
-            (Some(builtin), SocketType::Dgram, _) => {
+        match (service.builtin(), service.socket) {
+            (Some(builtin), SocketType::Dgram) => {
                 self.answer_datagrams(index, builtin, &listener, now, b);
             }
-            (Some(_), SocketType::Stream, _) | (None, SocketType::Stream, false) => {
-                self.take_connections(index, &listener, now, b);
+            (None, SocketType::Dgram) if !service.is_program() => {
+                self.sense_datagrams(index, &listener, now, b)
             }
-            (None, SocketType::Stream, true) | (None, SocketType::Dgram, _) => {
-                self.start_wait_server(index, &listener, now, b);
-            }
+            _ if service.is_owned_by_server() => self.start_wait_server(index, &listener, now, b),
+            _ => self.take_connections(index, &listener, now, b),
         }
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.listener = Some(listener);
@@ -372,20 +481,9 @@ impl<B: Backend> Engine<B> {
                 }
             };
             self.banner(index, Banner::Always, &stream, b);
-            match self.admit(index, peer, now, b) {
-                Ok(()) => {
-                    self.banner(index, Banner::Success, &stream, b);
-                    self.answer(index, stream, peer, listener, now, b);
-                }
-                Err(refusal) => {
-                    self.banner(index, Banner::Fail, &stream, b);
-                    self.refuse(index, refusal, peer, b);
-                    b.close(stream);
-                    if refusal == Refusal::ConnectionsPerSecond {
-                        self.pause_for_cps(index, listener, now, b);
-                    }
-                }
-            }
+            let local = if self.asks_for_local(index) { b.local(&stream) } else { None };
+            let guest = Guest { service: index, door: index, peer, local };
+            self.arrive(guest, Known::default(), Some(listener), stream, now, b);
             // A pause may have begun, and the next client belongs into the backlog.
             if self.runs.get(usize::from(index)).is_none_or(|run| run.state != State::Listening) {
                 return;
@@ -397,10 +495,11 @@ impl<B: Backend> Engine<B> {
     fn must_wait(&self, index: ServiceIndex, now: Now) -> Option<Obstacle> {
         let service = self.table().service(index)?;
         let run = self.runs.get(usize::from(index))?;
-        let full = match service.builtin() {
-            Some(Builtin::Daytime | Builtin::Time) => false,
-            Some(_) => self.sessions.is_full(),
-            None => self.servers.is_full(),
+        let full = match service.answer {
+            Answer::Builtin(Builtin::Daytime | Builtin::Time) | Answer::Sensor(_) => false,
+            Answer::Builtin(_) | Answer::Tcpmux => self.sessions.is_full(),
+            Answer::Redirect(_) => self.relays.is_full(),
+            Answer::Program => self.servers.is_full(),
         };
         if full {
             return Some(Obstacle::Table);
@@ -417,6 +516,13 @@ impl<B: Backend> Engine<B> {
             return Some(Obstacle::Minute { until, seconds: until.since_ms(now.mono).div_ceil(1000) });
         }
         None
+    }
+
+    /// Whether our own end of a connection may matter to what is asked about its client.
+    fn asks_for_local(&self, index: ServiceIndex) -> bool {
+        self.table().service(index).is_some_and(|s| {
+            s.flags.has(Flags::LIBWRAP) || s.flags.has(Flags::IDONLY) || s.answer == Answer::Tcpmux
+        })
     }
 
     /// Leaves clients in the backlog, and says so.
@@ -484,73 +590,19 @@ impl<B: Backend> Engine<B> {
         true
     }
 
-    /// Whether `peer` may come in. Who is refused for what only he did (address, time, his own share) is asked about
-    /// first, so that he does not use up what all share: a client that may not come in cannot trip `cps`.
-    fn admit(&mut self, index: ServiceIndex, peer: Peer, now: Now, b: &mut B) -> Result<(), Refusal> {
-        let [first, second] = &self.tables;
-        let table = if self.active { second } else { first };
-        let at = usize::from(index);
-        let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else {
-            return Err(Refusal::ServiceLimit);
-        };
-        // Whoever waits at a socket that its server will own has passed the guard, if there is one.
-        let guarded = B::GUARDS && peer == Peer::Unknown && service.family != Family::Unix;
-        if !guarded
-            && access::decide(table, service, peer, HostName::NotAsked).outcome != access::Outcome::Admitted
-        {
-            return Err(Refusal::Address);
-        }
-        if !service.access_times.is_empty() {
-            // Without the time of day nobody can tell whether this is the time.
-            let minute = now.unix.map(|unix| self.zone.at(unix).minute_of_day());
-            if !minute.is_some_and(|minute| access::admits_minute(table, service, minute)) {
-                return Err(Refusal::Time);
-            }
-        }
-        if let (Some(most), Some(address)) = (service.per_source, peer.address()) {
-            let servers = self.servers.iter().filter(|(_, s)| s.service == index);
-            let sessions = self.sessions.iter().filter(|(_, s)| s.service == index);
-            let own = servers.filter(|(_, s)| s.peer.address() == Some(address)).count()
-                + sessions.filter(|(_, s)| s.peer.address() == Some(address)).count();
-            if own as u64 >= u64::from(most) {
-                return Err(Refusal::PerSourceLimit);
-            }
-        }
-        if let (Some(most), Some(address)) = (service.per_minute_source, peer.address())
-            && self.sources.is_full(index, address, now.mono, most)
-        {
-            return Err(Refusal::PerMinuteLimit);
-        }
-        if service.instances.is_some_and(|most| u32::from(run.running) >= most) {
-            return Err(Refusal::ServiceLimit);
-        }
-        if service.max_load.is_some_and(|most| b.load().is_some_and(|load| load >= most)) {
-            return Err(Refusal::Load);
-        }
-        if service.builtin().is_none()
-            && (self.servers.is_full()
-                || self.limit.is_some_and(|limit| self.servers.len() as u64 >= u64::from(limit)))
-        {
-            return Err(Refusal::ProcessLimit);
-        }
-        if service.cps.is_some_and(|cps| !run.cps.take_cps(now.mono, cps)) {
-            return Err(Refusal::ConnectionsPerSecond);
-        }
-        if let Some(limit) = service.per_minute {
-            run.minute.take_minute(now.mono, limit);
-        }
-        // Only who really comes in is counted: one who trips `cps` and waits on is asked about again.
-        if let (Some(most), Some(address)) = (service.per_minute_source, peer.address()) {
-            self.sources.take(index, address, now.mono, most);
-        }
-        Ok(())
-    }
-
     fn refuse(&mut self, index: ServiceIndex, refusal: Refusal, peer: Peer, b: &mut B) {
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.refused += 1;
         }
-        self.note(index, Fact::Fail { refusal, peer }, b);
+        let severity = if refusal == Refusal::Libwrap {
+            let (place, why) = self.reason;
+            let severity = self.effects.severity;
+            self.note_as(index, Fact::Wrapped { peer, place, why }, severity, b);
+            severity
+        } else {
+            None
+        };
+        self.note_as(index, Fact::Fail { refusal, peer }, severity, b);
     }
 
     /// Refuses a datagram. Whoever can send one can send thousands, with whatever source: they are told so that the log
@@ -579,16 +631,22 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Writes down a fact about a service, if its settings want it.
-    fn note(&self, index: ServiceIndex, fact: Fact, b: &mut B) {
+    fn note(&self, index: ServiceIndex, fact: Fact<'_>, b: &mut B) {
+        self.note_as(index, fact, None, b);
+    }
+
+    /// The same, for the log that a rule of hosts.allow or hosts.deny names.
+    fn note_as(&self, index: ServiceIndex, fact: Fact<'_>, severity: Option<(Option<u8>, u8)>, b: &mut B) {
         let table = self.table();
         let Some(service) = table.service(index) else { return };
-        let record = Record { table, service, fact };
+        let record = Record { table, service, fact, severity };
         if record.wanted() {
             b.record(&record);
         }
     }
 
     /// Sends one of a service's banners, if it has that one.
+    #[inline(never)]
     fn banner(&self, index: ServiceIndex, which: Banner, stream: &B::Stream, b: &mut B) {
         let table = self.table();
         let Some(path) = table.service(index).map(|service| which.path(service)) else { return };
@@ -607,26 +665,152 @@ impl<B: Backend> Engine<B> {
     /// Answers an admitted client.
     fn answer(
         &mut self,
-        index: ServiceIndex,
+        guest: Guest,
+        entry: Entry,
+        listener: Option<&B::Listener>,
         stream: B::Stream,
-        peer: Peer,
-        listener: &B::Listener,
         now: Now,
         b: &mut B,
     ) {
-        let Some(service) = self.table().service(index) else { return };
-        match service.builtin() {
-            Some(builtin) => self.converse(index, builtin, stream, peer, now, b),
-            None => {
-                if let Err(refusal) = self.start_server(index, listener, Some(&stream), peer, now, b) {
-                    self.refuse(index, refusal, peer, b);
+        let Guest { service: index, peer, .. } = guest;
+        let Some(service) = self.table().service(index) else { return b.close(stream) };
+        if entry != Entry::Twisted && !service.is_program() {
+            return match service.answer {
+                Answer::Builtin(builtin) => self.converse(index, builtin, stream, peer, now, b),
+                Answer::Tcpmux => self.read_name(index, stream, peer, now, b),
+                Answer::Redirect(_) => self.redirect(guest, stream, now, b),
+                Answer::Sensor(time) => {
+                    self.started(index, peer, b);
+                    self.sense(index, time, peer, now, b);
                     b.close(stream);
-                    // No process now: the clients behind this one would only meet the same.
-                    let until = now.mono.plus_ms(STARVED_MS);
-                    self.hold(index, listener, State::Paused { until }, b);
                 }
+                Answer::Program => {}
+            };
+        }
+        // Only what was accepted for a program is as programs expect it.
+        let is_ready = (service.is_program() && guest.door == index) || b.hand_over(&stream).is_ok();
+        let started = match is_ready {
+            true => self.start_server(&guest, entry, listener, Some(&stream), now, b),
+            false => Err(Refusal::Fork),
+        };
+        if let Err(refusal) = started {
+            self.refuse(index, refusal, peer, b);
+            b.close(stream);
+            // No process now: the clients behind this one would only meet the same.
+            if let Some(listener) = listener {
+                let until = now.mono.plus_ms(STARVED_MS);
+                self.hold(guest.door, listener, State::Paused { until }, b);
             }
         }
+    }
+
+    /// Keeps the client of a sensor out from now on.
+    fn sense(&mut self, index: ServiceIndex, time: DenyTime, peer: Peer, now: Now, b: &mut B) {
+        let (minutes, until) = match time {
+            DenyTime::Never => (Some(0), Some(now.mono)),
+            DenyTime::Minutes(minutes) => (Some(minutes), Some(now.mono.plus_s(u64::from(minutes) * 60))),
+            DenyTime::Forever => (None, None),
+        };
+        if time != DenyTime::Never
+            && let Some(address) = peer.address()
+        {
+            self.denied.add(address, until, now.mono);
+        }
+        self.note(index, Fact::Sensed { peer, minutes }, b);
+    }
+
+    /// Takes the datagrams of a sensor. Anybody can send them in anybody's name: they are recorded, as few lines as
+    /// refused ones, and keep nobody out.
+    fn sense_datagrams(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
+        for _ in 0..DATAGRAMS_A_TURN {
+            let Ok((_, peer)) = b.receive(listener, &mut self.datagram) else { return };
+            let guest = Guest { service: index, door: index, peer, local: None };
+            if let Err(refusal) = self.admit(&guest, now, b) {
+                self.refuse_datagram(index, refusal, peer, now, b);
+                if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
+                    return;
+                }
+                continue;
+            }
+            self.started(index, peer, b);
+            self.sense(index, DenyTime::Never, peer, now, b);
+        }
+    }
+
+    /// Begins to read the name of the service a client of tcpmux wants.
+    fn read_name(&mut self, index: ServiceIndex, stream: B::Stream, peer: Peer, now: Now, b: &mut B) {
+        let deadline = Some(now.mono.plus_ms(tcpmux::LINE_MS));
+        let talk = Talk::Mux(tcpmux::Line::default());
+        let waits_for = talk.first();
+        let session =
+            Session { service: index, peer, began: now.mono, deadline, talk, waits_for, moved: 0, stream };
+        if self.open_session(session, b) {
+            self.unnamed += 1;
+            self.timers_changed = true;
+            self.started(index, peer, b);
+        }
+    }
+
+    /// A client of tcpmux has sent more of its line.
+    fn go_on_reading(&mut self, id: SessionId, now: Now, b: &mut B) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Talk::Mux(line) = &mut session.talk else { return };
+        let progress = line.read(&mut b.io(&mut session.stream));
+        match progress {
+            Ok(tcpmux::Progress::More) => {}
+            Ok(tcpmux::Progress::Whole) => self.send_on(id, now, b),
+            Ok(tcpmux::Progress::Bad) => {
+                let _ = b.tell(&session.stream, tcpmux::BAD_LINE);
+                self.close_session(id, now, b);
+            }
+            Err(_) => self.close_session(id, now, b),
+        }
+    }
+
+    /// A client of tcpmux has named a service: it goes there, with that service's rules and limits.
+    fn send_on(&mut self, id: SessionId, now: Now, b: &mut B) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let Talk::Mux(line) = &session.talk else { return };
+        let table = self.table();
+        if line.name().eq_ignore_ascii_case(tcpmux::HELP) {
+            for service in table.services().iter().filter(|s| is_behind_mux(s)) {
+                let _ = b.tell(&session.stream, table.bytes(service.name));
+                let _ = b.tell(&session.stream, b"\r\n");
+            }
+            return self.close_session(id, now, b);
+        }
+        let wanted = table
+            .services()
+            .iter()
+            .position(|s| is_behind_mux(s) && table.bytes(s.name).eq_ignore_ascii_case(line.name()));
+        let Some(service) = wanted.map(|at| at as ServiceIndex) else {
+            let _ = b.tell(&session.stream, tcpmux::UNKNOWN);
+            return self.close_session(id, now, b);
+        };
+        let Some(Session { service: door, peer, began, stream, .. }) = self.sessions.remove(id) else {
+            return;
+        };
+        self.unnamed = self.unnamed.saturating_sub(1);
+        self.timers_changed = true;
+        let seconds = now.mono.since_s(began);
+        self.note(door, Fact::Exit { pid: 0, peer, ending: Ending::Exited(0), seconds }, b);
+        b.unwatch(&stream);
+        let listener = self.runs.get_mut(usize::from(door)).and_then(|run| run.listener.take());
+        let local = b.local(&stream);
+        let guest = Guest { service, door, peer, local };
+        match self.must_wait(service, now) {
+            None => self.arrive(guest, Known::default(), listener.as_ref(), stream, now, b),
+            // A backlog is what it does not have.
+            Some(_) => {
+                let _ = b.tell(&stream, tcpmux::UNAVAILABLE);
+                self.refuse(service, Refusal::ProcessLimit, peer, b);
+                b.close(stream);
+            }
+        }
+        if let (Some(listener), Some(run)) = (listener, self.runs.get_mut(usize::from(door))) {
+            run.listener = Some(listener);
+        }
+        self.place_free(door, now, b);
     }
 
     /// A client of a built-in service is being answered.
@@ -670,28 +854,39 @@ impl<B: Backend> Engine<B> {
                 Err(_) => return,
             }
         }
-        let session = Session { service: index, peer, began: now.mono, talk, waits_for, moved, stream };
+        let deadline = None;
+        let session =
+            Session { service: index, peer, began: now.mono, deadline, talk, waits_for, moved, stream };
+        if self.open_session(session, b) && !says {
+            self.started(index, peer, b);
+        }
+    }
+
+    /// Gives a session its place; if there is none, its client is refused.
+    fn open_session(&mut self, session: Session<B::Stream>, b: &mut B) -> bool {
+        let (index, peer) = (session.service, session.peer);
         let Ok(id) = self.sessions.insert(session) else {
             self.refuse(index, Refusal::ProcessLimit, peer, b);
-            return;
+            return false;
         };
-        let Some(session) = self.sessions.get(id) else { return };
-        if b.open(StreamId::Session(id), &session.stream, waits_for).is_err() {
+        let Some(session) = self.sessions.get(id) else { return false };
+        if b.open(StreamId::Session(id), &session.stream, session.waits_for).is_err() {
             self.refuse(index, Refusal::ProcessLimit, peer, b);
             self.sessions.remove(id);
-            return;
+            return false;
         }
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running += 1;
         }
-        if !says {
-            self.started(index, peer, b);
-        }
+        true
     }
 
     /// Goes on with a client of a built-in service.
     fn go_on(&mut self, id: SessionId, now: Now, b: &mut B) {
         let Some(session) = self.sessions.get_mut(id) else { return };
+        if matches!(session.talk, Talk::Mux(_)) {
+            return self.go_on_reading(id, now, b);
+        }
         let mut io = b.io(&mut session.stream);
         let next = session.talk.go_on(&mut io, &mut self.scratch, &mut session.moved);
         drop(io);
@@ -708,12 +903,22 @@ impl<B: Backend> Engine<B> {
     }
 
     fn close_session(&mut self, id: SessionId, now: Now, b: &mut B) {
-        let Some(Session { service: index, peer, began, stream, .. }) = self.sessions.remove(id) else {
-            return;
-        };
+        let Some(session) = self.sessions.remove(id) else { return };
+        let Session { service: index, peer, began, stream, talk, moved, .. } = session;
+        if matches!(talk, Talk::Mux(_)) {
+            self.unnamed = self.unnamed.saturating_sub(1);
+            self.timers_changed = true;
+        }
         b.close(stream);
         let seconds = now.mono.since_s(began);
         self.note(index, Fact::Exit { pid: 0, peer, ending: Ending::Exited(0), seconds }, b);
+        let (received, sent) = match talk {
+            Talk::Echo => (moved, moved),
+            Talk::Discard => (moved, 0),
+            Talk::Chargen(_) | Talk::Say { .. } => (0, moved),
+            Talk::Mux(_) => (0, 0),
+        };
+        self.note(index, Fact::Traffic { received, sent }, b);
         self.place_free(index, now, b);
     }
 
@@ -721,25 +926,29 @@ impl<B: Backend> Engine<B> {
     /// is written.
     fn start_server(
         &mut self,
-        index: ServiceIndex,
-        listener: &B::Listener,
+        guest: &Guest,
+        entry: Entry,
+        listener: Option<&B::Listener>,
         connection: Option<&B::Stream>,
-        peer: Peer,
         now: Now,
         b: &mut B,
     ) -> Result<(), Refusal> {
+        let Guest { service: index, peer, .. } = *guest;
         let table = self.table();
         let Some(service) = table.service(index) else { return Err(Refusal::ServiceLimit) };
         // `admit` has seen a free slot, and nothing has taken it since; a full table is refused all the same.
         if self.servers.is_full() {
             return Err(Refusal::ProcessLimit);
         }
-        let (given, holds) = match connection {
-            Some(stream) => (Given::Connection(stream), None),
-            None => (Given::Listener(listener), Some(b.mark(listener))),
+        let (given, holds) = match (connection, listener) {
+            (Some(stream), _) => (Given::Connection(stream), None),
+            (None, Some(listener)) => (Given::Listener(listener), Some(b.mark(listener))),
+            (None, None) => return Err(Refusal::Fork),
         };
-        let pid = match b.spawn(Spawn { table, service, listener, given, peer, effects: None, command: None })
-        {
+        let effects = (entry != Entry::Plain).then_some(&self.effects);
+        let command = effects.filter(|_| entry == Entry::Twisted).and_then(Effects::command);
+        let severity = effects.and_then(|effects| effects.severity);
+        let pid = match b.spawn(Spawn { table, service, listener, given, peer, effects, command }) {
             Ok(pid) => pid,
             Err(errno) => {
                 self.note(index, Fact::SpawnFailed { errno }, b);
@@ -753,7 +962,7 @@ impl<B: Backend> Engine<B> {
             run.running += 1;
             run.started += 1;
         }
-        self.note(index, Fact::Start { pid, peer }, b);
+        self.note_as(index, Fact::Start { pid, peer }, severity, b);
         Ok(())
     }
 
@@ -770,7 +979,12 @@ impl<B: Backend> Engine<B> {
             // Another process took it, or its checksum was wrong: nothing waits after all.
             return;
         }
-        if let Err(refusal) = self.admit(index, peer, now, b) {
+        let guest = Guest { service: index, door: index, peer, local: None };
+        let admitted = self.admit(&guest, now, b);
+        if admitted.is_ok_and(|entry| entry != Entry::Plain) || admitted == Err(Refusal::Libwrap) {
+            self.run_spawns(&guest, Some(listener), b);
+        }
+        if let Err(refusal) = admitted {
             // During a pause nobody is turned away: who waits goes on waiting.
             if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
                 return;
@@ -789,7 +1003,8 @@ impl<B: Backend> Engine<B> {
             }
             return;
         }
-        match self.start_server(index, listener, None, peer, now, b) {
+        let entry = admitted.unwrap_or(Entry::Plain);
+        match self.start_server(&guest, entry, Some(listener), None, now, b) {
             Ok(()) => self.hold(index, listener, State::Busy, b),
             // Nobody is turned away here either: what waits has its server a little later.
             Err(_) => {
@@ -849,7 +1064,16 @@ impl<B: Backend> Engine<B> {
         if self.reflects(peer, b) {
             return Err(Refusal::Reflector);
         }
-        self.admit(index, peer, now, b)
+        let guest = Guest { service: index, door: index, peer, local: None };
+        let admitted = self.admit(&guest, now, b);
+        if admitted.is_ok_and(|entry| entry != Entry::Plain) || admitted == Err(Refusal::Libwrap) {
+            self.run_spawns(&guest, None, b);
+        }
+        // A command cannot answer a datagram that has been taken.
+        match admitted? {
+            Entry::Twisted => Err(Refusal::Libwrap),
+            Entry::Plain | Entry::Wrapped => Ok(()),
+        }
     }
 
     /// Whether an answer to `peer` could be answered in turn, for ever: it has the port of a service that answers
@@ -882,6 +1106,9 @@ impl<B: Backend> Engine<B> {
 
     /// A child ended.
     fn ended(&mut self, pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)>, now: Now, b: &mut B) {
+        if self.command_ended(pid, ending == Ending::Exited(0) && failed.is_none(), now, b) {
+            return;
+        }
         // Not a server: an orphan that came to us because we are process 1.
         let Some(id) = self.servers.iter().find(|(_, s)| s.pid == pid).map(|(id, _)| id) else { return };
         let Some(server) = self.servers.remove(id) else { return };
@@ -940,11 +1167,19 @@ impl<B: Backend> Engine<B> {
 
     /// A server or session of a service is gone: who waits for its place may have it.
     fn place_free(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
-        let mut any_woken = false;
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running = run.running.saturating_sub(1);
         }
-        if self.servers.len() <= SERVERS / 2 && self.sessions.len() <= SESSIONS / 2 {
+        self.wake_full(now, b);
+    }
+
+    /// Lets those whose clients wait for a place take them, if there is one.
+    fn wake_full(&mut self, now: Now, b: &mut B) {
+        let mut any_woken = false;
+        if self.servers.len() <= SERVERS / 2
+            && self.sessions.len() <= SESSIONS / 2
+            && self.relays.len() <= RELAYS / 2
+        {
             self.full_told = false;
         }
         let generation = self.generation;
@@ -975,6 +1210,11 @@ impl<B: Backend> Engine<B> {
     fn tick(&mut self, now: Now, b: &mut B) {
         self.timers_changed = true;
         self.tell_refusals(false, now, b);
+        self.end_overdue_relays(now, b);
+        self.end_overdue_inquiries(now, b);
+        self.resume_overdue(now, b);
+        self.tick_resolver(now, b);
+        self.end_silent_sessions(now, b);
         for index in 0..self.runs.len() {
             let generation = self.generation;
             let Some(run) = self.runs.get_mut(index) else { return };
@@ -991,6 +1231,32 @@ impl<B: Backend> Engine<B> {
                 State::Retry { at } if at <= now.mono => self.listen(id.index, now, b),
                 _ => {}
             }
+        }
+    }
+
+    /// Asks other name servers where one keeps silent.
+    fn tick_resolver(&mut self, now: Now, b: &mut B) {
+        let mut is_any_found = false;
+        loop {
+            let (_, mut network) = b.resolving();
+            match self.resolver.tick(now.mono, &mut network) {
+                Some(_) => is_any_found = true,
+                None => break,
+            }
+        }
+        if is_any_found {
+            self.resume_named(now, b);
+        }
+    }
+
+    /// Closes clients of tcpmux that do not say what they want.
+    fn end_silent_sessions(&mut self, now: Now, b: &mut B) {
+        while self.unnamed > 0 {
+            let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.mono);
+            let Some(id) = self.sessions.iter().find(|(_, s)| is_due(s.deadline)).map(|(id, _)| id) else {
+                return;
+            };
+            self.close_session(id, now, b);
         }
     }
 
@@ -1056,212 +1322,6 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Puts the [`spare`](Engine::spare) table, which is filled, in the place of the one that serves; at the start
-    /// that one is empty.
-    ///
-    /// A service of the new table is the successor of one with its id (or of the one with its very address) and keeps
-    /// counters and servers; the socket stays with the place, with all who wait there. Sessions and servers of services
-    /// that are gone live on; their entry is kept, without listening, until the last has ended. Sockets that are not
-    /// wanted any more are closed before new ones are opened, because a wildcard and an address on the same port exclude
-    /// each other.
-    pub fn adopt(&mut self, now: Now, b: &mut B) -> Changes {
-        // Now, while their services are surely there.
-        self.tell_refusals(true, now, b);
-        let mut changes = Changes::default();
-        let [first, second] = &mut self.tables;
-        let (old, new) = if self.active { (&*second, first) } else { (&*first, second) };
-        // Successor of each old service.
-        let mut successors: Vec<Option<ServiceIndex>, SERVICES> = Vec::new();
-        let mut taken = [false; SERVICES];
-        // Whether a service that listened, or tried to, goes on as this one of the new table.
-        let mut continued = [false; SERVICES];
-        for _ in old.services() {
-            let _ = successors.push(None);
-        }
-        // Ids need not be unique (inetd.conf names echo twice), so the surest signs come first: the same id at the same
-        // address, then the same id for the same kind of socket. A broken service may not even say of what kind it
-        // is, and must not take the predecessor of a sound one.
-        for round in 0..5 {
-            for (index, (service, successor)) in old.services().iter().zip(&mut successors).enumerate() {
-                let alive = self.runs.get(index).is_some_and(|run| run.running > 0);
-                if successor.is_some() || (service.standing == Standing::Broken && !alive) {
-                    continue;
-                }
-                let found = new.services().iter().enumerate().position(|(n, candidate)| {
-                    let same_id = old.bytes(service.id) == new.bytes(candidate.id);
-                    let same_kind = service.socket == candidate.socket
-                        && (service.family == Family::Unix) == (candidate.family == Family::Unix);
-                    let broken = candidate.standing == Standing::Broken;
-                    let same_place = !broken && same_place(old, service, new, candidate);
-                    let fits = match round {
-                        0 => same_id && same_place,
-                        1 => same_id && same_kind && !broken,
-                        2 => same_id && same_kind,
-                        3 => same_id && broken,
-                        // A new name for what listens there; what has departed listens nowhere.
-                        _ => same_place && service.standing == Standing::Ready,
-                    };
-                    fits && !taken.get(n).copied().unwrap_or(true)
-                });
-                if let Some(n) = found {
-                    if let Some(taken) = taken.get_mut(n) {
-                        *taken = true;
-                    }
-                    *successor = Some(n as ServiceIndex);
-                }
-            }
-        }
-        for (service, successor) in old.services().iter().zip(&successors) {
-            let Some(n) = *successor else { continue };
-            if service.standing != Standing::Ready {
-                continue;
-            }
-            if let Some(continued) = continued.get_mut(usize::from(n)) {
-                *continued = true;
-            }
-            if new.service(n).is_none_or(|candidate| candidate.standing != Standing::Broken) {
-                changes.kept += 1;
-                continue;
-            }
-            // Its predecessor goes on, word for word.
-            match new.copy(old, service) {
-                Ok(copy) => {
-                    if let Some(place) = new.services_mut().get_mut(usize::from(n)) {
-                        *place = copy;
-                    }
-                    changes.preserved += 1;
-                }
-                Err(_) => changes.lost += 1,
-            }
-        }
-        // After them, because room may be short: this is for the records of servers that end later, no more.
-        for (index, (service, successor)) in old.services().iter().zip(&mut successors).enumerate() {
-            if successor.is_some() {
-                continue;
-            }
-            if service.standing == Standing::Ready {
-                changes.removed += 1;
-            }
-            let alive = self.runs.get(index).is_some_and(|run| run.running > 0);
-            if alive && let Ok(copy) = new.adopt(old, service) {
-                if let Some(entry) = new.services_mut().get_mut(usize::from(copy)) {
-                    entry.standing = Standing::Departed;
-                }
-                *successor = Some(copy);
-            }
-        }
-
-        let mut runs: Vec<Run<B::Listener>, SERVICES> = Vec::new();
-        for _ in new.services() {
-            let _ = runs.push(Run::new());
-        }
-        for (index, successor) in successors.iter().enumerate() {
-            let (Some(run), Some(service)) = (self.runs.get_mut(index), old.services().get(index)) else {
-                continue;
-            };
-            let Some(n) = *successor else { continue };
-            let (Some(to), Some(candidate)) = (runs.get_mut(usize::from(n)), new.service(n)) else {
-                continue;
-            };
-            let keeps_socket =
-                candidate.standing == Standing::Ready && same_place(old, service, new, candidate);
-            to.running = run.running;
-            to.started = run.started;
-            to.refused = run.refused;
-            to.cps = run.cps;
-            to.minute = run.minute;
-            to.chargen = run.chargen.take().filter(|_| service.dialect == candidate.dialect);
-            if keeps_socket {
-                to.listener = run.listener.take();
-                to.hasty = run.hasty;
-                to.listen_failures = run.listen_failures;
-                to.state = run.state;
-                to.told = run.told;
-            }
-        }
-        // A place that is in both tables keeps its socket and who waits there, even if its service is another now. Not if
-        // a wait server has it: that one's service is told when it ends, and no other.
-        for (to, candidate) in runs.iter_mut().zip(new.services()) {
-            if to.listener.is_some() || candidate.standing != Standing::Ready {
-                continue;
-            }
-            let left = self.runs.iter_mut().zip(old.services()).find(|(run, service)| {
-                run.listener.is_some() && run.state != State::Busy && same_place(old, service, new, candidate)
-            });
-            if let Some((run, _)) = left {
-                to.listener = run.listener.take();
-                to.state = State::Listening;
-                to.told = false;
-            }
-        }
-        // What was not handed on closes here. Entry by entry: moving the whole vector would touch the memory of services
-        // that do not exist.
-        for (run, service) in self.runs.iter_mut().zip(old.services()) {
-            if let Some(listener) = run.listener.take() {
-                b.retire(old, service, listener);
-            }
-        }
-        self.runs.clear();
-        for run in runs {
-            let _ = self.runs.push(run);
-        }
-        for server in self.servers.values_mut() {
-            let old_index = server.service;
-            server.service =
-                successors.get(usize::from(old_index)).copied().flatten().unwrap_or(ServiceIndex::MAX);
-            let kept = self
-                .runs
-                .get(usize::from(server.service))
-                .is_some_and(|run| run.state == State::Busy && run.listener.is_some());
-            if !kept {
-                // Its socket is not the service's any more: its end gives nothing back.
-                server.blocks |= server.holds.take().is_some();
-            }
-        }
-        for session in self.sessions.values_mut() {
-            session.service =
-                successors.get(usize::from(session.service)).copied().flatten().unwrap_or(ServiceIndex::MAX);
-        }
-        self.sources.renumber(|index| successors.get(usize::from(index)).copied().flatten());
-        self.active = !self.active;
-        self.generation = self.generation.wrapping_add(1);
-
-        for index in 0..self.runs.len() {
-            let index = index as ServiceIndex;
-            let Some(service) = self.table().service(index) else { continue };
-            let standing = service.standing;
-            let generation = self.generation;
-            let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
-            if standing != Standing::Ready {
-                run.listener = None;
-                run.state = State::Off;
-                continue;
-            }
-            if !continued.get(usize::from(index)).copied().unwrap_or(false) {
-                changes.added += 1;
-            }
-            if !self.refit(index, b) {
-                self.listen(index, now, b);
-                continue;
-            }
-            let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
-            let Some(listener) = &run.listener else { continue };
-            // A limit that was raised may let in who waited; a pause ends at its own time.
-            if run.state == State::Full {
-                run.state = State::Listening;
-            }
-            b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
-            if core::mem::take(&mut run.listen_failures) > 0 {
-                self.note(index, Fact::ListenRecovered, b);
-            }
-        }
-        self.timers_changed = true;
-        self.refresh_deadline();
-        #[cfg(debug_assertions)]
-        self.check_invariants();
-        changes
-    }
-
     /// Stops listening everywhere, for good.
     pub fn stop_listening(&mut self, now: Now, b: &mut B) {
         self.tell_refusals(true, now, b);
@@ -1286,10 +1346,15 @@ impl<B: Backend> Engine<B> {
         for (_, server) in self.servers.iter() {
             b.end(server.pid, how);
         }
+        self.end_commands(how, b);
     }
 
-    /// Closes all clients of built-in services.
+    /// Closes all clients of our own: of built-in and redirected services, and those that wait.
     pub fn end_sessions(&mut self, now: Now, b: &mut B) {
+        self.end_waiting(b);
+        while let Some(id) = self.relays.find(|_| true) {
+            self.close_relay(id, now, b);
+        }
         loop {
             let next = self.sessions.iter().next().map(|(id, _)| id);
             let Some(id) = next else { return };
@@ -1297,34 +1362,34 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// What must always be true; checked after every event of a debug build.
-    #[cfg(debug_assertions)]
+    /// What must always be true; checked after every event of debug builds and of simulations.
+    #[cfg(any(test, debug_assertions, feature = "sim"))]
     fn check_invariants(&self) {
-        debug_assert_eq!(self.deadline, self.find_deadline(), "a deadline changed unnoticed");
+        assert_eq!(self.deadline, self.find_deadline(), "a deadline changed unnoticed");
         for (index, run) in self.runs.iter().enumerate() {
             let index = index as ServiceIndex;
-            let live = self.servers.iter().filter(|(_, s)| s.service == index).count()
-                + self.sessions.iter().filter(|(_, s)| s.service == index).count();
-            debug_assert_eq!(usize::from(run.running), live, "service {index} counts what runs");
+            let live = self.tenants().filter(|(service, _)| *service == index).count();
+            assert_eq!(usize::from(run.running), live, "service {index} counts what runs");
             let has_socket = run.listener.is_some();
             match run.state {
-                State::Off | State::Retry { .. } => debug_assert!(!has_socket),
-                _ => debug_assert!(has_socket),
+                State::Off | State::Retry { .. } => assert!(!has_socket),
+                _ => assert!(has_socket),
             }
             if run.state == State::Full {
-                debug_assert!(self.running() > 0, "service {index} waits for a place nobody will leave");
+                assert!(self.running() > 0, "service {index} waits for a place nobody will leave");
             }
-            debug_assert!(!run.told || matches!(run.state, State::Paused { .. }), "a pause that was told");
+            assert!(!run.told || matches!(run.state, State::Paused { .. }), "a pause that was told");
             let holders =
                 self.servers.iter().filter(|(_, s)| s.service == index && s.holds.is_some()).count();
-            debug_assert!(holders <= 1, "one wait server at a time");
-            debug_assert_eq!(run.state == State::Busy, holders == 1, "busy means a wait server holds it");
+            assert!(holders <= 1, "one wait server at a time");
+            assert_eq!(run.state == State::Busy, holders == 1, "busy means a wait server holds it");
         }
         let services = self.runs.len();
-        debug_assert_eq!(services, self.table().services().len());
+        assert_eq!(services, self.table().services().len());
         let nowhere = |index: ServiceIndex| index != ServiceIndex::MAX && usize::from(index) >= services;
-        debug_assert!(!self.servers.iter().any(|(_, s)| nowhere(s.service)));
-        debug_assert!(!self.sessions.iter().any(|(_, s)| nowhere(s.service)));
+        assert!(!self.tenants().any(|(service, _)| nowhere(service)));
+        let unnamed = self.sessions.iter().filter(|(_, s)| matches!(s.talk, Talk::Mux(_))).count();
+        assert_eq!(usize::from(self.unnamed), unnamed, "sessions that have deadlines");
     }
 }
 
@@ -1332,6 +1397,11 @@ impl<B: Backend> Default for Engine<B> {
     fn default() -> Self {
         Engine::new()
     }
+}
+
+/// Whether tcpmux leads to it.
+const fn is_behind_mux(service: &crate::service::Service) -> bool {
+    service.flags.has(Flags::MUX) && matches!(service.standing, crate::service::Standing::Ready)
 }
 
 /// Reads the beginning of a file, as much as `buf` holds.
@@ -1352,27 +1422,6 @@ fn read_head<F: Files>(files: &mut F, path: &[u8], buf: &mut [u8]) -> Result<usi
 /// Whether accept(2) failed for want of something that others may give back: trying at once would only spin.
 const fn is_starved(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)
-}
-
-/// Whether two services of two tables listen on the same socket: kind, family, address and port, and for an answer
-/// by the same kind of owner.
-fn same_place(old: &Table, a: &Service, new: &Table, b: &Service) -> bool {
-    use crate::service::Bind;
-    let bind = match (a.bind, b.bind) {
-        (Bind::Interface(x), Bind::Interface(y)) | (Bind::Path(x), Bind::Path(y)) => {
-            old.bytes(x) == new.bytes(y)
-        }
-        (x, y) => x == y,
-    };
-    // Options that are set when the socket is made make another socket when they change.
-    const MADE_WITH: Flags = Flags(Flags::NODELAY.0 | Flags::KEEPALIVE.0);
-    bind && a.socket == b.socket
-        && a.family == b.family
-        && a.port == b.port
-        && a.flags.0 & MADE_WITH.0 == b.flags.0 & MADE_WITH.0
-        && a.send_buffer == b.send_buffer
-        && a.receive_buffer == b.receive_buffer
-        && (a.node_mode, a.node_uid, a.node_gid) == (b.node_mode, b.node_uid, b.node_gid)
 }
 
 /// Bytes that one more service, server and session costs here, for memory-budget.md.

@@ -7,8 +7,8 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
-use crate::addr::Peer;
-use crate::capacity::SOURCES;
+use crate::addr::{Peer, Prefix};
+use crate::capacity::{DENIED, SOURCES};
 use crate::record::Refusal;
 use crate::service::Cps;
 use crate::time::Instant;
@@ -157,6 +157,51 @@ impl Sources {
     }
 }
 
+/// Whom sensors keep out, and until when.
+///
+/// An IPv6 client is kept out with its whole /64: that is one customer's, who has as many addresses as he likes
+/// (RFC 6177 section 2).
+#[derive(Default)]
+pub struct Denied {
+    /// `None`: for good.
+    entries: Vec<(Prefix, Option<Instant>), DENIED>,
+}
+
+impl Denied {
+    pub const fn new() -> Denied {
+        Denied { entries: Vec::new() }
+    }
+
+    /// Keeps `address` out; from now on if it is kept out already, and never for shorter than it is.
+    pub fn add(&mut self, address: IpAddr, until: Option<Instant>, now: Instant) {
+        let Some(prefix) = Prefix::new(address, if address.is_ipv4() { 32 } else { 64 }) else { return };
+        self.entries.retain(|(_, until)| until.is_none_or(|until| until > now));
+        let longest = |until: Option<Instant>| until.map_or(u64::MAX, |until| until.0);
+        if let Some((_, before)) = self.entries.iter_mut().find(|(known, _)| *known == prefix) {
+            if longest(until) > longest(*before) {
+                *before = until;
+            }
+            return;
+        }
+        if let Err(entry) = self.entries.push((prefix, until))
+            && let Some(soonest) = self.entries.iter_mut().min_by_key(|(_, until)| longest(*until))
+        {
+            *soonest = entry;
+        }
+    }
+
+    pub fn holds(&self, address: IpAddr, now: Instant) -> bool {
+        self.entries
+            .iter()
+            .any(|(prefix, until)| prefix.contains(address) && until.is_none_or(|until| until > now))
+    }
+
+    /// Who is kept out now.
+    pub fn iter(&self, now: Instant) -> impl Iterator<Item = (Prefix, Option<Instant>)> {
+        self.entries.iter().copied().filter(move |(_, until)| until.is_none_or(|until| until > now))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +216,37 @@ mod tests {
         assert!(window.take_cps(at(1000), cps));
         let off = Cps { rate: 0, pause: 0 };
         assert!((0..1000).all(|_| window.take_cps(at(1000), off)));
+    }
+
+    #[test]
+    fn who_is_denied_is_let_in_again_in_time() {
+        let mut denied = Denied::new();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        denied.add(ip("192.0.2.1"), Some(Instant(1000)), Instant(0));
+        denied.add(ip("2001:db8::1"), None, Instant(0));
+        assert!(denied.holds(ip("192.0.2.1"), Instant(999)));
+        assert!(!denied.holds(ip("192.0.2.1"), Instant(1000)));
+        assert!(!denied.holds(ip("192.0.2.2"), Instant(0)));
+        assert!(denied.holds(ip("2001:db8::ffff:1"), Instant(u64::MAX)));
+        assert!(!denied.holds(ip("2001:db8:0:1::1"), Instant(0)));
+        // Coming again makes it longer, never shorter.
+        denied.add(ip("192.0.2.1"), Some(Instant(500)), Instant(0));
+        assert!(denied.holds(ip("192.0.2.1"), Instant(999)));
+        denied.add(ip("192.0.2.1"), None, Instant(0));
+        denied.add(ip("192.0.2.1"), Some(Instant(2000)), Instant(0));
+        assert!(denied.holds(ip("192.0.2.1"), Instant(3000)));
+    }
+
+    #[test]
+    fn a_full_list_of_denied_lets_the_soonest_go() {
+        let mut denied = Denied::new();
+        let address = |n: usize| IpAddr::from((0x0a00_0000 + n as u32).to_be_bytes());
+        for n in 0..DENIED {
+            denied.add(address(n), Some(Instant(1000 + n as u64)), Instant(0));
+        }
+        denied.add(address(DENIED), None, Instant(0));
+        assert!(!denied.holds(address(0), Instant(0)));
+        assert!((1..=DENIED).all(|n| denied.holds(address(n), Instant(0))));
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! xinetd.log(5)'s as observed; an address is added to EXIT lines, and IPv4 clients are written as IPv4.
 
 use core::fmt;
+use core::net::SocketAddr;
 
 use crate::addr::Peer;
 use crate::config::diagnostic::Bytes;
 use crate::errno::Errno;
-use crate::service::{LogFields, Service};
+use crate::service::{Answer, Host, LogFields, Service, Target};
 use crate::table::{Table, Text};
+use crate::wrappers::{Place, Why};
 
 /// Why a client was turned away. Displays as the word in a FAIL line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,10 +45,10 @@ pub enum Refusal {
     Libwrap,
     /// Too many clients, or this one's address too often, wait for names and users already.
     LookupLimit,
+    /// A datagram whose sender's name has to be looked up: the next one from him may find it known.
+    NamePending,
     /// No ident server names a user, and the service wants one (IDONLY).
     Identity,
-    /// The host that the service redirects to cannot be reached.
-    Unreachable,
 }
 
 impl fmt::Display for Refusal {
@@ -66,8 +68,8 @@ impl fmt::Display for Refusal {
             Refusal::NoTime => "no_time",
             Refusal::Libwrap => "libwrap",
             Refusal::LookupLimit => "lookup_limit",
+            Refusal::NamePending => "name_pending",
             Refusal::Identity => "identity",
-            Refusal::Unreachable => "redirect",
         })
     }
 }
@@ -102,13 +104,29 @@ impl Banner {
 
 /// What happened to a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fact {
+pub enum Fact<'a> {
     /// A server runs; `pid` is 0 for a built-in service.
     Start { pid: u32, peer: Peer },
     /// A server ended after `seconds`.
     Exit { pid: u32, peer: Peer, ending: Ending, seconds: u64 },
     /// A client was refused.
     Fail { refusal: Refusal, peer: Peer },
+    /// What the client's ident server says of its user: `UNIX : joe` (RFC 1413). It may say anything.
+    UserId { text: &'a [u8] },
+    /// No ident server named a user, and the service wants one.
+    NoId { peer: Peer, why: &'static str },
+    /// Bytes that came from a client and went to it.
+    Traffic { received: u64, sent: u64 },
+    /// A rule of hosts.allow or hosts.deny refuses; which, and why.
+    Wrapped { peer: Peer, place: Option<Place>, why: Why },
+    /// A command of hosts.allow or hosts.deny could not be run.
+    CommandFailed { errno: Errno },
+    /// A sensor keeps that address out from now on; `None`: for good, 0: not at all.
+    Sensed { peer: Peer, minutes: Option<u32> },
+    /// Where the service redirects to cannot be reached.
+    ConnectFailed { to: Option<SocketAddr>, errno: Errno },
+    /// After a reload that server may not be there any more: it is told to end.
+    Ousted { pid: u32, peer: Peer, refusal: Refusal },
     /// So many more datagrams were refused within `seconds`, without a record each.
     FailMore { count: u64, seconds: u64 },
     /// The service could not listen; tried again in `retry` seconds.
@@ -204,13 +222,16 @@ impl Level {
 pub struct Record<'a> {
     pub table: &'a Table,
     pub service: &'a Service,
-    pub fact: Fact,
+    pub fact: Fact<'a>,
+    /// What a rule of hosts.allow or hosts.deny says of the log of this client: facility, if it does, and level of
+    /// syslog(3).
+    pub severity: Option<(Option<u8>, u8)>,
 }
 
 impl Record<'_> {
     /// Whether the service's own log settings ask for this record. Facts about the daemon's work are always asked
     /// for, and go to the daemon's log.
-    pub const fn wanted(&self) -> bool {
+    pub fn wanted(&self) -> bool {
         match self.fact {
             Fact::Start { .. } => !self.service.log_on_success.is_empty(),
             Fact::Exit { .. } => {
@@ -218,6 +239,7 @@ impl Record<'_> {
                     || self.service.log_on_success.has(LogFields::DURATION)
             }
             Fact::Fail { .. } | Fact::FailMore { .. } => !self.service.log_on_failure.is_empty(),
+            Fact::Traffic { .. } => self.service.log_on_success.has(LogFields::TRAFFIC),
             _ => true,
         }
     }
@@ -226,17 +248,31 @@ impl Record<'_> {
     pub const fn is_service_record(&self) -> bool {
         matches!(
             self.fact,
-            Fact::Start { .. } | Fact::Exit { .. } | Fact::Fail { .. } | Fact::FailMore { .. }
+            Fact::Start { .. }
+                | Fact::Exit { .. }
+                | Fact::Fail { .. }
+                | Fact::FailMore { .. }
+                | Fact::UserId { .. }
+                | Fact::NoId { .. }
+                | Fact::Traffic { .. }
         )
     }
 
-    pub const fn level(&self) -> Level {
+    pub fn level(&self) -> Level {
         match self.fact {
-            Fact::Start { .. } | Fact::Exit { .. } => Level::Info,
-            Fact::Fail { .. } | Fact::FailMore { .. } | Fact::Resumed | Fact::ListenRecovered => {
-                Level::Notice
+            Fact::Start { .. } | Fact::Exit { .. } | Fact::UserId { .. } | Fact::Traffic { .. } => {
+                Level::Info
             }
-            Fact::CpsPause { .. } | Fact::MinutePause { .. } | Fact::TableFull => Level::Warning,
+            Fact::Fail { .. }
+            | Fact::FailMore { .. }
+            | Fact::NoId { .. }
+            | Fact::Wrapped { why: Why::Rule | Why::NoRule, .. }
+            | Fact::Ousted { .. }
+            | Fact::Resumed
+            | Fact::ListenRecovered => Level::Notice,
+            Fact::Sensed { .. } | Fact::CpsPause { .. } | Fact::MinutePause { .. } | Fact::TableFull => {
+                Level::Warning
+            }
             _ => Level::Error,
         }
     }
@@ -283,6 +319,48 @@ impl fmt::Display for Record<'_> {
                     write!(f, " from={peer}")?;
                 }
                 Ok(())
+            }
+            Fact::UserId { text } => write!(f, "USERID: {id} {}", Bytes(text)),
+            Fact::NoId { peer, why } => write!(f, "NOID: {id} {peer} {why}"),
+            Fact::Traffic { received, sent } => {
+                write!(f, "TRAFFIC: {id} in={received}(bytes) out={sent}(bytes)")
+            }
+            Fact::Wrapped { peer, place, why } => {
+                let daemon = Bytes(self.table.bytes(service.daemon));
+                write!(f, "libwrap refused connection to {id} (libwrap={daemon}) from {peer}")?;
+                match (why, place) {
+                    (Why::Unreadable { which, errno }, _) => write!(f, ": {which} cannot be read: {errno}"),
+                    (Why::Fault { fault, line, column }, Some(place)) => {
+                        write!(f, " by {}:{line}:{column}: {fault}", place.which)
+                    }
+                    (_, Some(place)) => write!(f, " by {}:{}", place.which, place.line),
+                    (_, None) => Ok(()),
+                }
+            }
+            Fact::CommandFailed { errno } => {
+                write!(f, "{id}: a command of hosts.allow or hosts.deny was not run: {errno}")
+            }
+            Fact::Sensed { peer, minutes: None } => {
+                write!(f, "{id}: adding {peer} to the global_no_access list for ever")
+            }
+            Fact::Sensed { peer, minutes: Some(0) } => {
+                write!(f, "{id}: {peer} came; deny_time keeps nobody out")
+            }
+            Fact::Sensed { peer, minutes: Some(minutes) } => {
+                write!(f, "{id}: adding {peer} to the global_no_access list for {minutes} minutes")
+            }
+            Fact::ConnectFailed { to, errno } => {
+                write!(f, "{id}: can't connect to remote host ")?;
+                match (to, service.answer) {
+                    (Some(to), _) => write!(f, "{to}: {errno}"),
+                    (None, Answer::Redirect(Target { host: Host::Name(name), .. })) => {
+                        write!(f, "{}: no address of that name is found", Bytes(self.table.bytes(name)))
+                    }
+                    (None, _) => write!(f, "{errno}"),
+                }
+            }
+            Fact::Ousted { pid, peer, refusal } => {
+                write!(f, "{id}: server {pid} of {peer} is told to end: {refusal}")
             }
             Fact::FailMore { count, seconds } => {
                 write!(f, "FAIL: {id} {count} more datagrams within {seconds} seconds")

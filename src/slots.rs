@@ -117,6 +117,11 @@ impl<T, const N: usize> Slots<T, N> {
         })
     }
 
+    /// The first of those for which `is` is true.
+    pub fn find(&self, mut is: impl FnMut(&T) -> bool) -> Option<Handle> {
+        self.iter().find(|(_, value)| is(value)).map(|(handle, _)| handle)
+    }
+
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.slots.iter_mut().filter_map(|slot| match &mut slot.content {
             Content::Used(value) => Some(value),

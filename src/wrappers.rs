@@ -36,7 +36,7 @@ mod problem;
 mod rule;
 
 pub use check::{Check, Count, IsDaemon};
-pub use effects::Effects;
+pub use effects::{Effects, expand_banner};
 pub use expand::{Long, Variable, expand, set_variable};
 pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
@@ -45,7 +45,6 @@ pub use problem::{Fault, Weight};
 pub use crate::addr::HostName;
 
 use core::net::IpAddr;
-
 
 use crate::addr::Peer;
 use crate::config::source::Files;
@@ -102,6 +101,15 @@ pub enum Which {
     Deny,
 }
 
+impl core::fmt::Display for Which {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Which::Allow => "hosts.allow",
+            Which::Deny => "hosts.deny",
+        })
+    }
+}
+
 /// A connection, or a datagram, for which somebody wants to know.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
@@ -118,6 +126,7 @@ pub struct Request<'a> {
 pub struct Endpoint<'a> {
     /// A mapped IPv4 address counts as plain. `None`: a unix socket, or not known.
     pub address: Option<IpAddr>,
+    pub is_hidden: bool,
     /// The interface of a link-local address, by name; empty if there is none or it is not known.
     pub zone: &'a [u8],
     pub port: Option<u16>,
@@ -125,7 +134,7 @@ pub struct Endpoint<'a> {
 
 impl From<Peer> for Endpoint<'_> {
     fn from(peer: Peer) -> Self {
-        Endpoint { address: peer.address(), zone: &[], port: peer.port() }
+        Endpoint { is_hidden: false, address: peer.address(), zone: &[], port: peer.port() }
     }
 }
 

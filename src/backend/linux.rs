@@ -200,6 +200,21 @@ const fn interest(step: Step) -> EventFlags {
     match step {
         Step::Read => EventFlags::IN,
         Step::Write | Step::Close => EventFlags::OUT,
+        Step::Both => EventFlags::IN.union(EventFlags::OUT),
+    }
+}
+
+pub struct NoNet;
+impl crate::resolver::Network for NoNet {
+    type Question = ();
+    fn ask(&mut self, _: Handle, _: SocketAddr, _: &[u8]) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn answer(&mut self, _: &(), _: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn random(&mut self) -> u32 {
+        0
     }
 }
 
@@ -322,6 +337,15 @@ impl Backend for Linux {
         &mut self.files
     }
 
+    type Question = ();
+    type Network<'a> = NoNet;
+
+    fn resolving(&mut self) -> (&mut files::FileSystem, NoNet) {
+        (&mut self.files, NoNet)
+    }
+
+    fn unwatch(&mut self, _stream: &Socket) {}
+
     fn hand_over(&mut self, _stream: &Socket) -> Result<(), Errno> {
         Err(Errno::NOSYS)
     }
@@ -378,9 +402,10 @@ impl Backend for Linux {
         };
         let stderr = match service.stderr {
             Stderr::Client => socket,
-            Stderr::Log => {
-                listener.stderr.as_ref().and_then(stderr::Pipe::write_end).unwrap_or(self.null.as_fd())
-            }
+            Stderr::Log => listener
+                .and_then(|l| l.stderr.as_ref())
+                .and_then(stderr::Pipe::write_end)
+                .unwrap_or(self.null.as_fd()),
             Stderr::Null => self.null.as_fd(),
         };
         let local = match peer {

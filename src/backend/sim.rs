@@ -30,9 +30,13 @@ use crate::config::source::memory::Tree;
 use crate::engine::{Changes, Engine, Event, State};
 use crate::errno::Errno;
 use crate::record::{ChildStep, Ending, Record, place};
-use crate::service::{Bind, Family, Service, SocketType, Standing};
+use crate::resolver::{Network, QuestionId};
+use crate::service::{Bind, Family, Flags, Service, SocketType, Standing};
 use crate::table::Table;
 use crate::time::{Instant, Now};
+
+/// The daemon's own address, as its clients know it.
+const LOCAL: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(198, 51, 100, 1));
 
 /// What a client's side of a connection holds before the server's writes have to wait.
 const ROOM: usize = 64 * 1024;
@@ -73,10 +77,11 @@ pub enum Call {
     Accept,
     Open,
     Spawn,
+    Connect,
 }
 
 impl Call {
-    const ALL: [Call; 4] = [Call::Listen, Call::Accept, Call::Open, Call::Spawn];
+    const ALL: [Call; 5] = [Call::Listen, Call::Accept, Call::Open, Call::Spawn, Call::Connect];
 
     /// What the system says when it fails.
     const fn errnos(self) -> &'static [Errno] {
@@ -85,6 +90,7 @@ impl Call {
             Call::Accept => &[Errno::CONNABORTED, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::PROTO],
             Call::Open => &[Errno::NOMEM],
             Call::Spawn => &[Errno::AGAIN, Errno::NOMEM],
+            Call::Connect => &[Errno::MFILE, Errno::HOSTUNREACH],
         }
     }
 }
@@ -110,6 +116,8 @@ pub enum Sight {
     Waiting,
     /// Taken by the daemon or by a server.
     Taken,
+    /// The other side will send no more, and still reads.
+    Finished,
     /// The other side has closed.
     Eof,
     Reset,
@@ -126,6 +134,10 @@ pub struct Spawned {
     pub argv: Vec<String>,
     pub env: Vec<String>,
     pub peer: Peer,
+    /// What `/bin/sh -c` runs, if it is a command.
+    pub command: Option<String>,
+    pub nice: Option<i32>,
+    pub umask: Option<u16>,
     /// The socket it was given, if it was the service's own.
     socket: Option<usize>,
     connection: Option<usize>,
@@ -192,8 +204,126 @@ impl Socket {
     }
 }
 
+/// A connection that the daemon began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dialled {
+    No,
+    /// Nobody has answered yet.
+    Ringing,
+    Failed(Errno),
+}
+
+/// A question to a name server.
+struct Asked {
+    id: QuestionId,
+    server: SocketAddr,
+    query: Vec<u8>,
+    answers: VecDeque<Vec<u8>>,
+    is_open: bool,
+}
+
+/// A question in the daemon's hands. Dropping it closes its socket.
+pub struct Question {
+    number: usize,
+    world: Rc<RefCell<World>>,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.world.borrow_mut().questions[self.number].is_open = false;
+    }
+}
+
+/// The way to name servers.
+pub struct Names {
+    world: Rc<RefCell<World>>,
+}
+
+impl Network for Names {
+    type Question = Question;
+
+    fn ask(&mut self, id: QuestionId, server: SocketAddr, query: &[u8]) -> Result<Question, Errno> {
+        let mut world = self.world.borrow_mut();
+        let (kind, name) = question_text(query);
+        world.write(format!("ask {server} {kind} {name}"));
+        let mut answers = VecDeque::new();
+        if !world.are_names_silent {
+            answers.push_back(dns_answer(query, &world.zone));
+        }
+        world.questions.push(Asked { id, server, query: query.to_owned(), answers, is_open: true });
+        Ok(Question { number: world.questions.len() - 1, world: Rc::clone(&self.world) })
+    }
+
+    fn answer(&mut self, question: &Question, buf: &mut [u8]) -> Result<usize, Errno> {
+        let mut world = self.world.borrow_mut();
+        let answer = world.questions[question.number].answers.pop_front().ok_or(Errno::AGAIN)?;
+        let n = answer.len().min(buf.len());
+        buf[..n].copy_from_slice(&answer[..n]);
+        Ok(n)
+    }
+
+    fn random(&mut self) -> u32 {
+        self.world.borrow_mut().dice.roll() as u32
+    }
+}
+
+/// Kind and name of a question, in words.
+fn question_text(query: &[u8]) -> (&'static str, String) {
+    let mut name = Vec::new();
+    let mut at = 12;
+    while query[at] > 0 {
+        let end = at + 1 + usize::from(query[at]);
+        name.push(text(&query[at + 1..end]));
+        at = end;
+    }
+    let kind = match u16::from_be_bytes([query[at + 1], query[at + 2]]) {
+        1 => "A",
+        12 => "PTR",
+        28 => "AAAA",
+        _ => "?",
+    };
+    (kind, name.join("."))
+}
+
+/// What a name server with these records answers (RFC 1035 section 4): `(kind, name, data)`.
+fn dns_answer(query: &[u8], zone: &[(String, String, String)]) -> Vec<u8> {
+    let (kind, name) = question_text(query);
+    let found = zone.iter().filter(|(k, n, _)| k == kind && n.eq_ignore_ascii_case(&name));
+    let records: Vec<Vec<u8>> = found
+        .map(|(_, _, data)| match data.parse::<IpAddr>() {
+            Ok(IpAddr::V4(address)) => address.octets().to_vec(),
+            Ok(IpAddr::V6(address)) => address.octets().to_vec(),
+            Err(_) => {
+                let labels = data.split('.').flat_map(|label| {
+                    core::iter::once(label.len() as u8).chain(label.bytes()).collect::<Vec<u8>>()
+                });
+                labels.chain([0]).collect()
+            }
+        })
+        .collect();
+    let mut answer = query.to_owned();
+    // A response, recursion available; no such name if there is nothing.
+    answer[2] |= 0x80;
+    answer[3] = 0x80 | if records.is_empty() { 3 } else { 0 };
+    answer[6..8].copy_from_slice(&(records.len() as u16).to_be_bytes());
+    let end = answer.len();
+    for data in records {
+        answer.extend([0xc0, 12]);
+        answer.extend_from_slice(&query[end - 4..end]);
+        answer.extend([0, 0, 0, 60]);
+        answer.extend((data.len() as u16).to_be_bytes());
+        answer.extend(data);
+    }
+    answer
+}
+
 struct Client {
     peer: Peer,
+    /// Where the daemon is reached.
+    local: Option<(IpAddr, u16)>,
+    dialled: Dialled,
+    /// The daemon will send no more.
+    is_finished: bool,
     /// The service's name when it was reached.
     name: String,
     sight: Sight,
@@ -213,6 +343,26 @@ struct Client {
 }
 
 impl Client {
+    fn new(peer: Peer, name: String, pace: Pace) -> Client {
+        Client {
+            peer,
+            local: None,
+            dialled: Dialled::No,
+            is_finished: false,
+            name,
+            sight: Sight::Refused,
+            pace,
+            to_server: VecDeque::new(),
+            half_closed: false,
+            vanished: false,
+            to_client: VecDeque::new(),
+            heard: Vec::new(),
+            ours: false,
+            holder: None,
+            session: None,
+        }
+    }
+
     fn room(&self) -> usize {
         ROOM.saturating_sub(self.to_client.len())
     }
@@ -230,11 +380,18 @@ impl Client {
 
     /// Whether epoll would report it for what it is watched for. Errors are always reported.
     fn is_ready(&self, step: Step) -> bool {
+        if self.dialled == Dialled::Ringing {
+            return false;
+        }
+        let reads = !self.to_server.is_empty() || self.half_closed;
         self.vanished
+            || self.dialled != Dialled::No
             || match step {
-                Step::Read => !self.to_server.is_empty() || self.half_closed,
+                Step::Read => reads,
                 Step::Write => self.room() > 0,
-                Step::Close => false,
+                Step::Both => reads || self.room() > 0,
+                // Both ways have ended: EPOLLHUP is reported whatever is asked for.
+                Step::Close => self.half_closed && self.is_finished,
             }
     }
 }
@@ -248,6 +405,10 @@ struct World {
     paced: Vec<usize>,
     spawned: Vec<Spawned>,
     replies: Vec<(Peer, Vec<u8>)>,
+    questions: Vec<Asked>,
+    /// What name servers know: kind, name, data.
+    zone: Vec<(String, String, String)>,
+    are_names_silent: bool,
     own: Vec<IpAddr>,
     load: Option<u32>,
     faults: VecDeque<(Call, Errno)>,
@@ -282,7 +443,7 @@ impl World {
         if client.ours || client.holder.is_some() {
             return;
         }
-        if client.sight == Sight::Taken {
+        if matches!(client.sight, Sight::Taken | Sight::Finished) {
             client.sight = if reset { Sight::Reset } else { Sight::Eof };
         }
     }
@@ -458,31 +619,100 @@ impl Backend for Sim {
         &mut self.files
     }
 
-    fn hand_over(&mut self, _stream: &Accepted) -> Result<(), Errno> {
-        Err(Errno::NOSYS)
+    type Question = Question;
+    type Network<'a> = Names;
+
+    fn resolving(&mut self) -> (&mut Tree, Names) {
+        (&mut self.files, Names { world: Rc::clone(&self.world) })
     }
 
-    fn connect(&mut self, _from: Option<IpAddr>, _to: SocketAddr) -> Result<Accepted, Errno> {
-        Err(Errno::NOSYS)
+    fn unwatch(&mut self, stream: &Accepted) {
+        self.world.borrow_mut().clients[stream.number].session = None;
     }
 
-    fn connected(&mut self, _stream: &Accepted) -> Result<(), Errno> {
-        Err(Errno::NOSYS)
+    fn hand_over(&mut self, stream: &Accepted) -> Result<(), Errno> {
+        let mut world = self.world.borrow_mut();
+        let client = &mut world.clients[stream.number];
+        client.session = None;
+        let line = format!("hand over {} {}", client.name, client.peer);
+        world.write(line);
+        Ok(())
     }
 
-    fn local(&mut self, _stream: &Accepted) -> Option<(IpAddr, u16)> {
-        None
+    fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Accepted, Errno> {
+        let mut world = self.world.borrow_mut();
+        let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
+        if let Some(errno) = world.fault(Call::Connect) {
+            world.write(format!("connect {to}{from}: {errno}"));
+            return Err(errno);
+        }
+        world.write(format!("connect {to}{from}"));
+        let peer = Peer::ip(to.ip(), to.port());
+        world.clients.push(Client {
+            sight: Sight::Taken,
+            dialled: Dialled::Ringing,
+            ours: true,
+            ..Client::new(peer, to.port().to_string(), Pace::AtOnce)
+        });
+        Ok(Accepted { number: world.clients.len() - 1, world: Rc::clone(&self.world), closing: false })
     }
 
-    fn relay(&mut self, _: &mut Accepted, _: &mut Accepted, _: &mut [u8]) -> Result<Forward, Errno> {
-        Err(Errno::NOSYS)
+    fn connected(&mut self, stream: &Accepted) -> Result<(), Errno> {
+        let world = self.world.borrow();
+        let client = &world.clients[stream.number];
+        match client.dialled {
+            Dialled::Ringing => Err(Errno::AGAIN),
+            Dialled::Failed(errno) => Err(errno),
+            Dialled::No if client.vanished => Err(Errno::CONNRESET),
+            Dialled::No => Ok(()),
+        }
     }
 
-    fn finish(&mut self, _stream: &Accepted) {}
+    fn local(&mut self, stream: &Accepted) -> Option<(IpAddr, u16)> {
+        self.world.borrow().clients[stream.number].local
+    }
 
-    fn keep_alive(&mut self, _stream: &Accepted) {}
+    fn relay(
+        &mut self,
+        from: &mut Accepted,
+        to: &mut Accepted,
+        scratch: &mut [u8],
+    ) -> Result<Forward, Errno> {
+        let room = {
+            let world = self.world.borrow();
+            let (from, to) = (&world.clients[from.number], &world.clients[to.number]);
+            match (from.vanished || to.vanished, from.to_server.is_empty(), from.half_closed) {
+                (true, _, _) => return Err(Errno::CONNRESET),
+                (_, true, true) => return Ok(Forward::End),
+                (_, true, false) => return Ok(Forward::Empty),
+                (_, false, _) => to.room(),
+            }
+        };
+        if room == 0 {
+            return Ok(Forward::Blocked);
+        }
+        let most = room.min(scratch.len());
+        let n = Io(from).read(&mut scratch[..most])?;
+        Io(to).write(&scratch[..n])?;
+        Ok(Forward::Moved(n))
+    }
 
-    fn linger(&mut self, _stream: &Accepted, _seconds: u32) {}
+    fn finish(&mut self, stream: &Accepted) {
+        let mut world = self.world.borrow_mut();
+        let client = &mut world.clients[stream.number];
+        client.is_finished = true;
+        client.sight = Sight::Finished;
+        let line = format!("finish {} {}", client.name, client.peer);
+        world.write(line);
+    }
+
+    fn keep_alive(&mut self, _stream: &Accepted) {
+        self.world.borrow_mut().write("keepalive".into());
+    }
+
+    fn linger(&mut self, _stream: &Accepted, seconds: u32) {
+        self.world.borrow_mut().write(format!("linger {seconds}"));
+    }
 
     fn refit(&mut self, _: &Table, _: &Service, _: &mut Self::Listener, _: bool) -> Result<(), Errno> {
         Ok(())
@@ -625,6 +855,9 @@ impl Backend for Sim {
         let client = &world.clients[stream.number];
         let line = format!("tell {} {} {:?}", client.name, client.peer, text(bytes));
         world.write(line);
+        let client = &mut world.clients[stream.number];
+        client.to_client.extend(bytes);
+        client.drained();
         Ok(())
     }
 
@@ -650,13 +883,14 @@ impl Backend for Sim {
 
     fn spawn(&mut self, spawn: Spawn<'_, Listener, Accepted>) -> Result<Pid, Errno> {
         let mut world = self.world.borrow_mut();
-        let Spawn { table, service, given, peer, .. } = spawn;
+        let Spawn { table, service, given, peer, effects, command, .. } = spawn;
         let id = text(table.bytes(service.id));
         if let Some(errno) = world.fault(Call::Spawn) {
             world.write(format!("spawn {id}: {errno}"));
             return Err(errno);
         }
         let pid = world.spawned.len() as Pid + 1;
+        let command = command.map(|command| text(command.strip_suffix(b"\0").unwrap_or(command)));
         let words =
             |span| table.words(span).iter().map(|word| text(table.bytes(*word))).collect::<Vec<String>>();
         let (mut socket, mut connection) = (None, None);
@@ -676,13 +910,24 @@ impl Backend for Sim {
             id: id.clone(),
             program: text(table.bytes(service.program)),
             argv: words(service.argv),
-            env: words(service.env),
+            env: effects
+                .iter()
+                .flat_map(|effects| effects.env())
+                .map(|word| text(word.strip_suffix(b"\0").unwrap_or(word)))
+                .chain(words(service.env))
+                .collect(),
             peer,
+            nice: effects.and_then(|effects| effects.nice),
+            umask: effects.and_then(|effects| effects.umask),
+            command: command.clone(),
             socket,
             connection,
             alive: true,
         });
-        world.write(format!("spawn {id} pid={pid}"));
+        world.write(match command {
+            Some(command) => format!("spawn {id} pid={pid} sh -c {command}"),
+            None => format!("spawn {id} pid={pid}"),
+        });
         Ok(pid)
     }
 
@@ -707,6 +952,7 @@ fn wish(step: Step) -> &'static str {
     match step {
         Step::Read => "waits for input",
         Step::Write => "waits for room",
+        Step::Both => "waits for input and room",
         Step::Close => "is over",
     }
 }
@@ -744,6 +990,9 @@ impl Simulation {
             paced: Vec::new(),
             spawned: Vec::new(),
             replies: Vec::new(),
+            questions: Vec::new(),
+            zone: Vec::new(),
+            are_names_silent: false,
             own: ["127.0.0.1", "::1", "198.51.100.1"].iter().flat_map(|text| text.parse()).collect(),
             load: None,
             faults: VecDeque::new(),
@@ -843,6 +1092,11 @@ impl Simulation {
     /// What one epoll_wait would return.
     fn batch(&mut self) -> Vec<Event> {
         let mut batch = Vec::new();
+        for asked in &self.world.borrow().questions {
+            if asked.is_open && !asked.answers.is_empty() {
+                batch.push(Event::Answer(asked.id));
+            }
+        }
         if self.engine.next_deadline().is_some_and(|at| at <= self.now().mono) {
             batch.push(Event::Tick);
         }
@@ -923,6 +1177,58 @@ impl Simulation {
     /// There is a file of that content.
     pub fn has_file(&mut self, path: &str, text: &str) {
         self.sim.files.write(path, text);
+    }
+
+    /// Name servers know this: `("PTR", "1.2.0.192.in-addr.arpa", "host.example.org")`.
+    pub fn knows_name(&mut self, kind: &str, name: &str, data: &str) {
+        self.world.borrow_mut().zone.push((kind.into(), name.into(), data.into()));
+    }
+
+    /// Both records that lead from an IPv4 address to a name and back.
+    pub fn knows_host(&mut self, address: &str, name: &str) {
+        let mut octets: Vec<&str> = address.split('.').collect();
+        octets.reverse();
+        self.knows_name("PTR", &format!("{}.in-addr.arpa", octets.join(".")), name);
+        self.knows_name("A", name, address);
+    }
+
+    /// From now on name servers keep silent, or answer all that they were asked.
+    pub fn silences_names(&mut self, is_silent: bool) {
+        {
+            let mut world = self.world.borrow_mut();
+            world.are_names_silent = is_silent;
+            let World { questions, zone, .. } = &mut *world;
+            if !is_silent {
+                for asked in questions.iter_mut().filter(|asked| asked.is_open && asked.answers.is_empty()) {
+                    asked.answers.push_back(dns_answer(&asked.query, zone));
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Whom the daemon asked for names so far, question by question.
+    pub fn asked(&self) -> Vec<SocketAddr> {
+        self.world.borrow().questions.iter().map(|asked| asked.server).collect()
+    }
+
+    /// The connection that the daemon began last to that port.
+    pub fn dialled(&self, port: u16) -> Connection {
+        let world = self.world.borrow();
+        let is_it = |client: &Client| client.local.is_none() && client.peer.port() == Some(port);
+        Connection(
+            world.clients.iter().rposition(is_it).unwrap_or_else(|| panic!("nobody called port {port}")),
+        )
+    }
+
+    /// Whoever the daemon calls answers.
+    pub fn picks_up(&mut self, at: Connection) {
+        self.client_mut(at, |client| client.dialled = Dialled::No);
+    }
+
+    /// Whoever the daemon calls does not.
+    pub fn hangs_up(&mut self, at: Connection, errno: Errno) {
+        self.client_mut(at, |client| client.dialled = Dialled::Failed(errno));
     }
 
     /// The 1-minute load average in hundredths.
@@ -1092,7 +1398,7 @@ impl Simulation {
     }
 
     /// Every kind of call that can fail, for scripts that choose one.
-    pub const fn calls() -> [Call; 4] {
+    pub const fn calls() -> [Call; 5] {
         Call::ALL
     }
 
@@ -1121,18 +1427,27 @@ impl Simulation {
                     assert_eq!(watched, Some(None), "{id} takes nobody: {:?}", status.state);
                 }
             }
-            let ready = table.service(index).is_some_and(|s| s.standing == Standing::Ready);
+            let ready = table
+                .service(index)
+                .is_some_and(|s| s.standing == Standing::Ready && !s.flags.has(Flags::MUX));
             assert_eq!(status.state != State::Off, ready && !self.ended, "{id} does what it should");
             if let State::Paused { until: at } | State::Retry { at } = status.state {
                 assert!(at > world.now.mono, "{id} is overdue");
             }
         }
         let alive = world.spawned.iter().filter(|s| s.alive).count();
-        assert_eq!(self.engine.servers().count(), alive, "every child is a server");
-        let sessions = world.clients.iter().filter(|c| c.session.is_some()).count();
-        assert_eq!(self.engine.sessions().count(), sessions, "every session has a client");
+        let children = self.engine.servers().count() + self.engine.commands();
+        assert_eq!(children, alive, "every child is a server or a command");
+        let sessions = world
+            .clients
+            .iter()
+            .filter(|c| matches!(c.session, Some((StreamId::Session(_) | StreamId::Near(_), _))));
+        assert_eq!(self.engine.sessions().count(), sessions.count(), "every session has a client");
         let open = world.clients.iter().filter(|c| c.ours).count();
-        assert_eq!(open, sessions, "no connection is forgotten");
+        let known = self.engine.sessions().count() + self.engine.waiting().count() + self.engine.outgoing();
+        assert_eq!(open, known, "no connection is forgotten");
+        let asking = world.questions.iter().filter(|asked| asked.is_open).count();
+        assert!(asking <= crate::capacity::NAMES, "no question is forgotten");
     }
 
     /// Writes a line of the script into the transcript.
@@ -1170,19 +1485,11 @@ impl Visitor<'_> {
             let found = world.find(service);
             let number = world.clients.len();
             let name = found.map_or_else(|| service.to_owned(), |at| world.sockets[at].name.clone());
+            let port = found.map_or(0, |at| world.sockets[at].port);
             world.clients.push(Client {
-                peer,
-                name,
+                local: peer.address().map(|_| (LOCAL, port)),
                 sight: if found.is_some() { Sight::Waiting } else { Sight::Refused },
-                pace,
-                to_server: VecDeque::new(),
-                half_closed: false,
-                vanished: false,
-                to_client: VecDeque::new(),
-                heard: Vec::new(),
-                ours: false,
-                holder: None,
-                session: None,
+                ..Client::new(peer, name, pace)
             });
             if matches!(pace, Pace::PerMs(_)) {
                 world.paced.push(number);

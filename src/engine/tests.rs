@@ -13,7 +13,7 @@ use super::*;
 use crate::addr::Prefix;
 use crate::backend::sim::{Call, Connection, Dice, Pace, Sight, Simulation};
 use crate::capacity::TEXT_BYTES;
-use crate::service::{Answer, Bind, Cps, LogFields, Minutes};
+use crate::service::{Bind, Cps, Host, LogFields, Minutes, Service, Standing, Target};
 use crate::table::{Origin, Pattern, Rule, Span, Text};
 
 /// A service as a test writes it down; its strings and lists come into the table with it.

@@ -46,7 +46,9 @@ impl<'a> Who<'a> {
 
     fn endpoint(self) -> Endpoint<'a> {
         match self {
-            Who::Address(address, zone) => Endpoint { address: Some(address), zone, port: None },
+            Who::Address(address, zone) => {
+                Endpoint { address: Some(address), zone, port: None, is_hidden: false }
+            }
             Who::Name(_) | Who::Unknown | Who::Paranoid => Endpoint::default(),
         }
     }

@@ -235,6 +235,18 @@ impl Log {
     /// Writes a service's record where its log_type says.
     pub fn record(&mut self, record: &Record<'_>) {
         let place = if record.is_service_record() { record.service.log_type } else { LogType::Daemon };
+        // `severity` of hosts_options(5) is about syslog; a file has neither facilities nor levels.
+        if let Some((facility, level)) = record.severity {
+            let usual = match (place, self.main) {
+                (LogType::Syslog { facility, .. }, _) | (LogType::Daemon, Main::Syslog { facility }) => {
+                    Some(facility)
+                }
+                _ => None,
+            };
+            if let Some(usual) = usual {
+                return self.syslog(facility.unwrap_or(usual), level, format_args!("{record}"));
+            }
+        }
         match place {
             LogType::Daemon => self.message(record.level(), format_args!("{record}")),
             LogType::Syslog { facility, level } => self.syslog(facility, level, format_args!("{record}")),

@@ -1,0 +1,748 @@
+//! Whether a client may come in: rules first, then what has to be asked for them, then limits.
+//!
+//! ```text
+//!  arrive ──> judge ──> admitted ──> limits ──> enter ──> answered
+//!    ^          ├─────> refused ───> turned away
+//!    │          └─────> turns on a name, a user, a command ──> wait
+//!    └──────────────────────────── resume <── the answer, or its deadline
+//! ```
+//!
+//! [`judge`](Engine::judge) is asked from the beginning whenever something more is known: rules are cheap, and nothing
+//! is remembered of them that could be wrong by then. Who waits holds one place in one table, and his connection; he
+//! counts among the clients of his service, so that he uses up his own share and no one else's.
+
+use core::net::IpAddr;
+
+use heapless::Vec;
+
+use super::{Engine, Purpose, ServiceIndex};
+use crate::access::{self, Outcome};
+use crate::addr::{HostName, Peer};
+use crate::backend::{Backend, End, Given, Pid, Spawn};
+use crate::capacity::{BANNER_BYTES, COMMANDS, EFFECT_BYTES, WAITING};
+use crate::errno::Errno;
+use crate::ident;
+use crate::record::{Banner, Fact, Refusal};
+use crate::resolver::{Lookup, Paths};
+use crate::service::{Answer, Family, Flags, Host, LogFields, Service, SocketType, Target};
+use crate::slots::Handle;
+use crate::table::Table;
+use crate::tcpmux;
+use crate::time::{Instant, Now};
+use crate::wrappers::{
+    self, Commands, Decision, Effects, Endpoint, Facts, Need, Place, Ran, Request, User, Verdict, Why,
+};
+
+/// Places of one address among [`WAITING`].
+const WAITING_EACH: usize = if WAITING < 8 { 1 } else { WAITING / 8 };
+/// Results of aclexec commands that one client's rules may turn on; one more refuses.
+const RAN: usize = 4;
+/// Longest wait for a command, in milliseconds. One that runs longer is killed, and its client refused.
+const COMMAND_MS: u64 = 10_000;
+/// Longest wait for a name. The resolver gives up earlier by itself.
+const NAME_MS: u64 = crate::resolver::LOOKUP_MS + 1000;
+
+/// Names a client that waits.
+pub(super) type WaitingId = Handle;
+
+/// A client at the door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Guest {
+    /// The service he wants.
+    pub service: ServiceIndex,
+    /// The service at whose socket he came: another one if tcpmux sent him on.
+    pub door: ServiceIndex,
+    pub peer: Peer,
+    /// Our end of his connection.
+    pub local: Option<(IpAddr, u16)>,
+}
+
+/// What is known of a guest's user.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) enum Identity {
+    #[default]
+    NotAsked,
+    /// And why.
+    Unknown(&'static str),
+    /// `UNIX : joe`.
+    Known(Vec<u8, { ident::USER_BYTES }, u8>),
+}
+
+/// What has been found out about a guest for the sake of rules.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Known {
+    /// The names were asked for: what the resolver does not know of them now is unknown.
+    client_name: bool,
+    server_name: bool,
+    pub user: Identity,
+    ran: Vec<Ran, RAN, u8>,
+    /// A command could not be run, or did not end in time: nobody can tell whether its rule stands.
+    is_stuck: bool,
+}
+
+/// How a guest comes in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Entry {
+    Plain,
+    /// By hosts.allow and hosts.deny; [`Engine::effects`] has what goes with it.
+    Wrapped,
+    /// And a command of theirs takes the place of the server.
+    Twisted,
+}
+
+/// What is to be found out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Want {
+    /// The name of an address, the guest's or our own.
+    Name(IpAddr),
+    /// Of the guest; for so many seconds, if a rule says.
+    User { seconds: Option<u32> },
+    /// Whether a command succeeds. Its text is the first `len` bytes of the scratch buffer.
+    Command { place: Place, nth: u8, len: usize },
+    /// The addresses of the host that the service redirects to: the guest is in already.
+    Addresses,
+}
+
+pub(super) enum Judgement {
+    Admitted(Entry),
+    Refused(Refusal),
+    Wants(Want),
+}
+
+/// A guest that waits for something to be found out.
+pub(super) struct Waiting<S> {
+    pub guest: Guest,
+    known: Known,
+    want: Want,
+    deadline: Instant,
+    stream: S,
+}
+
+/// A command of hosts.allow or hosts.deny that runs.
+pub(super) struct Command {
+    pid: Pid,
+    /// Who waits for its end: an aclexec.
+    waiting: Option<(WaitingId, Place, u8)>,
+}
+
+impl Known {
+    /// Of a datagram nobody can be asked.
+    fn of_datagram() -> Known {
+        Known { user: Identity::Unknown("datagram"), ..Known::default() }
+    }
+
+    fn name_asked(&mut self, address: IpAddr, guest: &Guest) {
+        self.client_name |= guest.peer.address() == Some(address);
+        self.server_name |= guest.local.is_some_and(|(local, _)| local == address);
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    /// A connection was taken: answers it, turns it away, or lets it wait.
+    #[inline(never)]
+    pub(super) fn arrive(
+        &mut self,
+        guest: Guest,
+        mut known: Known,
+        listener: Option<&B::Listener>,
+        stream: B::Stream,
+        now: Now,
+        b: &mut B,
+    ) {
+        let entry = loop {
+            match self.judge(&guest, &known, now, b) {
+                Judgement::Admitted(entry) => break entry,
+                Judgement::Refused(refusal) => {
+                    return self.turn_away(&guest, refusal, listener, stream, now, b);
+                }
+                Judgement::Wants(Want::Name(address)) => match self.look_up(address, now, b) {
+                    Lookup::Done => known.name_asked(address, &guest),
+                    Lookup::Pending => {
+                        return self.wait(guest, known, Want::Name(address), listener, stream, now, b);
+                    }
+                    Lookup::Full => {
+                        return self.turn_away(&guest, Refusal::LookupLimit, listener, stream, now, b);
+                    }
+                },
+                Judgement::Wants(want) => {
+                    return self.wait(guest, known, want, listener, stream, now, b);
+                }
+            }
+        };
+        match self.limits(&guest, now, b).and_then(|()| self.take_place(&guest, now)) {
+            Ok(()) => self.enter(guest, &known, entry, listener, stream, now, b),
+            Err(refusal) => self.turn_away(&guest, refusal, listener, stream, now, b),
+        }
+    }
+
+    /// Whether the sender of a datagram may come in, or whoever will be accepted by a server that owns its socket.
+    /// Neither can wait: a datagram whose sender's name is not known yet is refused, and the next one may find it known.
+    pub(super) fn admit(&mut self, guest: &Guest, now: Now, b: &mut B) -> Result<Entry, Refusal> {
+        let mut known = Known::of_datagram();
+        let entry = loop {
+            match self.judge(guest, &known, now, b) {
+                Judgement::Admitted(entry) => break entry,
+                Judgement::Refused(refusal) => return Err(refusal),
+                Judgement::Wants(Want::Name(address)) => match self.look_up(address, now, b) {
+                    Lookup::Done => known.name_asked(address, guest),
+                    Lookup::Pending => return Err(Refusal::NamePending),
+                    Lookup::Full => return Err(Refusal::LookupLimit),
+                },
+                Judgement::Wants(_) => {
+                    self.reason = (None, Why::NoRule);
+                    return Err(Refusal::Libwrap);
+                }
+            }
+        };
+        self.limits(guest, now, b)?;
+        self.take_place(guest, now)?;
+        Ok(entry)
+    }
+
+    /// What the rules say, knowing just that. Who is refused for what only he did (a sensor, his address, the time) is
+    /// asked about before limits, so that he does not use up what all share: a client that may not come in cannot trip
+    /// `cps`.
+    fn judge(&mut self, guest: &Guest, known: &Known, now: Now, b: &mut B) -> Judgement {
+        use Judgement::{Admitted, Refused, Wants};
+        let [first, second] = &self.tables;
+        let table = if self.active { second } else { first };
+        let Some(service) = table.service(guest.service) else { return Refused(Refusal::ServiceLimit) };
+        let peer = guest.peer;
+        if peer.address().is_some_and(|address| self.denied.holds(address, now.mono)) {
+            return Refused(Refusal::Address);
+        }
+        let name = |address: Option<IpAddr>, is_asked: bool| match address {
+            None => HostName::Unknown,
+            Some(address) => match self.resolver.name(address, now.mono) {
+                HostName::NotAsked if is_asked => HostName::Unknown,
+                name => name,
+            },
+        };
+        let client_name = name(peer.address(), known.client_name);
+        // Whoever waits at a socket that its server will own has passed the guard, if there is one.
+        let is_guarded = B::GUARDS && peer == Peer::Unknown && service.family != Family::Unix;
+        if !is_guarded {
+            match (access::decide(table, service, peer, client_name).outcome, peer.address()) {
+                (Outcome::Admitted, _) => {}
+                (Outcome::NeedsName, Some(address)) => return Wants(Want::Name(address)),
+                (Outcome::Refused | Outcome::NeedsName, _) => return Refused(Refusal::Address),
+            }
+        }
+        if !service.access_times.is_empty() {
+            // Without the time of day nobody can tell whether this is the time.
+            let minute = now.unix.map(|unix| self.zone.at(unix).minute_of_day());
+            if !minute.is_some_and(|minute| access::admits_minute(table, service, minute)) {
+                return Refused(Refusal::Time);
+            }
+        }
+        let mut entry = Entry::Plain;
+        if service.flags.has(Flags::LIBWRAP) {
+            let server_name = name(guest.local.map(|(address, _)| address), known.server_name);
+            let user = match &known.user {
+                Identity::NotAsked => User::NotAsked,
+                Identity::Unknown(_) => User::Unknown,
+                Identity::Known(text) => ident::user(text).map_or(User::Unknown, User::Known),
+            };
+            let facts = Facts { client_name, server_name, user, commands: Commands::Ran(&known.ran) };
+            let request = Request {
+                daemon: table.bytes(service.daemon),
+                client: Endpoint { is_hidden: peer == Peer::Unknown, ..Endpoint::from(peer) },
+                server: Endpoint {
+                    address: guest.local.map(|(address, _)| address),
+                    port: guest.local.map(|(_, port)| port).or(Some(service.port)),
+                    ..Endpoint::default()
+                },
+                pid: self.pid,
+            };
+            let tables = wrappers::Tables {
+                allow: &self.hosts_allow,
+                deny: &self.hosts_deny,
+                ..wrappers::Tables::default()
+            };
+            self.effects.clear();
+            let effects = &mut self.effects;
+            let mut take = |decision: &Decision<'_>, b: &mut B| {
+                effects.take(decision, &request, &facts, b.files(), &tables)
+            };
+            match self.wrappers.evaluate(b.files(), &tables, &request, &facts) {
+                Verdict::Granted(decision) => match take(&decision, b) {
+                    Ok(()) => entry = Entry::Wrapped,
+                    Err(_) => {
+                        self.reason = (decision.place, decision.why);
+                        return Refused(Refusal::Libwrap);
+                    }
+                },
+                Verdict::Delegated(decision) => match take(&decision, b) {
+                    Ok(()) => entry = Entry::Twisted,
+                    Err(_) => {
+                        self.reason = (decision.place, decision.why);
+                        return Refused(Refusal::Libwrap);
+                    }
+                },
+                Verdict::Refused(decision) => {
+                    self.reason = (decision.place, decision.why);
+                    if take(&decision, b).is_err() {
+                        self.effects.clear();
+                    }
+                    return Refused(Refusal::Libwrap);
+                }
+                Verdict::Need(need) => {
+                    self.reason = (None, Why::NoRule);
+                    let local = guest.local.map(|(address, _)| address);
+                    return match need {
+                        Need::ClientName => peer.address().map(Want::Name),
+                        Need::ServerName => local.map(Want::Name),
+                        Need::User { seconds } => Some(Want::User { seconds }),
+                        Need::Command { place, nth, command } if !known.is_stuck && !known.ran.is_full() => {
+                            command_text(command, &request, &facts, &mut self.scratch)
+                                .map(|len| Want::Command { place, nth, len })
+                        }
+                        Need::Command { .. } => None,
+                    }
+                    .map_or(Refused(Refusal::Libwrap), Wants);
+                }
+            }
+        }
+        if service.flags.has(Flags::IDONLY) {
+            match &known.user {
+                Identity::Known(_) => {}
+                Identity::NotAsked => return Wants(Want::User { seconds: None }),
+                Identity::Unknown(why) => {
+                    self.note(guest.service, Fact::NoId { peer, why }, b);
+                    return Refused(Refusal::Identity);
+                }
+            }
+        }
+        Admitted(entry)
+    }
+
+    /// Whether there is room for one more. His own share is asked about before what all share.
+    fn limits(&self, guest: &Guest, now: Now, b: &mut B) -> Result<(), Refusal> {
+        let index = guest.service;
+        let (Some(service), Some(run)) = (self.table().service(index), self.runs.get(usize::from(index)))
+        else {
+            return Err(Refusal::ServiceLimit);
+        };
+        if let (Some(most), Some(address)) = (service.per_source, guest.peer.address()) {
+            let own = self.tenants().filter(|t| *t == (index, Some(address))).count();
+            if own as u64 >= u64::from(most) {
+                return Err(Refusal::PerSourceLimit);
+            }
+        }
+        if let (Some(most), Some(address)) = (service.per_minute_source, guest.peer.address())
+            && self.sources.is_full(index, address, now.mono, most)
+        {
+            return Err(Refusal::PerMinuteLimit);
+        }
+        if service.instances.is_some_and(|most| u32::from(run.running) >= most) {
+            return Err(Refusal::ServiceLimit);
+        }
+        if service.max_load.is_some_and(|most| b.load().is_some_and(|load| load >= most)) {
+            return Err(Refusal::Load);
+        }
+        if service.is_program()
+            && (self.servers.is_full()
+                || self.limit.is_some_and(|limit| self.servers.len() as u64 >= u64::from(limit)))
+        {
+            return Err(Refusal::ProcessLimit);
+        }
+        Ok(())
+    }
+
+    /// Counts one who really comes in.
+    fn take_place(&mut self, guest: &Guest, now: Now) -> Result<(), Refusal> {
+        let index = guest.service;
+        let [first, second] = &self.tables;
+        let table = if self.active { second } else { first };
+        let at = usize::from(index);
+        let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else {
+            return Err(Refusal::ServiceLimit);
+        };
+        if service.cps.is_some_and(|cps| !run.cps.take_cps(now.mono, cps)) {
+            return Err(Refusal::ConnectionsPerSecond);
+        }
+        if let Some(limit) = service.per_minute {
+            run.minute.take_minute(now.mono, limit);
+        }
+        // Only who really comes in is counted: one who trips `cps` and waits on is asked about again.
+        if let (Some(most), Some(address)) = (service.per_minute_source, guest.peer.address()) {
+            self.sources.take(index, address, now.mono, most);
+        }
+        Ok(())
+    }
+
+    /// A connection that may not come in.
+    fn turn_away(
+        &mut self,
+        guest: &Guest,
+        refusal: Refusal,
+        listener: Option<&B::Listener>,
+        stream: B::Stream,
+        now: Now,
+        b: &mut B,
+    ) {
+        if refusal == Refusal::Libwrap {
+            self.run_spawns(guest, listener, b);
+            self.wrapped_banner(guest, &stream, b);
+        }
+        self.banner(guest.service, Banner::Fail, &stream, b);
+        if guest.door != guest.service {
+            let _ = b.tell(&stream, tcpmux::UNAVAILABLE);
+        }
+        self.refuse(guest.service, refusal, guest.peer, b);
+        self.ask_for_record(guest, &stream, LogFields::USERID, false, now, b);
+        b.close(stream);
+        if refusal == Refusal::ConnectionsPerSecond
+            && guest.door == guest.service
+            && let Some(listener) = listener
+        {
+            self.pause_for_cps(guest.service, listener, now, b);
+        }
+    }
+
+    /// A connection that may come in.
+    fn enter(
+        &mut self,
+        guest: Guest,
+        known: &Known,
+        entry: Entry,
+        listener: Option<&B::Listener>,
+        stream: B::Stream,
+        now: Now,
+        b: &mut B,
+    ) {
+        if entry != Entry::Plain {
+            self.run_spawns(&guest, listener, b);
+            if self.effects.keepalive {
+                b.keep_alive(&stream);
+            }
+            if let Some(seconds) = self.effects.linger {
+                b.linger(&stream, seconds);
+            }
+            self.wrapped_banner(&guest, &stream, b);
+        }
+        self.banner(guest.service, Banner::Success, &stream, b);
+        let Some(service) = self.table().service(guest.service) else { return b.close(stream) };
+        if service.flags.has(Flags::MUX_PLUS) {
+            let _ = b.tell(&stream, tcpmux::GO);
+        }
+        if service.log_on_success.has(LogFields::USERID) {
+            match &known.user {
+                Identity::Known(text) => self.note(guest.service, Fact::UserId { text }, b),
+                Identity::Unknown(_) => {}
+                Identity::NotAsked => {
+                    self.ask_for_record(&guest, &stream, LogFields::USERID, true, now, b);
+                }
+            }
+        }
+        self.answer(guest, entry, listener, stream, now, b);
+    }
+
+    /// Asks for a client's user in the background, if the service wants him in its log.
+    fn ask_for_record(
+        &mut self,
+        guest: &Guest,
+        stream: &B::Stream,
+        field: LogFields,
+        is_success: bool,
+        now: Now,
+        b: &mut B,
+    ) {
+        let Some(service) = self.table().service(guest.service) else { return };
+        let fields = if is_success { service.log_on_success } else { service.log_on_failure };
+        if fields.has(field) && service.socket == SocketType::Stream {
+            let local = guest.local.or_else(|| b.local(stream));
+            // If it cannot be asked for there is nothing to record.
+            let _ = self.ask_user(guest.peer, local, None, Purpose::Record(guest.service), now, b);
+        }
+    }
+
+    /// Puts a guest aside until something is found out. He is there already, as far as limits go.
+    fn wait(
+        &mut self,
+        guest: Guest,
+        known: Known,
+        want: Want,
+        listener: Option<&B::Listener>,
+        stream: B::Stream,
+        now: Now,
+        b: &mut B,
+    ) {
+        // Who would not be let in whatever is found out costs nobody a question.
+        if want != Want::Addresses
+            && let Err(refusal) = self.limits(&guest, now, b)
+        {
+            return self.turn_away(&guest, refusal, listener, stream, now, b);
+        }
+        let address = guest.peer.address();
+        let own = self.waiting.iter().filter(|(_, w)| w.guest.peer.address() == address).count();
+        if own >= WAITING_EACH || self.waiting.is_full() {
+            return self.turn_away(&guest, Refusal::LookupLimit, listener, stream, now, b);
+        }
+        let ms = match want {
+            Want::Name(_) | Want::Addresses => NAME_MS,
+            // It has a deadline of its own.
+            Want::User { .. } => u64::from(u32::MAX),
+            Want::Command { .. } => COMMAND_MS,
+        };
+        let deadline = now.mono.plus_ms(ms);
+        let waiting = Waiting { guest, known, want, deadline, stream };
+        let Ok(id) = self.waiting.insert(waiting) else { return };
+        if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
+            run.running += 1;
+        }
+        self.timers_changed = true;
+        let begun = match want {
+            Want::Name(_) | Want::Addresses => Ok(()),
+            Want::User { seconds } => {
+                self.ask_user(guest.peer, guest.local, seconds, Purpose::Guest(id), now, b)
+            }
+            Want::Command { place, nth, len } => {
+                let text = self.scratch.get(..len).unwrap_or(&[]);
+                let begun = begin_command(
+                    &mut self.commands,
+                    self.tables.get(usize::from(self.active)),
+                    &guest,
+                    listener,
+                    text,
+                    None,
+                    Some((id, place, nth)),
+                    b,
+                );
+                if let Err(errno) = begun {
+                    self.note(guest.service, Fact::CommandFailed { errno }, b);
+                }
+                begun.map_err(|_| "system error")
+            }
+        };
+        if let Err(why) = begun {
+            self.give_up(id, why);
+            self.go_in(id, listener, now, b);
+        }
+    }
+
+    /// Nothing will be found out about one who waits.
+    fn give_up(&mut self, id: WaitingId, why: &'static str) {
+        let Some(waiting) = self.waiting.get_mut(id) else { return };
+        match waiting.want {
+            Want::Name(address) => waiting.known.name_asked(address, &waiting.guest),
+            Want::User { .. } => waiting.known.user = Identity::Unknown(why),
+            Want::Command { .. } => waiting.known.is_stuck = true,
+            Want::Addresses => {}
+        }
+    }
+
+    /// Goes on with one who waited, with the listener he came by in its place.
+    pub(super) fn resume(&mut self, id: WaitingId, now: Now, b: &mut B) {
+        let Some(door) = self.waiting.get(id).map(|waiting| waiting.guest.door) else { return };
+        let listener = self.runs.get_mut(usize::from(door)).and_then(|run| run.listener.take());
+        self.go_in(id, listener.as_ref(), now, b);
+        if let (Some(listener), Some(run)) = (listener, self.runs.get_mut(usize::from(door))) {
+            run.listener = Some(listener);
+        }
+        self.wake_full(now, b);
+    }
+
+    fn go_in(&mut self, id: WaitingId, listener: Option<&B::Listener>, now: Now, b: &mut B) {
+        let Some(Waiting { guest, known, want, stream, .. }) = self.waiting.remove(id) else { return };
+        self.timers_changed = true;
+        if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
+            run.running = run.running.saturating_sub(1);
+        }
+        if self.table().service(guest.service).is_none() {
+            // His service went with a reload.
+            return b.close(stream);
+        }
+        match want {
+            Want::Addresses => self.redirect(guest, stream, now, b),
+            _ => self.arrive(guest, known, listener, stream, now, b),
+        }
+    }
+
+    /// The user of one who waits is known, or will not be.
+    pub(super) fn user_found(&mut self, id: WaitingId, user: Identity, now: Now, b: &mut B) {
+        if let Some(waiting) = self.waiting.get_mut(id) {
+            waiting.known.user = user;
+            self.resume(id, now, b);
+        }
+    }
+
+    /// Goes on with all whose name has been found out.
+    pub(super) fn resume_named(&mut self, now: Now, b: &mut B) {
+        let mut found = Vec::<WaitingId, WAITING>::new();
+        for (id, waiting) in self.waiting.iter() {
+            let is_found = match waiting.want {
+                Want::Name(address) => self.resolver.name(address, now.mono) != HostName::NotAsked,
+                Want::Addresses => match self.redirect_host(waiting.guest.service) {
+                    Some(name) => self.resolver.addresses(name, now.mono).is_some(),
+                    None => true,
+                },
+                _ => false,
+            };
+            if is_found {
+                let _ = found.push(id);
+            }
+        }
+        for id in found {
+            self.give_up(id, "");
+            self.resume(id, now, b);
+        }
+    }
+
+    /// Goes on with all who have waited long enough.
+    pub(super) fn resume_overdue(&mut self, now: Now, b: &mut B) {
+        let mut overdue = Vec::<WaitingId, WAITING>::new();
+        for (id, _) in self.waiting.iter().filter(|(_, waiting)| waiting.deadline <= now.mono) {
+            let _ = overdue.push(id);
+        }
+        for id in overdue {
+            for command in &mut self.commands {
+                if command.waiting.take_if(|(waiting, ..)| *waiting == id).is_some() {
+                    b.end(command.pid, End::Kill);
+                }
+            }
+            self.give_up(id, "timeout");
+            self.resume(id, now, b);
+        }
+    }
+
+    /// The earliest deadline of those who wait.
+    pub(super) fn waiting_deadline(&self) -> Option<Instant> {
+        self.waiting.iter().map(|(_, waiting)| waiting.deadline).min()
+    }
+
+    /// The name a service redirects to, if it is a name.
+    pub(super) fn redirect_host(&self, index: ServiceIndex) -> Option<&[u8]> {
+        match self.table().service(index)?.answer {
+            Answer::Redirect(Target { host: Host::Name(name), .. }) => Some(self.table().bytes(name)),
+            _ => None,
+        }
+    }
+
+    fn look_up(&mut self, address: IpAddr, now: Now, b: &mut B) -> Lookup {
+        let (files, mut network) = b.resolving();
+        self.timers_changed = true;
+        // Name servers come and go with networks.
+        let _ = self.resolver.configure(files, Paths::default());
+        self.resolver.name_of(address, now.mono, files, &mut network)
+    }
+
+    /// One who is in waits for the address of the host he is led to.
+    pub(super) fn wait_for_host(&mut self, guest: Guest, stream: B::Stream, now: Now, b: &mut B) {
+        self.wait(guest, Known::default(), Want::Addresses, None, stream, now, b);
+    }
+
+    /// Runs the `spawn` commands of the rule that has just decided. They are not waited for.
+    pub(super) fn run_spawns(&mut self, guest: &Guest, listener: Option<&B::Listener>, b: &mut B) {
+        let mut failed = None;
+        for text in self.effects.spawns() {
+            let table = self.tables.get(usize::from(self.active));
+            if let Err(errno) =
+                begin_command(&mut self.commands, table, guest, listener, text, Some(&self.effects), None, b)
+            {
+                failed = Some(errno);
+            }
+        }
+        if let Some(errno) = failed {
+            self.note(guest.service, Fact::CommandFailed { errno }, b);
+        }
+    }
+
+    /// A child ended that is no server: whether it was a command.
+    pub(super) fn command_ended(&mut self, pid: Pid, passed: bool, now: Now, b: &mut B) -> bool {
+        let Some(at) = self.commands.iter().position(|command| command.pid == pid) else { return false };
+        let Command { waiting, .. } = self.commands.swap_remove(at);
+        if let Some((id, place, nth)) = waiting
+            && let Some(waiting) = self.waiting.get_mut(id)
+        {
+            // Room for one more was seen when it was begun.
+            waiting.known.is_stuck |= waiting.known.ran.push(Ran { place, nth, passed }).is_err();
+            self.resume(id, now, b);
+        }
+        true
+    }
+
+    /// Tells all commands to end.
+    pub(super) fn end_commands(&mut self, how: End, b: &mut B) {
+        for command in &self.commands {
+            b.end(command.pid, how);
+        }
+    }
+
+    /// Closes all who wait.
+    pub(super) fn end_waiting(&mut self, b: &mut B) {
+        while let Some(id) = self.waiting.find(|_| true) {
+            if let Some(waiting) = self.waiting.remove(id) {
+                if let Some(run) = self.runs.get_mut(usize::from(waiting.guest.service)) {
+                    run.running = run.running.saturating_sub(1);
+                }
+                b.close(waiting.stream);
+            }
+        }
+        self.timers_changed = true;
+    }
+
+    /// Sends the file that the `banners` option of the rule names, expanded.
+    #[inline(never)]
+    fn wrapped_banner(&mut self, guest: &Guest, stream: &B::Stream, b: &mut B) {
+        let Some(path) = self.effects.banner() else { return };
+        let mut raw = [0; BANNER_BYTES];
+        let Ok(len) = super::read_head(b.files(), path, &mut raw) else { return };
+        let table = self.table();
+        let Some(service) = table.service(guest.service) else { return };
+        let request = Request {
+            daemon: table.bytes(service.daemon),
+            client: Endpoint::from(guest.peer),
+            server: Endpoint {
+                address: guest.local.map(|(address, _)| address),
+                port: guest.local.map(|(_, port)| port),
+                ..Endpoint::default()
+            },
+            pid: self.pid,
+        };
+        let client_name =
+            guest.peer.address().map_or(HostName::Unknown, |address| self.resolver.name(address, Instant(0)));
+        let facts = Facts { client_name, ..Facts::default() };
+        let text = raw.get(..len).unwrap_or(&[]);
+        let mut out = [0; BANNER_BYTES];
+        let len = wrappers::expand_banner(text, &request, &facts, &mut out);
+        let _ = b.tell(stream, out.get(..len).unwrap_or(&[]));
+    }
+}
+
+/// The command of a rule, expanded, with a NUL byte behind it; its length, or `None` if it does not fit.
+fn command_text(
+    command: wrappers::Value<'_>,
+    request: &Request<'_>,
+    facts: &Facts<'_>,
+    buf: &mut [u8],
+) -> Option<usize> {
+    let mut text = [0; EFFECT_BYTES];
+    let text = wrappers::expand(command, request, facts, &mut text).ok()?;
+    buf.get_mut(..text.len())?.copy_from_slice(text);
+    *buf.get_mut(text.len())? = 0;
+    Some(text.len() + 1)
+}
+
+/// Starts a command with the user and everything else of a guest's service.
+fn begin_command<B: Backend>(
+    commands: &mut Vec<Command, COMMANDS>,
+    table: Option<&Table>,
+    guest: &Guest,
+    listener: Option<&B::Listener>,
+    text: &[u8],
+    effects: Option<&Effects>,
+    waiting: Option<(WaitingId, Place, u8)>,
+    b: &mut B,
+) -> Result<(), Errno> {
+    if commands.is_full() {
+        return Err(Errno::AGAIN);
+    }
+    let table = table.ok_or(Errno::INVAL)?;
+    let service: &Service = table.service(guest.service).ok_or(Errno::INVAL)?;
+    let peer = guest.peer;
+    let spawn = Spawn { table, service, listener, given: Given::Nothing, peer, effects, command: Some(text) };
+    let pid = b.spawn(spawn)?;
+    let _ = commands.push(Command { pid, waiting });
+    Ok(())
+}
