@@ -1306,6 +1306,11 @@ impl Simulation {
         core::mem::take(&mut self.world.borrow_mut().clients[at.0].heard)
     }
 
+    /// What the client has sent and nobody has read.
+    pub fn unread(&self, at: Connection) -> Vec<u8> {
+        self.world.borrow().clients[at.0].to_server.iter().copied().collect()
+    }
+
     pub fn sees(&self, at: Connection) -> Sight {
         self.world.borrow().clients[at.0].sight
     }

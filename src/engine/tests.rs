@@ -13,8 +13,10 @@ use super::*;
 use crate::addr::Prefix;
 use crate::backend::sim::{Call, Connection, Dice, Pace, Sight, Simulation};
 use crate::capacity::TEXT_BYTES;
-use crate::service::{Bind, Cps, Host, LogFields, Minutes, Service, Standing, Target};
+use crate::service::{Bind, Cps, LogFields, Minutes, Service, Standing, Target};
 use crate::table::{Origin, Pattern, Rule, Span, Text};
+
+mod walks;
 
 /// A service as a test writes it down; its strings and lists come into the table with it.
 #[derive(Clone)]
