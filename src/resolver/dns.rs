@@ -1,8 +1,8 @@
 //! DNS messages (RFC 1035 section 4): one question is written, and the answer to it is read.
 //!
-//! By hand, because file size is what usherd exists for: the `domain` crate 0.12 (heapless, no allocator) made a small
-//! program that writes one question and walks one answer 12.5 KB larger on x86_64, this module 3.3 KB. It needs no
-//! memory beside the message either: names are compared where they stand.
+//! By hand, because file size is what usherd exists for: a small program (x86_64, optimised for size) that writes one
+//! question and reads one answer grew by 12.5 kB with the `domain` crate 0.12 (heapless, no allocator), by 4.8 kB with
+//! this module. It needs no memory beside the message, either: names are compared where they stand.
 //!
 //! A message comes from whoever can guess a port and a number, so every offset in it is a claim. What does not hold
 //! makes the message [`Broken`]; nothing here panics, calls itself, or goes round.
