@@ -26,8 +26,8 @@ pub const MESSAGE_BYTES: usize = 512;
 /// Longest question this module writes: the header, a name with a length before it and a zero behind it, type and class.
 pub const QUERY_BYTES: usize = HEADER + HOST_BYTES + 2 + 4;
 
-/// Aliases that lead from the name asked for to the name with the records. More are nobody's; BIND and unbound follow
-/// 11 to 17, for whole answers of which 512 bytes hold half.
+/// Aliases followed from the name asked for to the name with the records. Delegation needs one or two (RFC 2317); more in
+/// a message of 512 bytes lead nowhere, or round.
 const ALIASES: usize = 8;
 
 const HEADER: usize = 12;
@@ -135,7 +135,7 @@ pub fn reverse(address: IpAddr) -> Name {
     name
 }
 
-/// Writes a question: recursion desired, one name, no EDNS.
+/// Writes a question: recursion desired, one name, no EDNS. The name is a host's ([`is_host_name`]) or a [`reverse`] one.
 pub fn query(id: u16, name: &[u8], kind: Kind) -> Vec<u8, QUERY_BYTES> {
     let mut message = Vec::new();
     // A Name fits, by the length of QUERY_BYTES.

@@ -726,6 +726,7 @@ fn a_storm_of_mutations() {
     w.wait(LOOKUP_MS);
     assert_eq!(w.net.open.get(), 0);
     std::println!("{outcomes:?}");
+    assert!(outcomes.keys().all(|known| known.starts_with('(') || dns::is_host_name(known.as_bytes())));
     assert!(["www.example", "(unknown)", "(paranoid)"].iter().all(|known| outcomes.contains_key(*known)));
 }
 
