@@ -6,6 +6,8 @@ use core::fmt;
 use std::format;
 use std::string::{String, ToString};
 
+use rustix::fd::OwnedFd;
+
 use crate::addr::Prefix;
 use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Linux, Spawner, Spills, log, spawn};
@@ -16,15 +18,17 @@ use crate::capacity::{
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
 use crate::limits::Window;
+use crate::resolver::Resolver;
 use crate::service::{Minutes, Service};
 use crate::table::{Rule, Table, Text};
 
 /// The statics of `src/main.rs`.
-const STATICS: [(&str, usize, &str); 5] = [
+const STATICS: [(&str, usize, &str); 6] = [
     ("ENGINE", size_of::<Engine<Linux>>(), "two tables, what runs, the buffers of built-in services"),
     ("LOADER", size_of::<Loader>(), "used while files are read, then given back"),
     ("SPILLS", size_of::<Spills>(), "used once an echo client does not read"),
     ("SPAWNER", size_of::<Spawner>(), "a slot is used once that many children start at one time"),
+    ("RESOLVER", size_of::<Resolver<OwnedFd>>(), "an entry is used once that many names are asked for"),
     ("LOG", size_of::<log::Log>(), "log files by name"),
 ];
 
@@ -46,6 +50,7 @@ fn bytes_each(name: &str) -> (usize, String) {
         "SERVERS" => (server, "a slot".into()),
         "SESSIONS" => (session, "a slot".into()),
         "SOURCES" => (size_of::<(u16, core::net::IpAddr, Window)>(), "an address and its minute".into()),
+        "NAMES" => (Resolver::<OwnedFd>::BYTES_EACH, "a name, addresses, what is asked".into()),
         "SCRATCH_BYTES" => (1 + SPILLS, format!("the scratch buffer and {SPILLS} spill buffers")),
         "SPILLS" => (SCRATCH_BYTES, "a buffer of SCRATCH_BYTES".into()),
         "SPAWN_SLOTS" => (spawn::SLOT_BYTES, format!("{} of it the child's stack", spawn::STACK_BYTES)),

@@ -474,6 +474,26 @@ mod tests {
         });
         assert_eq!((any, all), (Ok(true), ["10.0.0.5".into(), "fd00::5".into()].into()));
         assert_eq!(addresses_of(&mut etc(), b"/etc/hosts", b"nowhere", |_| true), Ok(false));
+    }
+
+    #[test]
+    fn hosts_have_the_first_name_of_their_line() {
+        let mut hosts = Tree::default()
+            .file("/h", "::ffff:10.0.0.5 mapped m\n10.0.0.5 plain # p\n10.0.0.6 # none\n127.0.0.1 board\n");
+        let mut name = |address: &str, skip: &[u8]| {
+            let wanted = |name: &[u8]| (name != skip).then(|| Name::from_slice(name).unwrap());
+            name_at(&mut hosts, b"/h", address.parse().unwrap(), wanted).unwrap().unwrap_or_default()
+        };
+        assert_eq!(
+            (name("10.0.0.5", b"").as_slice(), name("10.0.0.5", b"mapped").as_slice()),
+            (&b"mapped"[..], &b"plain"[..])
+        );
+        assert_eq!(
+            (name("10.0.0.6", b"").as_slice(), name("127.0.0.1", b"").as_slice()),
+            (&b""[..], &b"board"[..])
+        );
+        // RFC 6761.
+        assert_eq!(name("::1", b""), b"localhost");
         let mut count = 0;
         addresses_of(&mut Tree::default(), b"/h", b"LocalHost", |_| {
             count += 1;

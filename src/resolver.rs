@@ -42,6 +42,8 @@
 
 mod conf;
 pub mod dns;
+#[cfg(test)]
+mod tests;
 
 use core::net::{IpAddr, SocketAddr};
 

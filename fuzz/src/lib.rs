@@ -5,14 +5,19 @@ mod tree;
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use usherd::args;
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::token::{Assignment, Words};
 use usherd::config::{Loader, Options, Outcome};
+use usherd::errno::Errno;
 use usherd::names;
+use usherd::resolver::dns::is_host_name;
+use usherd::resolver::{HostName, LOOKUP_MS, Lookup, Network, Paths, QuestionId, Resolver, Subject};
 use usherd::service::{Bind, Dialect, Family, Service, SocketType, Standing};
 use usherd::table::Table;
+use usherd::time::Instant;
 use usherd::zone::{TzSource, Zone, parse_tz_variable};
 
 use tree::Tree;
@@ -20,13 +25,14 @@ use tree::Tree;
 /// A target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("tokens", tokens),
     ("xinetd", xinetd),
     ("inetd", inetd),
     ("args", args),
     ("zone", zone),
     ("names", names),
+    ("dns", dns),
 ];
 
 /// Lines of xinetd's grammar as words.
@@ -253,6 +259,8 @@ pub fn names(data: &[u8]) {
         let _ = names::group_by_name(f, b"/f", name);
         let _ = names::groups_of(f, b"/f", name, |_| true);
         let _ = names::addresses_of(f, b"/f", name, |_| true);
+        let address = std::net::Ipv4Addr::LOCALHOST.into();
+        let _ = names::name_at(f, b"/f", address, |found| (found == name).then_some(()));
         names::protocol(name);
     }
     for uid in [0, 1000, u32::MAX] {
@@ -261,4 +269,103 @@ pub fn names(data: &[u8]) {
         }
     }
     let _ = names::has_content(f, b"/f");
+}
+
+/// A name server's answers: each begins with its length, 2 bytes. Bits of the first byte: 0 and 1 choose what is
+/// looked up; 2: the number of the question is put into each answer, so that what follows is read; 3: so is the question; 4:
+/// what follows is not answers but resolv.conf(5).
+pub fn dns(data: &[u8]) {
+    thread_local! {
+        static RESOLVER: RefCell<Box<Resolver<()>>> = RefCell::new(Box::new(Resolver::new()));
+    }
+    let Some((flags, mut data)) = data.split_first() else { return };
+    let mut files = Tree::of(b"");
+    if flags & 16 != 0 {
+        files.add(b"/etc/resolv.conf", data);
+        data = &[];
+    }
+    RESOLVER.with_borrow_mut(|resolver| {
+        // What the input before said is not to be remembered.
+        **resolver = Resolver::new();
+        let _ = resolver.configure(&mut files, Paths::default());
+        let mut server = Server { flags: *flags, data, asked: None };
+        let begun = Instant(1000);
+        let mut now = begun;
+        let address = if flags & 1 != 0 { "2001:db8::7" } else { "192.0.2.7" }.parse().expect("an address");
+        let name = b"www.example";
+        let is_name = flags & 2 == 0;
+        let lookup = if is_name {
+            resolver.name_of(address, now, &mut files, &mut server)
+        } else {
+            resolver.addresses_of(name, now, &mut files, &mut server)
+        };
+        assert!(lookup != Lookup::Full);
+        let mut ended = 0;
+        while let Some(next) = resolver.next_deadline() {
+            let before = server.data.len();
+            let (id, _) = server.asked.clone().expect("a question");
+            let end = resolver.answered(id, now, &mut files, &mut server).or_else(|| {
+                // Nothing came of it: time goes on.
+                if before == server.data.len() {
+                    assert!(next > now);
+                    now = next;
+                }
+                resolver.tick(now, &mut server)
+            });
+            if let Some(end) = end {
+                let wanted = if is_name { Subject::NameOf(address) } else { Subject::AddressesOf(name) };
+                assert!(resolver.subject(end) == Some(wanted));
+                ended += 1;
+            }
+        }
+        assert_eq!(ended, usize::from(lookup == Lookup::Pending), "one look-up has one end");
+        assert!(now <= begun.plus_ms(LOOKUP_MS));
+        if is_name {
+            match resolver.name(address, now) {
+                HostName::NotAsked => panic!("it was asked for"),
+                HostName::Known(name) => assert!(is_host_name(name)),
+                HostName::Unknown | HostName::Paranoid => {}
+            }
+        } else {
+            let addresses = resolver.addresses(name, now).expect("it was asked for");
+            assert!(addresses.iter().all(|address| *address == address.to_canonical()));
+        }
+    });
+}
+
+struct Server<'a> {
+    flags: u8,
+    data: &'a [u8],
+    asked: Option<(QuestionId, Vec<u8>)>,
+}
+
+impl Network for Server<'_> {
+    type Question = ();
+
+    fn ask(&mut self, id: QuestionId, _: SocketAddr, query: &[u8]) -> Result<(), Errno> {
+        self.asked = Some((id, query.to_vec()));
+        Ok(())
+    }
+
+    fn answer(&mut self, (): &(), buf: &mut [u8]) -> Result<usize, Errno> {
+        let Some((len, rest)) = self.data.split_first_chunk() else { return Err(Errno::AGAIN) };
+        let (message, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));
+        self.data = rest;
+        let query = self.asked.as_ref().map_or(&[][..], |(_, query)| query);
+        let mut message = message.to_vec();
+        let put = |to: &mut [u8], from: &[u8]| to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        if self.flags & 4 != 0 {
+            put(&mut message, query.get(..2).unwrap_or(&[]));
+        }
+        if self.flags & 8 != 0 {
+            put(message.get_mut(12..).unwrap_or(&mut []), query.get(12..).unwrap_or(&[]));
+        }
+        let len = message.len().min(buf.len());
+        buf[..len].copy_from_slice(&message[..len]);
+        Ok(len)
+    }
+
+    fn random(&mut self) -> u32 {
+        4
+    }
 }
