@@ -6,14 +6,14 @@ use core::fmt;
 use std::format;
 use std::string::{String, ToString};
 
-use rustix::fd::OwnedFd;
 
 use crate::addr::Prefix;
+use crate::backend::Backend;
 use crate::backend::linux::filter::Step;
-use crate::backend::linux::{Linux, Spawner, Spills, log, spawn};
+use crate::backend::linux::{Cache, Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
-    ACCEPTS_A_TURN, ADJUSTABLE, BANNER_BYTES, DATAGRAM_BYTES, DATAGRAMS_A_TURN, INCLUDE_DEPTH, NAME_BYTES,
-    PATH_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
+    ACCEPTS_A_TURN, ADJUSTABLE, BANNER_BYTES, CACHE_BYTES, CACHED_FILES, DATAGRAM_BYTES, DATAGRAMS_A_TURN,
+    EFFECT_BYTES, INCLUDE_DEPTH, NAME_BYTES, PATH_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
 };
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
@@ -28,13 +28,14 @@ const STATICS: [(&str, usize, &str); 6] = [
     ("LOADER", size_of::<Loader>(), "used while files are read, then given back"),
     ("SPILLS", size_of::<Spills>(), "used once an echo client does not read"),
     ("SPAWNER", size_of::<Spawner>(), "a slot is used once that many children start at one time"),
-    ("RESOLVER", size_of::<Resolver<OwnedFd>>(), "an entry is used once that many names are asked for"),
+    ("CACHE", size_of::<Cache>(), "hosts.allow, hosts.deny and their like, once there are any"),
     ("LOG", size_of::<log::Log>(), "log files by name"),
 ];
 
 /// Bytes of statics that one more of a capacity costs, and how they come about.
 fn bytes_each(name: &str) -> (usize, String) {
-    let [run, server, session] = engine::bytes_each::<Linux>();
+    let each = engine::bytes_each::<Linux>();
+    let engine::BytesEach { run, server, session, .. } = each;
     let twice = |bytes: usize| (2 * bytes, format!("2 tables × {bytes}"));
     match name {
         "SERVICES" => {
@@ -50,7 +51,14 @@ fn bytes_each(name: &str) -> (usize, String) {
         "SERVERS" => (server, "a slot".into()),
         "SESSIONS" => (session, "a slot".into()),
         "SOURCES" => (size_of::<(u16, core::net::IpAddr, Window)>(), "an address and its minute".into()),
-        "NAMES" => (Resolver::<OwnedFd>::BYTES_EACH, "a name, addresses, what is asked".into()),
+        "NAMES" => {
+            (Resolver::<<Linux as Backend>::Question>::BYTES_EACH, "a name, addresses, what is asked".into())
+        }
+        "RELAYS" => (each.relay, "a slot".into()),
+        "WAITING" => (each.waiting, "a slot, with what has been found out".into()),
+        "IDENTS" => (each.ident, "a slot, with the answer".into()),
+        "COMMANDS" => (each.command, "a process and who waits for it".into()),
+        "DENIED" => (each.denied, "a network and a time".into()),
         "SCRATCH_BYTES" => (1 + SPILLS, format!("the scratch buffer and {SPILLS} spill buffers")),
         "SPILLS" => (SCRATCH_BYTES, "a buffer of SCRATCH_BYTES".into()),
         "SPAWN_SLOTS" => (spawn::SLOT_BYTES, format!("{} of it the child's stack", spawn::STACK_BYTES)),
@@ -78,12 +86,19 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 8] = [
+const FIXED: [(&str, usize, &str); 11] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
     ("PATH_BYTES", PATH_BYTES, "in each of LOG_FILES; else on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
     ("DATAGRAM_BYTES", DATAGRAM_BYTES, "one buffer"),
     ("BANNER_BYTES", BANNER_BYTES, "on the stack while a banner is sent"),
+    (
+        "EFFECT_BYTES",
+        EFFECT_BYTES,
+        "one buffer, and in each spawn slot; on the stack while a command is expanded",
+    ),
+    ("CACHED_FILES", CACHED_FILES, "as many buffers of CACHE_BYTES"),
+    ("CACHE_BYTES", CACHE_BYTES, "a buffer for each of CACHED_FILES"),
     ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),
     ("ACCEPTS_A_TURN", ACCEPTS_A_TURN, "none, likewise"),
     ("DATAGRAMS_A_TURN", DATAGRAMS_A_TURN, "none, likewise"),

@@ -29,6 +29,13 @@ pub const ACCEPTS_A_TURN: usize = 32;
 
 pub const EFFECT_BYTES: usize = 4096;
 
+/// Files that are kept in memory while they do not change: hosts.allow, hosts.deny, hosts and resolv.conf. One more is
+/// read as often as it is asked for.
+pub const CACHED_FILES: usize = 4;
+
+/// Bytes of each of [`CACHED_FILES`]. A file that is as large or larger is read as often as it is asked for.
+pub const CACHE_BYTES: usize = 8192;
+
 /// Datagrams answered for one built-in service before the next event is looked at.
 pub const DATAGRAMS_A_TURN: usize = 64;
 

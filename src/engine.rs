@@ -1424,14 +1424,31 @@ const fn is_starved(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)
 }
 
-/// Bytes that one more service, server and session costs here, for memory-budget.md.
+/// Bytes that one more of each capacity costs here, for memory-budget.md.
 #[cfg(all(test, feature = "linux"))]
-pub(crate) const fn bytes_each<B: Backend>() -> [usize; 3] {
-    [
-        size_of::<Run<B::Listener>>(),
-        Slots::<Server, SERVERS>::BYTES_EACH,
-        Slots::<Session<B::Stream>, SESSIONS>::BYTES_EACH,
-    ]
+pub(crate) struct BytesEach {
+    pub run: usize,
+    pub server: usize,
+    pub session: usize,
+    pub relay: usize,
+    pub waiting: usize,
+    pub ident: usize,
+    pub command: usize,
+    pub denied: usize,
+}
+
+#[cfg(all(test, feature = "linux"))]
+pub(crate) const fn bytes_each<B: Backend>() -> BytesEach {
+    BytesEach {
+        run: size_of::<Run<B::Listener>>(),
+        server: Slots::<Server, SERVERS>::BYTES_EACH,
+        session: Slots::<Session<B::Stream>, SESSIONS>::BYTES_EACH,
+        relay: Slots::<Relay<B::Stream>, RELAYS>::BYTES_EACH,
+        waiting: Slots::<Waiting<B::Stream>, WAITING>::BYTES_EACH,
+        ident: Slots::<Inquiry<B::Stream>, IDENTS>::BYTES_EACH,
+        command: size_of::<Command>(),
+        denied: Denied::BYTES_EACH,
+    }
 }
 
 #[cfg(test)]

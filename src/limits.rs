@@ -168,6 +168,9 @@ pub struct Denied {
 }
 
 impl Denied {
+    /// What one more of [`DENIED`] costs.
+    pub const BYTES_EACH: usize = size_of::<(Prefix, Option<Instant>)>();
+
     pub const fn new() -> Denied {
         Denied { entries: Vec::new() }
     }

@@ -7,7 +7,7 @@ mod entry;
 
 use usherd::backend::linux::daemon::{self, Parts};
 use usherd::backend::linux::log::Log;
-use usherd::backend::linux::{Linux, Spawner, Spills};
+use usherd::backend::linux::{Cache, Linux, Spawner, Spills};
 use usherd::config::Loader;
 use usherd::engine::Engine;
 
@@ -15,6 +15,7 @@ use usherd::engine::Engine;
 static mut ENGINE: Engine<Linux> = Engine::new();
 static mut LOADER: Loader = Loader::new();
 static mut SPILLS: Spills = Spills::new();
+static mut CACHE: Cache = Cache::new();
 static mut SPAWNER: Spawner = Spawner::new();
 static mut LOG: Log = Log::new();
 
@@ -26,6 +27,7 @@ fn main(start: entry::Start) -> i32 {
             engine: &mut *(&raw mut ENGINE),
             loader: &mut *(&raw mut LOADER),
             spills: &mut *(&raw mut SPILLS),
+            cache: &mut *(&raw mut CACHE),
             spawner: &mut *(&raw mut SPAWNER),
             log: &mut *(&raw mut LOG),
             unwritten: start.unwritten(),

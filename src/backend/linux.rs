@@ -4,6 +4,7 @@
 //! reads the clocks once, and turns what happened into events. Everything the engine then wants is a call of the
 //! [`Backend`] implementation here, made at once. With nothing to do it never wakes up.
 
+mod cache;
 pub mod daemon;
 mod dump;
 pub mod files;
@@ -20,18 +21,23 @@ use core::net::{IpAddr, SocketAddr};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsockname, recvfrom, sendto};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getpeername, getsockname, recvfrom,
+    sendto, sockopt,
+};
 
 use crate::addr::Peer;
 use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Step};
 use crate::errno::Errno;
 use crate::record::Record;
+use crate::resolver::{Network, QuestionId};
 use crate::service::{Service, Stderr};
 use crate::slots::Handle;
 use crate::table::Table;
 use crate::time::{Instant, Now};
 
+pub use cache::Cache;
 pub use listen::{Inherited, Listener};
 pub use spawn::Spawner;
 pub use stream::{Socket, SocketIo, Spills};
@@ -41,6 +47,7 @@ pub use stream::{Socket, SocketIo, Spills};
 enum Source {
     Listener(ServiceId),
     Stream(StreamId),
+    Question(QuestionId),
     /// Servers' standard error, of a service.
     Stderr(ServiceId),
     /// The same, of a service that listens no more: a place of [`Linux::retired`].
@@ -57,6 +64,7 @@ impl Source {
             Source::Stream(StreamId::Far(id)) => (7, id.index, id.generation),
             Source::Stream(StreamId::Ident(id)) => (8, id.index, id.generation),
             Source::Stderr(id) => (3, id.index, id.generation),
+            Source::Question(id) => (9, id.index, id.generation),
             Source::Signals => (4, 0, 0),
             Source::Retired(place) => (5, place, 0),
         };
@@ -73,6 +81,7 @@ impl Source {
             7 => Source::Stream(StreamId::Far(Handle { index, generation })),
             8 => Source::Stream(StreamId::Ident(Handle { index, generation })),
             3 => Source::Stderr(ServiceId { index, generation }),
+            9 => Source::Question(Handle { index, generation }),
             4 => Source::Signals,
             5 => Source::Retired(index),
             _ => return None,
@@ -83,7 +92,7 @@ impl Source {
 pub struct Linux {
     epoll: OwnedFd,
     null: OwnedFd,
-    files: files::FileSystem,
+    cache: &'static mut Cache,
     pub inherited: Inherited,
     spills: &'static mut Spills,
     pub spawner: &'static mut Spawner,
@@ -104,6 +113,7 @@ impl Linux {
     /// `inherited_sockets` descriptors from 3 on were there when the daemon started (LISTEN_FDS) and are taken over.
     pub fn new(
         spills: &'static mut Spills,
+        cache: &'static mut Cache,
         spawner: &'static mut Spawner,
         log: &'static mut log::Log,
         inherited_sockets: i32,
@@ -118,7 +128,7 @@ impl Linux {
         Ok(Linux {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             null: open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?,
-            files: files::FileSystem,
+            cache,
             inherited,
             spills,
             spawner,
@@ -130,6 +140,7 @@ impl Linux {
 
     pub fn set_now(&mut self, now: Now) {
         self.mono = now.mono;
+        self.cache.begin_turn(now.unix.unwrap_or(0));
         self.log.set_now(now.unix.unwrap_or(0));
     }
 
@@ -199,22 +210,60 @@ impl Linux {
 const fn interest(step: Step) -> EventFlags {
     match step {
         Step::Read => EventFlags::IN,
-        Step::Write | Step::Close => EventFlags::OUT,
+        Step::Write => EventFlags::OUT,
+        // Errors and the end of both directions are always reported.
+        Step::Close => EventFlags::empty(),
         Step::Both => EventFlags::IN.union(EventFlags::OUT),
     }
 }
 
-pub struct NoNet;
-impl crate::resolver::Network for NoNet {
-    type Question = ();
-    fn ask(&mut self, _: Handle, _: SocketAddr, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::NOSYS)
+/// The way to name servers.
+pub struct Names<'a> {
+    epoll: &'a OwnedFd,
+}
+
+/// A question to a name server. Dropping it closes its socket.
+pub struct Question {
+    fd: OwnedFd,
+    id: QuestionId,
+}
+
+/// Reported once and then no more until asked for again: a child whose program has not begun has our sockets too, and
+/// what it holds must not go on reporting after we have closed ours.
+const ONCE: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
+
+impl Network for Names<'_> {
+    type Question = Question;
+
+    fn ask(&mut self, id: QuestionId, server: SocketAddr, query: &[u8]) -> Result<Question, Errno> {
+        let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(family, rustix::net::SocketType::DGRAM, flags, None)?;
+        rustix::net::connect(&fd, &server)?;
+        rustix::net::send(&fd, query, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        epoll::add(self.epoll, &fd, Source::Question(id).data(), ONCE)?;
+        Ok(Question { fd, id })
     }
-    fn answer(&mut self, _: &(), _: &mut [u8]) -> Result<usize, Errno> {
-        Err(Errno::NOSYS)
+
+    fn answer(&mut self, question: &Question, buf: &mut [u8]) -> Result<usize, Errno> {
+        match rustix::net::recv(&question.fd, buf, RecvFlags::DONTWAIT) {
+            Ok((len, _)) => Ok(len),
+            Err(errno) => {
+                if errno == rustix::io::Errno::AGAIN {
+                    epoll::modify(self.epoll, &question.fd, Source::Question(question.id).data(), ONCE)?;
+                }
+                Err(errno.into())
+            }
+        }
     }
+
     fn random(&mut self) -> u32 {
-        0
+        let mut bytes = [0; 4];
+        match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
+            Ok(4) => u32::from_ne_bytes(bytes),
+            // In the first moments of a machine without entropy; the port of the question is still the kernel's choice.
+            _ => (sys::monotonic_us() as u32).wrapping_mul(0x9e37_79b9).rotate_left(15),
+        }
     }
 }
 
@@ -318,6 +367,10 @@ impl Backend for Linux {
     }
 
     fn wait_for(&mut self, id: StreamId, stream: &Socket, step: Step) {
+        if !stream.is_watched.get() {
+            let _ = self.open(id, stream, step);
+            return;
+        }
         // Cannot fail for a descriptor that is watched; and if it did, the session would go on as it was.
         let _ = epoll::modify(&self.epoll, &stream.fd, Source::Stream(id).data(), interest(step));
     }
@@ -331,46 +384,81 @@ impl Backend for Linux {
         Ok(())
     }
 
-    type Files = files::FileSystem;
+    type Files = Cache;
+    type Question = Question;
+    type Network<'a> = Names<'a>;
 
-    fn files(&mut self) -> &mut files::FileSystem {
-        &mut self.files
+    fn files(&mut self) -> &mut Cache {
+        self.cache
     }
 
-    type Question = ();
-    type Network<'a> = NoNet;
-
-    fn resolving(&mut self) -> (&mut files::FileSystem, NoNet) {
-        (&mut self.files, NoNet)
+    fn resolving(&mut self) -> (&mut Cache, Names<'_>) {
+        (self.cache, Names { epoll: &self.epoll })
     }
 
-    fn unwatch(&mut self, _stream: &Socket) {}
-
-    fn hand_over(&mut self, _stream: &Socket) -> Result<(), Errno> {
-        Err(Errno::NOSYS)
+    fn unwatch(&mut self, stream: &Socket) {
+        if stream.is_watched.replace(false) {
+            let _ = epoll::delete(&self.epoll, &stream.fd);
+        }
     }
 
-    fn connect(&mut self, _from: Option<IpAddr>, _to: SocketAddr) -> Result<Socket, Errno> {
-        Err(Errno::NOSYS)
+    fn hand_over(&mut self, stream: &Socket) -> Result<(), Errno> {
+        self.unwatch(stream);
+        rustix::io::ioctl_fionbio(&stream.fd, false)?;
+        if sockopt::socket_domain(&stream.fd)? == AddressFamily::INET6
+            && let Some(IpAddr::V4(_)) =
+                getpeername(&stream.fd).ok().and_then(|peer| listen::peer(peer).address())
+        {
+            let _ = sys::become_ipv4(stream.fd.as_fd());
+        }
+        Ok(())
     }
 
-    fn connected(&mut self, _stream: &Socket) -> Result<(), Errno> {
-        Err(Errno::NOSYS)
+    fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Socket, Errno> {
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(family, rustix::net::SocketType::STREAM, flags, None)?;
+        // As xinetd: what one side sends at once should not wait for the other's acknowledgement.
+        sockopt::set_tcp_nodelay(&fd, true)?;
+        if let Some(from) = from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
+            rustix::net::bind(&fd, &SocketAddr::new(from, 0))?;
+        }
+        match rustix::net::connect(&fd, &to) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(Socket::new(fd)),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
-    fn local(&mut self, _stream: &Socket) -> Option<(IpAddr, u16)> {
-        None
+    fn connected(&mut self, stream: &Socket) -> Result<(), Errno> {
+        sockopt::socket_error(&stream.fd)??;
+        match getpeername(&stream.fd) {
+            Err(rustix::io::Errno::NOTCONN) => Err(Errno::AGAIN),
+            // A unix socket's end may have no name.
+            _ => Ok(()),
+        }
     }
 
-    fn relay(&mut self, _from: &mut Socket, _to: &mut Socket, _scratch: &mut [u8]) -> Result<Forward, Errno> {
-        Err(Errno::NOSYS)
+    fn local(&mut self, stream: &Socket) -> Option<(IpAddr, u16)> {
+        let address = SocketAddr::try_from(getsockname(&stream.fd).ok()?).ok()?;
+        Some((address.ip().to_canonical(), address.port()))
     }
 
-    fn finish(&mut self, _stream: &Socket) {}
+    fn relay(&mut self, from: &mut Socket, to: &mut Socket, scratch: &mut [u8]) -> Result<Forward, Errno> {
+        stream::carry(from, to.fd.as_fd(), self.spills, scratch)
+    }
 
-    fn keep_alive(&mut self, _stream: &Socket) {}
+    fn finish(&mut self, stream: &Socket) {
+        let _ = rustix::net::shutdown(&stream.fd, rustix::net::Shutdown::Write);
+    }
 
-    fn linger(&mut self, _stream: &Socket, _seconds: u32) {}
+    fn keep_alive(&mut self, stream: &Socket) {
+        let _ = sockopt::set_socket_keepalive(&stream.fd, true);
+    }
+
+    fn linger(&mut self, stream: &Socket, seconds: u32) {
+        let linger = (seconds > 0).then(|| core::time::Duration::from_secs(u64::from(seconds)));
+        let _ = sockopt::set_socket_linger(&stream.fd, linger);
+    }
 
     fn close(&mut self, stream: Socket) {
         // A child whose program has not begun has all our sockets, and may take its time. Until then closing ours ends
@@ -394,7 +482,7 @@ impl Backend for Linux {
     }
 
     fn spawn(&mut self, spawn: Spawn<'_, Listener, Socket>) -> Result<Pid, Errno> {
-        let Spawn { table, service, listener, given, peer, effects: _, command: _ } = spawn;
+        let Spawn { table, service, listener, given, peer, effects, command } = spawn;
         let socket = match given {
             Given::Connection(stream) => stream.fd.as_fd(),
             Given::Listener(listener) => listener.fd.as_fd(),
@@ -422,6 +510,8 @@ impl Backend for Linux {
             stderr: stderr.as_raw_fd(),
             peer,
             local,
+            effects,
+            command,
         })
     }
 

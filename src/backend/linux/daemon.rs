@@ -15,7 +15,7 @@ use super::log::{self, FACILITY_DAEMON, Log, Main};
 use super::notify::Notify;
 use super::spawn::Heritage;
 use super::sys::{self, SignalSet};
-use super::{Linux, Source, Spawner, Spills, dump};
+use super::{Cache, Linux, Source, Spawner, Spills, dump};
 use crate::args::{self, LogTo, Misuse, Options, Personality, Standalone, Task, USAGE};
 use crate::backend::End;
 use crate::capacity::PATH_BYTES;
@@ -36,6 +36,7 @@ pub struct Parts {
     pub engine: &'static mut Engine<Linux>,
     pub loader: &'static mut Loader,
     pub spills: &'static mut Spills,
+    pub cache: &'static mut Cache,
     pub spawner: &'static mut Spawner,
     pub log: &'static mut Log,
     /// Parts of the program in memory that are never written to: address and size.
@@ -168,7 +169,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
 ) -> i32 {
     // Before anything of the daemon's is readable to others; see `spawn` for why it must be.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let Parts { engine, loader, spills, spawner, log, unwritten, page } = parts;
+    let Parts { engine, loader, spills, cache, spawner, log, unwritten, page } = parts;
     let outcome = files.load(options, loader, engine.spare(), &mut print_diagnostic);
     if !outcome.usable {
         return Failure::Unusable.tell();
@@ -218,6 +219,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     }
     set_zone(environment.get(b"TZ"), engine, log);
     engine.set_limit(options.limit);
+    engine.set_hosts(b"/etc/hosts.allow", b"/etc/hosts.deny", pid);
     let notify = match notify_socket {
         Some(address) => {
             let own = environment.number(b"WATCHDOG_PID").is_none_or(|number| number == u64::from(pid));
@@ -226,7 +228,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         }
         None => Notify::NONE,
     };
-    let started = Linux::new(spills, spawner, log, inherited)
+    let started = Linux::new(spills, cache, spawner, log, inherited)
         .and_then(|linux| Ok((receive_signals(&linux)?, linux)))
         .map_err(|errno| Failure::Call { what: "cannot start", errno });
     let (signals, linux) = match started {
@@ -654,6 +656,9 @@ impl Daemon<'_, '_> {
                     }
                     Some(Source::Stream(id)) => {
                         self.engine.handle(Event::Stream(id), now, &mut self.linux);
+                    }
+                    Some(Source::Question(id)) => {
+                        self.engine.handle(Event::Answer(id), now, &mut self.linux);
                     }
                     Some(Source::Stderr(id)) => self.read_stderr(id.index, now),
                     Some(Source::Retired(place)) => self.linux.read_retired(place),

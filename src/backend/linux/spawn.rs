@@ -32,18 +32,20 @@ use rustix::fd::RawFd;
 use syscalls::{Sysno, syscall};
 
 use crate::addr::Peer;
-use crate::capacity::SPAWN_SLOTS;
+use crate::capacity::{EFFECT_BYTES, SPAWN_SLOTS};
 use crate::errno::Errno;
 use crate::record::ChildStep;
 use crate::service::{Flags, Limit, Resource, Service};
 use crate::table::{Table, Text};
+use crate::wrappers::Effects;
 
 /// Bytes of a child's stack. It makes some twenty system calls from one function.
 pub(crate) const STACK_BYTES: usize = 8192;
 /// argv and envp together, with their nulls.
 const POINTERS: usize = 1280;
-/// Bytes for what differs from client to client: REMOTE_HOST and its relatives, arguments with `%` replaced.
-const TEXT_BYTES: usize = 2048;
+/// Bytes for what differs from client to client: REMOTE_HOST and its relatives, arguments with `%` replaced, and what
+/// hosts.allow and hosts.deny add, a command and variables.
+const TEXT_BYTES: usize = 2048 + EFFECT_BYTES;
 /// Variables of the daemon's own environment that can be handed on. More are left out, and said so at start.
 pub const ENVIRONMENT: usize = 256;
 
@@ -137,6 +139,10 @@ pub struct Order<'a> {
     pub peer: Peer,
     /// The address and port the client reached.
     pub local: Option<(IpAddr, u16)>,
+    /// What the rule that let the client in changes.
+    pub effects: Option<&'a Effects>,
+    /// Run by a shell instead of the program; with a NUL behind it.
+    pub command: Option<&'a [u8]>,
 }
 
 /// What all servers inherit from how the daemon was started.
@@ -397,7 +403,15 @@ fn prepare(
     let mut text = SlotText { bytes: &mut slot.text, len: 0 };
     let mut pointers = Pointers { list: &mut slot.pointers, len: 0 };
 
-    for word in table.words(service.argv) {
+    let mut program = c(service.program);
+    if let Some(command) = order.command {
+        // Copied like everything that differs from client to client: the child reads it when we have gone on.
+        program = c"/bin/sh".as_ptr().cast();
+        for word in [b"sh\0".as_slice(), b"-c\0", command] {
+            pointers.push(text.string(|out| out.push(word.strip_suffix(b"\0").unwrap_or(word)))?)?;
+        }
+    }
+    for word in table.words(service.argv).iter().filter(|_| order.command.is_none()) {
         let bytes = table.bytes(*word);
         if service.flags.has(Flags::EXPAND) && bytes.contains(&b'%') {
             pointers.push(text.string(|out| expand(out, bytes, order))?)?;
@@ -408,10 +422,17 @@ fn prepare(
     pointers.push(null())?;
     let env_from = pointers.len;
 
-    // What the service sets comes first and shadows what the daemon has.
+    // What a rule sets comes first and shadows what the service sets, which shadows what the daemon has.
+    let added = || order.effects.into_iter().flat_map(Effects::env);
+    for word in added() {
+        let word = word.strip_suffix(b"\0").unwrap_or(word);
+        pointers.push(text.string(|out| out.push(word))?)?;
+    }
     let own = table.words(service.env);
     for word in own {
-        pointers.push(c(*word))?;
+        if !added().any(|added| is_same_variable(added, table.bytes(*word))) {
+            pointers.push(c(*word))?;
+        }
     }
     for (pointer, laundered) in inherited.iter().zip(laundered) {
         // SAFETY: `set_environment` took it from the initial stack, where it stays as long as the process.
@@ -421,7 +442,10 @@ fn prepare(
         } else {
             !(*laundered && service.dialect == crate::service::Dialect::Inetd)
         };
-        if passed && !own.iter().any(|word| is_same_variable(bytes, table.bytes(*word))) {
+        if passed
+            && !own.iter().any(|word| is_same_variable(bytes, table.bytes(*word)))
+            && !added().any(|added| is_same_variable(bytes, added))
+        {
             pointers.push(pointer.cast())?;
         }
     }
@@ -451,10 +475,20 @@ fn prepare(
     }
     pointers.push(null())?;
 
+    // Who is not root cannot become anybody else: `user` of hosts_options(5) is for services of root, as it was for tcpd.
+    let becomes = match order.effects.and_then(|effects| effects.identity) {
+        Some(_) if heritage.uid != 0 || service.identity.uid.is_some_and(|uid| uid != 0) => {
+            return Err(Errno::PERM);
+        }
+        becomes => becomes,
+    };
     let groups = service.flags.has(Flags::GROUPS).then(|| table.gids(service.identity.groups));
     let is_root = heritage.uid == 0;
     // Only root can change groups; a daemon that is somebody runs services of that somebody alone (setuid says so).
-    let has_identity = service.identity.uid.is_some() || service.identity.gid.is_some();
+    let has_identity = service.identity.uid.is_some() || service.identity.gid.is_some() || becomes.is_some();
+    let added_nice = order.effects.and_then(|effects| effects.nice);
+    let nice = service.nice.map(i32::from).into_iter().chain(added_nice).reduce(i32::saturating_add);
+    let umask = order.effects.and_then(|effects| effects.umask).or(service.umask);
     let mut limits = [None; Resource::ALL.len()];
     for ((limit, place), resource) in service.rlimits.iter().zip(&mut limits).zip(Resource::ALL) {
         *place = match *limit {
@@ -470,7 +504,7 @@ fn prepare(
     }
     let argv = pointers.list.as_ptr();
     slot.plan = Plan {
-        program: c(service.program),
+        program,
         argv,
         envp: argv.wrapping_add(env_from),
         pid_text,
@@ -478,13 +512,17 @@ fn prepare(
         stderr: order.stderr,
         listen_fds: service.flags.has(Flags::LISTEN_FDS),
         groups: (is_root && has_identity).then(|| {
-            let groups = groups.unwrap_or(&[]);
+            // Another user has none of the first one's.
+            let groups = groups.filter(|_| becomes.is_none()).unwrap_or(&[]);
             (groups.as_ptr(), groups.len())
         }),
-        gid: service.identity.gid.filter(|_| is_root),
-        uid: service.identity.uid.filter(|uid| *uid != heritage.uid || is_root),
-        umask: service.umask.map_or(heritage.umask | 0o022, u32::from),
-        nice: service.nice.map(|nice| (heritage.nice + i32::from(nice)).clamp(-20, 19)),
+        gid: becomes.map(|(_, gid)| gid).or(service.identity.gid).filter(|_| is_root),
+        uid: becomes
+            .map(|(uid, _)| uid)
+            .or(service.identity.uid)
+            .filter(|uid| *uid != heritage.uid || is_root),
+        umask: umask.map_or(heritage.umask | 0o022, u32::from),
+        nice: nice.map(|nice| heritage.nice.saturating_add(nice).clamp(-20, 19)),
         limits,
     };
     Ok(())

@@ -9,7 +9,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::builtin::{Forward, Stream};
@@ -149,47 +149,74 @@ impl WriteReady for SocketIo<'_> {
 
 impl Stream for SocketIo<'_> {
     fn forward(&mut self, scratch: &mut [u8]) -> Result<Forward, Errno> {
-        if let Some(held) = &mut self.socket.spill {
-            let rest = self.spills.rest(held);
-            match send(self.socket.fd.as_fd(), rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(n) => {
-                    held.from += n;
-                    if held.from < held.to {
-                        return Ok(Forward::Blocked);
-                    }
-                    self.socket.spill = None;
+        let Socket { fd, spill, .. } = &mut *self.socket;
+        let (forward, readable, writable) = move_on(fd.as_fd(), fd.as_fd(), spill, self.spills, scratch)?;
+        self.readable &= readable;
+        self.writable &= writable;
+        Ok(forward)
+    }
+}
+
+/// Moves what waits at `from` to `to`; what that does not take stays in the one's socket or spill buffer.
+pub fn carry(
+    from: &mut Socket,
+    to: BorrowedFd<'_>,
+    spills: &mut Spills,
+    scratch: &mut [u8],
+) -> Result<Forward, Errno> {
+    move_on(from.fd.as_fd(), to, &mut from.spill, spills, scratch).map(|(forward, ..)| forward)
+}
+
+/// The same for an echo, whose both ends are one; and whether a read, a write, may find something now.
+fn move_on(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    held: &mut Option<Held>,
+    spills: &mut Spills,
+    scratch: &mut [u8],
+) -> Result<(Forward, bool, bool), Errno> {
+    const BLOCKED: (Forward, bool, bool) = (Forward::Blocked, true, false);
+    let quiet = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    if let Some(rest) = held {
+        match send(to, spills.rest(rest), quiet) {
+            Ok(n) => {
+                rest.from += n;
+                if rest.from < rest.to {
+                    return Ok(BLOCKED);
                 }
-                Err(rustix::io::Errno::AGAIN) => return Ok(Forward::Blocked),
-                Err(errno) => return Err(errno.into()),
+                *held = None;
             }
+            Err(rustix::io::Errno::AGAIN) => return Ok(BLOCKED),
+            Err(errno) => return Err(errno.into()),
         }
-        let spill = Spills::free();
-        let look = if spill.is_some() { RecvFlags::empty() } else { RecvFlags::PEEK };
-        let received = match self.receive(scratch, look) {
-            Ok(0) => return Ok(Forward::End),
-            Ok(n) => n,
-            Err(Errno::AGAIN) => return Ok(Forward::Empty),
-            Err(errno) => return Err(errno),
-        };
-        let waiting = scratch.get(..received).unwrap_or(&[]);
-        let sent = match self.send(waiting) {
-            Ok(n) => n,
-            Err(Errno::AGAIN) => 0,
-            Err(errno) => return Err(errno),
-        };
-        match spill {
-            Some(index) if sent < received => {
-                self.socket.spill = self.spills.hold(index, waiting.get(sent..).unwrap_or(&[]));
-                Ok(Forward::Moved(received))
-            }
-            Some(_) => Ok(Forward::Moved(received)),
-            None if sent == 0 => Ok(Forward::Blocked),
-            None => {
-                // What was seen and sent is taken out now; it is there, so this cannot come back short.
-                let consumed = scratch.get_mut(..sent).unwrap_or(&mut []);
-                self.receive(consumed, RecvFlags::TRUNC)?;
-                Ok(Forward::Moved(sent))
-            }
+    }
+    let free = Spills::free();
+    let look = if free.is_some() { RecvFlags::empty() } else { RecvFlags::PEEK };
+    let received = match recv(from, &mut *scratch, look | RecvFlags::DONTWAIT) {
+        Ok((0, _)) => return Ok((Forward::End, false, true)),
+        Ok((n, _)) => n,
+        Err(rustix::io::Errno::AGAIN) => return Ok((Forward::Empty, false, true)),
+        Err(errno) => return Err(errno.into()),
+    };
+    let waiting = scratch.get(..received).unwrap_or(&[]);
+    let sent = match send(to, waiting, quiet) {
+        Ok(n) => n,
+        Err(rustix::io::Errno::AGAIN) => 0,
+        Err(errno) => return Err(errno.into()),
+    };
+    let is_all = sent == received;
+    match free {
+        Some(_) if is_all => Ok((Forward::Moved(received), true, true)),
+        Some(index) => {
+            *held = spills.hold(index, waiting.get(sent..).unwrap_or(&[]));
+            Ok((Forward::Moved(received), true, false))
+        }
+        None if sent == 0 => Ok(BLOCKED),
+        None => {
+            // What was seen and sent is taken out now; it is there, so this cannot come back short.
+            let consumed = scratch.get_mut(..sent).unwrap_or(&mut []);
+            recv(from, consumed, RecvFlags::TRUNC | RecvFlags::DONTWAIT)?;
+            Ok((Forward::Moved(sent), true, is_all))
         }
     }
 }

@@ -1,0 +1,331 @@
+//! Files that are looked into at every connection, kept in memory while they do not change.
+//!
+//! hosts.allow and hosts.deny hold from the moment they are written, so they have to be asked at every connection; but
+//! not every connection has to read them. A file of up to [`CACHE_BYTES`] is read once and then only looked at: device,
+//! inode, size and both times of change. Once a turn of the loop is enough: whoever was taken in one turn came before
+//! any change that a second look could find. A larger file is read as it always was.
+//!
+//! A file that is changed twice within the grain of its timestamps, to the same size, looks as if it had been changed
+//! once. So what was read within [`RACY_S`] of the last change is not believed in the next turn (git calls such
+//! entries racily clean).
+
+use rustix::fs::{Stat, fstat, stat};
+
+use super::files::FileSystem;
+use crate::capacity::{CACHE_BYTES, CACHED_FILES, PATH_BYTES};
+use crate::config::source::{FileKind, Files};
+use crate::errno::Errno;
+
+/// Seconds after a change in which another one may leave no trace: more than the grain of any file system's clock
+/// (FAT's is 2 s).
+const RACY_S: i64 = 3;
+
+/// What a change would change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: i64,
+    /// Of content and of inode, in seconds and nanoseconds.
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl Stamp {
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::useless_conversion,
+        reason = "the fields are narrower on 32-bit ARM"
+    )]
+    fn of(stat: &Stat) -> Stamp {
+        Stamp {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: stat.st_size as i64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u64),
+        }
+    }
+}
+
+/// What is known of a file, apart from its bytes.
+#[derive(Clone, Debug)]
+struct Entry {
+    path: heapless::Vec<u8, PATH_BYTES>,
+    /// Counts what the entry has held, so that a handle of before is recognised.
+    generation: u32,
+    /// The turn it was looked at last.
+    turn: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Absent,
+    Held { stamp: Stamp, len: usize, is_settled: bool },
+}
+
+/// The files, and those of them that are in memory.
+pub struct Cache {
+    entries: heapless::Vec<Entry, CACHED_FILES>,
+    bytes: [[u8; CACHE_BYTES]; CACHED_FILES],
+    turn: u64,
+    /// The time of day at the beginning of the turn, in seconds.
+    now: i64,
+}
+
+/// An open file.
+pub enum Handle {
+    File(<FileSystem as Files>::Handle),
+    Held { at: usize, generation: u32 },
+}
+
+impl Cache {
+    pub const fn new() -> Cache {
+        Cache { entries: heapless::Vec::new(), bytes: [[0; CACHE_BYTES]; CACHED_FILES], turn: 0, now: 0 }
+    }
+
+    /// A new turn of the loop begins.
+    pub fn begin_turn(&mut self, unix: i64) {
+        self.turn = self.turn.wrapping_add(1);
+        self.now = unix;
+    }
+
+    /// The entry for a path: its own, a free one, or the one that was not looked at for the longest time.
+    fn entry(&mut self, path: &[u8]) -> Option<usize> {
+        if let Some(at) = self.entries.iter().position(|entry| entry.path.as_slice() == path) {
+            return Some(at);
+        }
+        let path = heapless::Vec::from_slice(path).ok()?;
+        // Turns count from 1: this one has not been looked at.
+        let fresh = Entry { path, generation: 0, turn: 0, state: State::Absent };
+        if self.entries.push(fresh.clone()).is_ok() {
+            return Some(self.entries.len() - 1);
+        }
+        let (at, oldest) = self.entries.iter_mut().enumerate().min_by_key(|(_, entry)| entry.turn)?;
+        // What is read in this turn may be read on in this turn.
+        if oldest.turn == self.turn {
+            return None;
+        }
+        *oldest = Entry { generation: oldest.generation.wrapping_add(1), ..fresh };
+        Some(at)
+    }
+
+    /// Reads a file into its entry; what was opened if it is too large for that.
+    fn load(&mut self, at: usize, path: &[u8]) -> Result<Handle, Errno> {
+        let file = FileSystem.open(path)?;
+        let stamp = Stamp::of(&fstat(&file)?);
+        let (Some(entry), Some(bytes)) = (self.entries.get_mut(at), self.bytes.get_mut(at)) else {
+            return Ok(Handle::File(file));
+        };
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.state = State::Absent;
+        entry.turn = 0;
+        // A device, as /dev/null, has no size to go by.
+        if usize::try_from(stamp.size).is_ok_and(|size| size == 0 || size >= CACHE_BYTES) {
+            return Ok(Handle::File(file));
+        }
+        let mut len = 0;
+        while let Some(room) = bytes.get_mut(len..)
+            && !room.is_empty()
+        {
+            match FileSystem.read_at(&file, len as u64, room)? {
+                0 => break,
+                n => len += n,
+            }
+        }
+        if len == CACHE_BYTES {
+            return Ok(Handle::File(file));
+        }
+        // Written to while it was read: it will look different, unless that was too soon as well.
+        let last = stamp.modified.0.max(stamp.changed.0);
+        let is_settled = self.now.saturating_sub(last) >= RACY_S;
+        entry.state = State::Held { stamp, len, is_settled };
+        entry.turn = self.turn;
+        Ok(Handle::Held { at, generation: entry.generation })
+    }
+}
+
+impl Files for Cache {
+    type Handle = Handle;
+
+    fn open(&mut self, path: &[u8]) -> Result<Handle, Errno> {
+        let Some(at) = self.entry(path) else { return FileSystem.open(path).map(Handle::File) };
+        let Some(entry) = self.entries.get_mut(at) else { return Err(Errno::NOENT) };
+        let generation = entry.generation;
+        if entry.turn == self.turn {
+            return match entry.state {
+                State::Absent => Err(Errno::NOENT),
+                State::Held { .. } => Ok(Handle::Held { at, generation }),
+            };
+        }
+        let found = match stat(path) {
+            Ok(stat) => Stamp::of(&stat),
+            Err(rustix::io::Errno::NOENT) => {
+                entry.state = State::Absent;
+                entry.turn = self.turn;
+                return Err(Errno::NOENT);
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        if let State::Held { stamp, is_settled: true, .. } = entry.state
+            && stamp == found
+        {
+            entry.turn = self.turn;
+            return Ok(Handle::Held { at, generation });
+        }
+        self.load(at, path)
+    }
+
+    fn read_at(&mut self, file: &Handle, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        let (at, generation) = match file {
+            Handle::File(file) => return FileSystem.read_at(file, offset, buf),
+            Handle::Held { at, generation } => (*at, *generation),
+        };
+        let entry = self.entries.get(at).filter(|entry| entry.generation == generation);
+        let Some(State::Held { len, .. }) = entry.map(|entry| entry.state) else { return Err(Errno::IO) };
+        let bytes = self.bytes.get(at).and_then(|bytes| bytes.get(..len)).unwrap_or(&[]);
+        let rest = usize::try_from(offset).ok().and_then(|from| bytes.get(from..)).unwrap_or(&[]);
+        let n = rest.len().min(buf.len());
+        for (to, from) in buf.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        Ok(n)
+    }
+
+    fn next_name(&mut self, dir: &[u8], after: &[u8], buf: &mut [u8]) -> Result<Option<usize>, Errno> {
+        FileSystem.next_name(dir, after, buf)
+    }
+
+    fn kind(&mut self, path: &[u8]) -> Result<FileKind, Errno> {
+        FileSystem.kind(path)
+    }
+
+    fn executable(&mut self, path: &[u8]) -> Result<(), Errno> {
+        FileSystem.executable(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::boxed::Box;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::PathBuf;
+    use std::vec::Vec;
+    use std::{env, format, fs, process};
+
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Dir {
+            let dir = env::temp_dir().join(format!("usherd-cache-{name}-{}", process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            Dir(dir)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Opens and reads a file in a new turn, at a time of day.
+    fn read(cache: &mut Cache, path: &std::path::Path, unix: i64) -> Result<(bool, Vec<u8>), Errno> {
+        cache.begin_turn(unix);
+        let handle = cache.open(path.as_os_str().as_bytes())?;
+        let mut all = Vec::new();
+        let mut buf = [0; 100];
+        loop {
+            match cache.read_at(&handle, all.len() as u64, &mut buf)? {
+                0 => return Ok((matches!(handle, Handle::Held { .. }), all)),
+                n => all.extend(&buf[..n]),
+            }
+        }
+    }
+
+    fn now() -> i64 {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64
+    }
+
+    #[test]
+    fn a_change_is_seen_however_soon_it_comes() {
+        let dir = Dir::new("change");
+        let mut cache = Box::new(Cache::new());
+        let file = dir.path("hosts.deny");
+        assert_eq!(read(&mut cache, &file, now()), Err(Errno::NOENT));
+        // The same size every time, and sooner than any clock ticks.
+        for n in 0..200 {
+            let text = format!("{n:03}");
+            fs::write(&file, &text).unwrap();
+            assert_eq!(read(&mut cache, &file, now()), Ok((true, text.into_bytes())));
+        }
+        fs::remove_file(&file).unwrap();
+        assert_eq!(read(&mut cache, &file, now()), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn what_has_settled_is_not_read_again() {
+        let dir = Dir::new("settled");
+        let mut cache = Box::new(Cache::new());
+        let file = dir.path("hosts.allow");
+        fs::write(&file, "ALL: ALL").unwrap();
+        let later = now() + 10;
+        assert_eq!(read(&mut cache, &file, later), Ok((true, b"ALL: ALL".to_vec())));
+        // Only a change of the entry itself would tell that it was read.
+        cache.bytes[0][0] = b'X';
+        assert_eq!(read(&mut cache, &file, later), Ok((true, b"XLL: ALL".to_vec())));
+        // Another file under the same name, of the same size.
+        fs::write(dir.path("new"), "ALL: 10.").unwrap();
+        fs::rename(dir.path("new"), &file).unwrap();
+        assert_eq!(read(&mut cache, &file, later), Ok((true, b"ALL: 10.".to_vec())));
+    }
+
+    #[test]
+    fn large_files_and_more_files_than_there_is_room_for_are_read_as_ever() {
+        let dir = Dir::new("large");
+        let mut cache = Box::new(Cache::new());
+        let large = dir.path("large");
+        fs::write(&large, std::vec![b'x'; CACHE_BYTES]).unwrap();
+        assert_eq!(read(&mut cache, &large, now()), Ok((false, std::vec![b'x'; CACHE_BYTES])));
+        fs::write(&large, "small").unwrap();
+        assert_eq!(read(&mut cache, &large, now()), Ok((true, b"small".to_vec())));
+        for round in 0..3 {
+            for n in 0..2 * CACHED_FILES {
+                let file = dir.path(&format!("{n}"));
+                let text = format!("{round} {n}");
+                fs::write(&file, &text).unwrap();
+                assert_eq!(read(&mut cache, &file, now()), Ok((true, text.into_bytes())));
+            }
+        }
+        // All open in one turn: the last ones find no place.
+        cache.begin_turn(now());
+        let handles: Vec<Handle> = (0..2 * CACHED_FILES)
+            .map(|n| cache.open(dir.path(&format!("{n}")).as_os_str().as_bytes()).unwrap())
+            .collect();
+        for (n, handle) in handles.iter().enumerate() {
+            let mut buf = [0; 10];
+            let len = cache.read_at(handle, 0, &mut buf).unwrap();
+            assert_eq!(&buf[..len], format!("2 {n}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_handle_of_before_is_not_believed() {
+        let dir = Dir::new("handle");
+        let mut cache = Box::new(Cache::new());
+        let file = dir.path("a");
+        fs::write(&file, "one").unwrap();
+        cache.begin_turn(now());
+        let old = cache.open(file.as_os_str().as_bytes()).unwrap();
+        fs::write(&file, "other").unwrap();
+        assert_eq!(read(&mut cache, &file, now()), Ok((true, b"other".to_vec())));
+        assert_eq!(cache.read_at(&old, 0, &mut [0; 10]), Err(Errno::IO));
+    }
+}
