@@ -116,8 +116,14 @@ pub struct Options<'a> {
     pub bind: Option<core::net::IpAddr>,
     /// -E: services of inetd.conf get the daemon's whole environment.
     pub keep_environment: bool,
-    /// inetd's -l: every connection is logged.
+    /// inetd's -l: every connection is logged, and hosts.allow and hosts.deny apply to nowait stream programs.
     pub log_connections: bool,
+    /// FreeBSD's -w: hosts.allow and hosts.deny apply to the programs of inetd.conf.
+    pub wrap_external: bool,
+    /// FreeBSD's -W: the same for its internal services.
+    pub wrap_internal: bool,
+    /// The directory with hosts.allow and hosts.deny; `None`: /etc.
+    pub hosts_dir: Option<&'a [u8]>,
     pub standalone: Option<Standalone<'a>>,
 }
 
@@ -147,6 +153,9 @@ impl Options<'_> {
             bind: None,
             keep_environment: false,
             log_connections: false,
+            wrap_external: false,
+            wrap_internal: false,
+            hosts_dir: None,
             standalone: None,
         }
     }
@@ -211,6 +220,7 @@ With none of them, the built-in services are served on loopback, ports 10007 100
   -stayalive         run even with nothing to serve (so does -dontfork)
   -syslog FACILITY   messages to syslog (the default when in the background: daemon)
   -filelog FILE      messages to a file
+  -hosts DIR         hosts.allow and hosts.deny are in DIR, not in /etc
   -pidfile FILE      instead of /run/usherd.pid
   -limit N           at most N servers at one time
   -set ATTR=VALUE    with -tcp or -udp: any attribute of a service section, as only_from=127.0.0.1
@@ -309,6 +319,7 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                 options.log_to = Some(LogTo::File(value()?));
             }
             b"pidfile" => options.pid_file = Some(Some(value()?)),
+            b"hosts" => options.hosts_dir = Some(value()?),
             b"limit" => options.limit = Some(count(word, value()?)?),
             // xinetd's, without anything to do here: helpers of USERID and the periodic self-check do not exist.
             b"logprocs" | b"shutdownprocs" | b"cc" => {
@@ -397,7 +408,7 @@ fn letters<'a>(
         return Ok(true);
     }
     // Words that are ours are not read as letters: all of xinetd's and usherd's have more than one.
-    let ours: [&[u8]; 12] = [
+    let ours: [&[u8]; 13] = [
         b"help",
         b"version",
         b"dontfork",
@@ -406,6 +417,7 @@ fn letters<'a>(
         b"syslog",
         b"filelog",
         b"pidfile",
+        b"hosts",
         b"limit",
         b"tcp",
         b"udp",
@@ -428,12 +440,8 @@ fn letters<'a>(
             b'l' => options.log_connections = true,
             b't' => options.task = Task::Check,
             b'h' => options.task = Task::Help,
-            b'w' | b'W' => {
-                return Err(Misuse::Unsupported {
-                    option: word,
-                    why: "hosts.allow and hosts.deny are not applied by this version",
-                });
-            }
+            b'w' => options.wrap_external = true,
+            b'W' => options.wrap_internal = true,
             b'R' | b'q' | b'a' | b'c' | b'C' | b's' | b'p' => {
                 let value = if rest.is_empty() { value()? } else { core::mem::take(&mut rest) };
                 match letter {
@@ -504,7 +512,10 @@ mod tests {
         assert_eq!(o.file, Some(b"/etc/other.conf".as_slice()));
         assert_eq!(options("inetd -p /run/x").unwrap().pid_file, Some(Some(b"/run/x".as_slice())));
         assert_eq!(options("inetd --pidfile").unwrap().pid_file, Some(None));
-        assert!(matches!(options("inetd -w"), Err(Misuse::Unsupported { .. })));
+        let o = options("inetd -wWl -hosts /x").unwrap();
+        assert!(o.wrap_external && o.wrap_internal && o.log_connections);
+        assert_eq!(o.hosts_dir, Some(b"/x".as_slice()));
+        assert_eq!(options("usherd -hosts").unwrap_err(), Misuse::Missing(b"-hosts"));
     }
 
     #[test]

@@ -260,5 +260,4 @@ pub fn names(data: &[u8]) {
             assert_eq!(user.uid, uid);
         }
     }
-    let _ = names::has_content(f, b"/f");
 }

@@ -385,6 +385,9 @@ impl Sources {
             per_minute_source: options.per_minute_source.filter(|n| *n > 0),
             instances: options.instances.filter(|n| *n > 0),
             per_source: options.per_source.filter(|n| *n > 0),
+            wrap_external: options.wrap_external,
+            wrap_internal: options.wrap_internal,
+            wrap_streams: options.log_connections,
             ..config::Options::default()
         };
         let mut report = |d: &Diagnostic<'_>| report(d);
