@@ -524,7 +524,7 @@ impl<F: Files> Setting<'_, '_, F> {
         origin: Origin,
     ) -> bool {
         if !value::is_host_name(word.bytes) {
-            self.no_host(word);
+            self.no_host(word, "write an address, a name as host.example.org, or a domain as .example.org");
             return true;
         }
         if self.operator == Operator::Remove {
@@ -539,12 +539,11 @@ impl<F: Files> Setting<'_, '_, F> {
         list(self.lists).push(Rule { pattern, origin }).is_ok()
     }
 
-    fn no_host(&mut self, word: Word<'_>) {
+    fn no_host(&mut self, word: Word<'_>, cure: &str) {
         let name = Bytes(word.bytes);
         let hosts = Bytes(self.cx.options.hosts);
         let what = format_args!("`{name}` is no address, not in {hosts}, and no name that the DNS can have");
-        let cure = format_args!("write an address, a name as host.example.org, or a domain as .example.org");
-        self.cx.wrong(self.draft, word.column, what, cure);
+        self.cx.wrong(self.draft, word.column, what, format_args!("{cure}"));
     }
 
     /// Where a connection is handed on to.
@@ -577,7 +576,7 @@ impl<F: Files> Setting<'_, '_, F> {
             Ok(_) if value::is_host_name(word.bytes) && !word.bytes.starts_with(b".") => {
                 return Some(Host::Name(self.cx.text(self.draft, word)));
             }
-            Ok(_) => self.no_host(word),
+            Ok(_) => self.no_host(word, "write an address without brackets, or a name as host.example.org"),
         }
         None
     }
