@@ -59,7 +59,7 @@ impl Personality {
 
 /// What to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Task {
+pub enum Task<'a> {
     #[default]
     Serve,
     /// -t: read the files, report, exit.
@@ -68,6 +68,14 @@ pub enum Task {
     /// The attributes of service sections.
     HelpAttributes,
     Version,
+    /// -match: tell whether that client may come in to that service, and by which rule.
+    Match {
+        service: &'a [u8],
+        /// An address or a name.
+        client: &'a [u8],
+        /// `HH:MM`, today or, with `YYYY-MM-DDT` in front, that day; `None`: now.
+        at: Option<&'a [u8]>,
+    },
 }
 
 /// Where program messages go.
@@ -95,7 +103,7 @@ pub struct Standalone<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
     pub personality: Personality,
-    pub task: Task,
+    pub task: Task<'a>,
     pub file: Option<&'a [u8]>,
     pub dialect: Option<Dialect>,
     /// -inetd_compat: /etc/inetd.conf as well.
@@ -116,8 +124,14 @@ pub struct Options<'a> {
     pub bind: Option<core::net::IpAddr>,
     /// -E: services of inetd.conf get the daemon's whole environment.
     pub keep_environment: bool,
-    /// inetd's -l: every connection is logged.
+    /// inetd's -l: every connection is logged, and hosts.allow and hosts.deny apply to nowait stream programs.
     pub log_connections: bool,
+    /// FreeBSD's -w: hosts.allow and hosts.deny apply to the programs of inetd.conf.
+    pub wrap_external: bool,
+    /// FreeBSD's -W: the same for its internal services.
+    pub wrap_internal: bool,
+    /// The directory with hosts.allow and hosts.deny; `None`: /etc.
+    pub hosts_dir: Option<&'a [u8]>,
     pub standalone: Option<Standalone<'a>>,
 }
 
@@ -147,6 +161,9 @@ impl Options<'_> {
             bind: None,
             keep_environment: false,
             log_connections: false,
+            wrap_external: false,
+            wrap_internal: false,
+            hosts_dir: None,
             standalone: None,
         }
     }
@@ -207,10 +224,13 @@ With none of them, the built-in services are served on loopback, ports 10007 100
   -format xinetd|inetd   do not guess
   -inetd_compat      read /etc/inetd.conf as well
   -t                 check the files, report every mistake, exit 0 or 1; nothing is opened
+  -match SERVICE CLIENT [-at TIME]   tell whether CLIENT, an address or a name, may come in to SERVICE, and by
+                     which rule; at HH:MM or YYYY-MM-DDTHH:MM, else now; nothing is opened
   -dontfork, -d      stay in the foreground, log to standard error (-d: say more)
   -stayalive         run even with nothing to serve (so does -dontfork)
   -syslog FACILITY   messages to syslog (the default when in the background: daemon)
   -filelog FILE      messages to a file
+  -hosts DIR         hosts.allow and hosts.deny are in DIR, not in /etc
   -pidfile FILE      instead of /run/usherd.pid
   -limit N           at most N servers at one time
   -set ATTR=VALUE    with -tcp or -udp: any attribute of a service section, as only_from=127.0.0.1
@@ -273,7 +293,20 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                 return Ok(options);
             }
             b"f" => options.file = Some(value()?),
+            b"t" if matches!(options.task, Task::Match { .. }) => return Err(Misuse::Both("-t and -match")),
             b"t" => options.task = Task::Check,
+            b"match" if options.task == Task::Check => return Err(Misuse::Both("-t and -match")),
+            b"match" => options.task = Task::Match { service: value()?, client: value()?, at: None },
+            b"at" => {
+                let value = value()?;
+                if !is_time(value) {
+                    return Err(Misuse::Bad { option: word, value, wanted: "HH:MM or YYYY-MM-DDTHH:MM" });
+                }
+                let Task::Match { at, .. } = &mut options.task else {
+                    return Err(Misuse::Unsupported { option: word, why: "comes after -match" });
+                };
+                *at = Some(value);
+            }
             b"d" => {
                 options.foreground = true;
                 options.debug = true;
@@ -309,6 +342,7 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                 options.log_to = Some(LogTo::File(value()?));
             }
             b"pidfile" => options.pid_file = Some(Some(value()?)),
+            b"hosts" => options.hosts_dir = Some(value()?),
             b"limit" => options.limit = Some(count(word, value()?)?),
             // xinetd's, without anything to do here: helpers of USERID and the periodic self-check do not exist.
             b"logprocs" | b"shutdownprocs" | b"cc" => {
@@ -358,6 +392,27 @@ fn finish(options: Options<'_>) -> Result<Options<'_>, Misuse<'_>> {
     Ok(options)
 }
 
+/// `HH:MM` with or without `YYYY-MM-DDT` in front; whether that month has that day is not asked.
+fn is_time(text: &[u8]) -> bool {
+    let field = |at: usize, most: u16| {
+        let digits = text.get(at..at + 2).filter(|digits| digits.iter().all(u8::is_ascii_digit));
+        digits.and_then(number::<u16>).is_some_and(|n| n <= most)
+    };
+    match text {
+        [_, _, b':', _, _] => field(0, 23) && field(3, 59),
+        [_, _, _, _, b'-', m, n, b'-', d, e, b'T', _, _, b':', _, _] => {
+            let date = [[*m, *n], [*d, *e]].iter().all(|part| part != b"00");
+            date && field(0, 99)
+                && field(2, 99)
+                && field(5, 12)
+                && field(8, 31)
+                && field(11, 23)
+                && field(14, 59)
+        }
+        _ => false,
+    }
+}
+
 fn count<'a>(option: &'a [u8], value: &'a [u8]) -> Result<u32, Misuse<'a>> {
     number(value).ok_or(Misuse::Bad { option, value, wanted: "a number" })
 }
@@ -397,7 +452,7 @@ fn letters<'a>(
         return Ok(true);
     }
     // Words that are ours are not read as letters: all of xinetd's and usherd's have more than one.
-    let ours: [&[u8]; 12] = [
+    let ours: [&[u8]; 15] = [
         b"help",
         b"version",
         b"dontfork",
@@ -406,10 +461,13 @@ fn letters<'a>(
         b"syslog",
         b"filelog",
         b"pidfile",
+        b"hosts",
         b"limit",
         b"tcp",
         b"udp",
         b"set",
+        b"match",
+        b"at",
     ];
     if name.first() == Some(&b'-') || ours.contains(&name) {
         return Ok(false);
@@ -426,14 +484,11 @@ fn letters<'a>(
             b'e' => options.log_to = Some(LogTo::Stderr),
             b'E' => options.keep_environment = true,
             b'l' => options.log_connections = true,
+            b't' if matches!(options.task, Task::Match { .. }) => return Err(Misuse::Both("-t and -match")),
             b't' => options.task = Task::Check,
             b'h' => options.task = Task::Help,
-            b'w' | b'W' => {
-                return Err(Misuse::Unsupported {
-                    option: word,
-                    why: "hosts.allow and hosts.deny are not applied by this version",
-                });
-            }
+            b'w' => options.wrap_external = true,
+            b'W' => options.wrap_internal = true,
             b'R' | b'q' | b'a' | b'c' | b'C' | b's' | b'p' => {
                 let value = if rest.is_empty() { value()? } else { core::mem::take(&mut rest) };
                 match letter {
@@ -496,6 +551,30 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_asked_about() {
+        let at = |line: &'static str| match options(line).unwrap().task {
+            Task::Match { service: b"ftp", client: b"192.0.2.1", at } => at,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(at("usherd -f /x -match ftp 192.0.2.1"), None);
+        assert_eq!(at("usherd -match ftp 192.0.2.1 -at 09:30"), Some(b"09:30".as_slice()));
+        assert_eq!(
+            at("inetd -match ftp 192.0.2.1 -at 2026-12-31T23:59"),
+            Some(b"2026-12-31T23:59".as_slice())
+        );
+        for time in
+            ["9:30", "24:00", "12:60", "noon", "2026-13-01T00:00", "2026-00-01T00:00", "2026-01-01 10:00"]
+        {
+            let words = [b"usherd".as_slice(), b"-match", b"a", b"b", b"-at", time.as_bytes()];
+            assert!(matches!(parse(words.into_iter()), Err(Misuse::Bad { .. })), "{time}");
+        }
+        assert_eq!(options("usherd -match ftp"), Err(Misuse::Missing(b"-match")));
+        assert_eq!(options("usherd -t -match a b"), Err(Misuse::Both("-t and -match")));
+        assert_eq!(options("usherd -match a b -t"), Err(Misuse::Both("-t and -match")));
+        assert!(matches!(options("usherd -at 10:00"), Err(Misuse::Unsupported { .. })));
+    }
+
+    #[test]
     fn inetds_options_are_letters() {
         let o = options("inetd -diR100 -q 20 -l /etc/other.conf").unwrap();
         assert_eq!(o.personality, Personality::Inetd);
@@ -504,7 +583,10 @@ mod tests {
         assert_eq!(o.file, Some(b"/etc/other.conf".as_slice()));
         assert_eq!(options("inetd -p /run/x").unwrap().pid_file, Some(Some(b"/run/x".as_slice())));
         assert_eq!(options("inetd --pidfile").unwrap().pid_file, Some(None));
-        assert!(matches!(options("inetd -w"), Err(Misuse::Unsupported { .. })));
+        let o = options("inetd -wWl -hosts /x").unwrap();
+        assert!(o.wrap_external && o.wrap_internal && o.log_connections);
+        assert_eq!(o.hosts_dir, Some(b"/x".as_slice()));
+        assert_eq!(options("usherd -hosts").unwrap_err(), Misuse::Missing(b"-hosts"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod entry;
 pub mod inetd;
 pub mod lines;
 mod read;
+mod rules;
 mod set;
 mod settle;
 pub mod source;
@@ -38,9 +39,9 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
-use crate::capacity::{LINE_BYTES, SERVICES};
+use crate::capacity::{LINE_BYTES, PATH_BYTES, SERVICES};
 use crate::service::Dialect;
-use crate::table::{Table, Text};
+use crate::table::{Full, Table, Text};
 use diagnostic::{Diagnostic, Report, Severity};
 use draft::{Draft, Lists, Wish};
 use lines::Lines;
@@ -67,8 +68,6 @@ pub struct Options<'a> {
     pub passwd: &'a [u8],
     pub group: &'a [u8],
     pub hosts: &'a [u8],
-    pub hosts_allow: &'a [u8],
-    pub hosts_deny: &'a [u8],
     /// The directory that has an entry for every network interface.
     pub interfaces: &'a [u8],
     /// Report, as warnings, what other inetds read differently in an inetd.conf.
@@ -83,6 +82,12 @@ pub struct Options<'a> {
     pub instances: Option<u32>,
     /// The same for one client address (FreeBSD's -s).
     pub per_source: Option<u32>,
+    /// hosts.allow and hosts.deny apply to programs of inetd.conf (FreeBSD's -w).
+    pub wrap_external: bool,
+    /// The same for what the daemon answers itself (FreeBSD's -W).
+    pub wrap_internal: bool,
+    /// The same for nowait stream programs (openbsd-inetd's -l).
+    pub wrap_streams: bool,
 }
 
 impl Default for Options<'_> {
@@ -94,8 +99,6 @@ impl Default for Options<'_> {
             passwd: b"/etc/passwd",
             group: b"/etc/group",
             hosts: b"/etc/hosts",
-            hosts_allow: b"/etc/hosts.allow",
-            hosts_deny: b"/etc/hosts.deny",
             interfaces: b"/sys/class/net",
             notes: false,
             bind: None,
@@ -103,6 +106,9 @@ impl Default for Options<'_> {
             per_minute_source: None,
             instances: None,
             per_source: None,
+            wrap_external: false,
+            wrap_internal: false,
+            wrap_streams: false,
         }
     }
 }
@@ -280,6 +286,36 @@ impl Sayings<'_> {
         }
         self.report.report(&Diagnostic { severity, file, line, column, what, cure });
     }
+}
+
+/// The last component of a path, without a copy.
+fn base_name(table: &Table, path: Text) -> Text {
+    let base = table.bytes(path).iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+    table.tail(path, base)
+}
+
+/// Whether a program of that name is TCP Wrappers' own. usherd does itself what tcpd is there for, so that the program
+/// behind it is started at once.
+fn is_tcpd(base: &[u8]) -> bool {
+    base == b"tcpd"
+}
+
+/// The program that tcpd starts when it is called by that name, or why there is none.
+fn behind_tcpd(table: &mut Table, argv0: Text) -> Result<Result<Text, &'static str>, Full> {
+    /// Where Debian's tcpd looks for programs.
+    const DIR: &[u8] = b"/usr/sbin/";
+    let name = table.bytes(argv0);
+    if name.is_empty() || is_tcpd(table.bytes(base_name(table, argv0))) {
+        return Ok(Err("tcpd has no program behind it and would start itself for ever"));
+    }
+    if name.starts_with(b"/") {
+        return Ok(Ok(argv0));
+    }
+    let mut path = Vec::<u8, PATH_BYTES>::new();
+    if path.extend_from_slice(DIR).and_then(|()| path.extend_from_slice(name)).is_err() {
+        return Ok(Err("the path of the program behind tcpd is too long"));
+    }
+    table.push_text(&path).map(Ok)
 }
 
 /// FNV-1a over words, letters as they are: tells whether a value given twice is the same, and whether an id was seen.

@@ -276,6 +276,12 @@ impl<B: Backend> Engine<B> {
         if self.active { first } else { second }
     }
 
+    /// The table that is being filled, and who reads hosts.allow and hosts.deny: for questions before anything is served.
+    pub fn examine(&mut self) -> (&Table, &mut Wrappers) {
+        let [first, second] = &self.tables;
+        (if self.active { first } else { second }, &mut self.wrappers)
+    }
+
     pub fn set_zone(&mut self, zone: Zone) {
         self.zone = zone;
     }

@@ -206,16 +206,6 @@ pub fn name_at<F: Files, T>(
     Ok(found.or_else(|| if is_localhost { wanted(b"localhost") } else { None }))
 }
 
-/// Whether a file has any line that is not blank and no comment. A file that does not exist has none.
-pub fn has_content<F: Files>(files: &mut F, path: &[u8]) -> Result<bool, Errno> {
-    let mut any = false;
-    each_line(files, path, &mut |line| {
-        any = !matches!(line.map(<[u8]>::trim_ascii), Some([] | [b'#', ..]));
-        !any
-    })?;
-    Ok(any)
-}
-
 /// The first answer of `wanted` to a line. A file that does not exist has no lines.
 fn find<F: Files, T>(
     files: &mut F,
@@ -510,13 +500,5 @@ mod tests {
         assert_eq!(protocol(b"17").unwrap().socket, Some(SocketType::Dgram));
         assert_eq!(protocol(b"unix").unwrap().family, Some(Family::Unix));
         assert_eq!(protocol(b"sctp"), None);
-    }
-
-    #[test]
-    fn only_active_lines_are_content() {
-        let mut files = Tree::default().file("/a", "# all\n\n \t\n #x\n").file("/b", "#\nALL: ALL\n");
-        assert_eq!(has_content(&mut files, b"/a"), Ok(false));
-        assert_eq!(has_content(&mut files, b"/b"), Ok(true));
-        assert_eq!(has_content(&mut files, b"/none"), Ok(false));
     }
 }

@@ -11,6 +11,7 @@ pub mod files;
 pub mod filter;
 pub mod listen;
 pub mod log;
+mod matching;
 mod notify;
 pub mod spawn;
 mod stderr;

@@ -68,10 +68,11 @@ pub enum Key {
     SocketMode,
     SocketUser,
     SocketGroup,
+    Recheck,
 }
 
 /// How many keys there are.
-pub const KEYS: usize = Key::SocketGroup as usize + 1;
+pub const KEYS: usize = Key::Recheck as usize + 1;
 
 /// A set of attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -262,20 +263,20 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
         "the program to start; must be there and executable"),
     row("server_args", Key::ServerArgs, Service, Many, "WORD ...", "none",
         "the arguments, without argv[0] unless the flag NAMEINARGS is set"),
-    row("libwrap", Key::Libwrap, Service, One, "NAME", "base name of the server",
-        "the daemon name in hosts.allow(5) and hosts.deny(5)"),
+    row("libwrap", Key::Libwrap, Service, One, "NAME | yes | no", "base name of the server, or of argv[0] with NAMEINARGS; the service's name if no program answers",
+        "the daemon name in hosts.allow(5) and hosts.deny(5); no: they do not apply"),
     row("only_from", Key::OnlyFrom, Both, Any, "ADDRESS ...", "everybody",
-        "who may connect; given without a value: nobody. Addresses, see below"),
+        "who may connect; given without a value: nobody. Addresses and names, see below"),
     row("no_access", Key::NoAccess, Both, Any, "ADDRESS ...", "nobody",
-        "who may not connect, whatever only_from says"),
+        "who may not connect; where only_from has a client too, the more specific of the two holds, and a tie refuses"),
     row("access_times", Key::AccessTimes, Service, Many, "H:MM-H:MM ...", "always",
         "when clients may connect, in local time, both ends included; up to 24:00, not over midnight"),
     row("log_type", Key::LogType, Both, Many, "SYSLOG FACILITY [LEVEL] | FILE /PATH [SOFT [HARD]]", "the daemon's log",
         "where the service's records go; sizes in bytes, K or M"),
-    row("log_on_success", Key::LogOnSuccess, Both, Any, "PID | HOST | EXIT | DURATION ...", "nothing",
-        "what START and EXIT records tell; USERID and TRAFFIC are taken but not recorded"),
-    row("log_on_failure", Key::LogOnFailure, Both, Any, "HOST | ATTEMPT ...", "nothing",
-        "what FAIL records tell; USERID is taken but not recorded"),
+    row("log_on_success", Key::LogOnSuccess, Both, Any, "PID | HOST | USERID | EXIT | DURATION | TRAFFIC ...", "nothing",
+        "what records of clients tell; USERID: the user that the client's ident server names; TRAFFIC: the bytes of `redirect` and built-in stream services"),
+    row("log_on_failure", Key::LogOnFailure, Both, Any, "HOST | USERID | ATTEMPT ...", "nothing",
+        "what FAIL records tell; USERID: the user that the client's ident server names"),
     row("rpc_version", Key::RpcVersion, Service, One, "N or N-M", "none",
         "versions an RPC service registers").not_yet(),
     row("rpc_number", Key::RpcNumber, Service, One, "NUMBER", "from rpc(5)",
@@ -287,7 +288,7 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
     row("port", Key::Port, Service, One, "0 to 65535", "from services(5)",
         "must be the one in services(5) unless the service is UNLISTED; 0: any free port"),
     row("redirect", Key::Redirect, Service, Two, "HOST PORT", "none",
-        "hand the connection on to another host").not_yet(),
+        "hand the connection on to another host, whose bytes come back; `server` and `user` are not needed. PORT: a number or a name in services(5). HOST: an address, a name in hosts(5), looked up when the file is read, or any other name, looked up for each client"),
     row("bind", Key::Bind, Both, One, "ADDRESS, name of hosts(5), INTERFACE, or /PATH with `protocol = unix`", "every address",
         "where to listen"),
     row("interface", Key::Bind, Both, One, "as bind", "every address",
@@ -325,7 +326,7 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
     row("rlimit_files", Key::RlimitFiles, Service, One, "NUMBER, with K or M | UNLIMITED", "the daemon's hard limit",
         "descriptors of the server"),
     row("deny_time", Key::DenyTime, Service, One, "MINUTES | FOREVER | NEVER", "NEVER",
-        "how long a SENSOR keeps its clients out of every service").not_yet(),
+        "how long a SENSOR keeps its clients out of every service; NEVER: they are recorded, no more"),
     row("mdns", Key::Mdns, Both, One, "yes | no", "no",
         "gone from xinetd since 2017; no effect").never(),
     row("stderr", Key::Stderr, Service, One, "client | log | null", "client",
@@ -346,6 +347,8 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
         "owner of a unix socket's node"),
     row("socket_group", Key::SocketGroup, Service, One, "NAME or GID", "the daemon's",
         "group of a unix socket's node"),
+    row("recheck", Key::Recheck, Both, One, "yes | no", "no",
+        "yes: a reload applies access rules and limits to servers that run, and ends those that may not be there any more (SIGTERM)"),
 ];
 
 /// A word of `flags` or `type`.
@@ -384,9 +387,14 @@ const fn flag(name: &'static str, meaning: Flag, effect: Effect, help: &'static 
 
 pub static FLAGS: [Choice<Flag>; 12] = [
     flag("REUSE", Flag::Reuse, Effect::Enforced, "nothing: SO_REUSEADDR is always set"),
-    flag("INTERCEPT", Flag::Intercept, Effect::NotYet, "check every peer of a wait = yes server"),
+    flag(
+        "INTERCEPT",
+        Flag::Intercept,
+        Effect::Enforced,
+        "check every peer of a wait = yes server: done always, in the kernel, by address",
+    ),
     flag("NORETRY", Flag::NoRetry, Effect::Enforced, "do not try again when a process could not be made"),
-    flag("IDONLY", Flag::IdOnly, Effect::NotYet, "only clients whose ident server names a user"),
+    flag("IDONLY", Flag::IdOnly, Effect::Enforced, "only clients whose ident server names a user"),
     flag(
         "NAMEINARGS",
         Flag::NameInArgs,
@@ -399,8 +407,8 @@ pub static FLAGS: [Choice<Flag>; 12] = [
     flag(
         "SENSOR",
         Flag::Sensor,
-        Effect::NotYet,
-        "whoever connects is kept out of every service for deny_time",
+        Effect::Enforced,
+        "whoever connects is kept out of every service for deny_time; needs no server",
     ),
     flag("IPv4", Flag::V4, Effect::Enforced, "IPv4 clients alone"),
     flag(
@@ -431,7 +439,7 @@ pub static TYPES: [Choice<Type>; 5] = [
     Choice {
         name: "INTERNAL",
         meaning: Type::Internal,
-        help: "answered by the daemon: echo, discard, chargen, daytime, time",
+        help: "answered by the daemon: echo, discard, chargen, daytime, time; tcpmux",
         effect: Effect::Enforced,
     },
     Choice {
@@ -443,14 +451,14 @@ pub static TYPES: [Choice<Type>; 5] = [
     Choice {
         name: "TCPMUX",
         meaning: Type::Tcpmux,
-        help: "reached through tcpmux; the server answers for itself",
-        effect: Effect::NotYet,
+        help: "reached through tcpmux by its name, without a port of its own; the server answers for itself",
+        effect: Effect::Enforced,
     },
     Choice {
         name: "TCPMUXPLUS",
         meaning: Type::TcpmuxPlus,
-        help: "reached through tcpmux; the daemon answers +Go",
-        effect: Effect::NotYet,
+        help: "the same; the daemon answers +Go",
+        effect: Effect::Enforced,
     },
 ];
 
@@ -576,7 +584,7 @@ const fn note(effect: Effect) -> &'static str {
 }
 
 /// The address forms of only_from and no_access.
-pub const ADDRESSES: [(&str, &str); 7] = [
+pub const ADDRESSES: [(&str, &str); 9] = [
     ("192.0.2.5", "this address; zeros at the end stand for anything: 192.0.2.0 is 192.0.2.0/24"),
     ("0.0.0.0", "every IPv4 address"),
     ("192.0.2.0/26", "a network"),
@@ -586,7 +594,13 @@ pub const ADDRESSES: [(&str, &str); 7] = [
     ),
     ("2001:db8::7", "this address"),
     ("2001:db8::/32", "a network; ::/0 is every IPv6 address and no IPv4 address"),
-    ("mgmt", "a name in hosts(5), looked up when the file is read"),
+    ("mgmt", "a name in hosts(5): its addresses there, looked up when the file is read"),
+    (
+        "host.example.org",
+        "any other name: clients whose address leads to this name and whose name leads back to their address, looked up \
+         when they connect; not for servers that own their socket. Names of networks(5) are not looked up",
+    ),
+    (".example.org", "the same for all names that end so; less specific than any network"),
 ];
 
 /// All attributes as docs/attributes.md.

@@ -2,15 +2,24 @@
 
 #![forbid(unsafe_code)]
 
-use super::Context;
 use super::attr::Key;
 use super::diagnostic::{Bytes, Severity};
-use super::draft::{Draft, Kind, Lists, Wish};
+use super::draft::{Draft, Kind, Lists, Spot, Wish};
 use super::source::Files;
+use super::{Context, base_name, behind_tcpd, is_tcpd, rules};
 use crate::capacity::DRAFT_WORDS;
 use crate::names;
-use crate::service::{Answer, Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
+use crate::service::{
+    Answer, Builtin, DenyTime, Dialect, Family, Flags, LogFields, Service, SocketType, Standing,
+};
 use crate::table::{Full, Text};
+
+/// The names of what the daemon answers itself, for people.
+pub(super) const BUILTINS: &str = "echo, discard, chargen, daytime, time and tcpmux";
+
+/// RFC 1078.
+pub(super) const TCPMUX: &[u8] = b"tcpmux";
+pub(super) const TCPMUX_PORT: u16 = 1;
 
 /// The section has ended: what is missing is reported, what it needs of the system looked up, and the service goes
 /// into the table with its wish. `None`: it is off, or there is no room for it.
@@ -27,9 +36,16 @@ pub(super) fn close<F: Files>(
     if draft.disabled {
         return None;
     }
-    if !draft.internal {
+    if is_program(draft) {
         arguments(cx, draft, lists);
     }
+    wrapping(cx, draft, lists);
+    facts(cx, draft);
+    let first = cx.line;
+    let file = cx.file;
+    rules::check(cx, &lists.only_from, &lists.no_access, |origin| {
+        origin.file == file && origin.line >= first
+    });
     let stored = store(cx, draft, lists);
     if let Err(full) = stored {
         cx.full(draft, 0, "the lists of this service", full);
@@ -66,7 +82,9 @@ fn complete<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
         draft.service.family = Family::Unix;
         unix_socket(cx, draft);
     } else {
-        port(cx, draft, socket);
+        if draft.mux.is_none() {
+            port(cx, draft, socket);
+        }
         for (key, name) in [
             (Key::SocketMode, "socket_mode"),
             (Key::SocketUser, "socket_user"),
@@ -79,32 +97,21 @@ fn complete<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
             }
         }
     }
-    if draft.internal {
-        builtin(cx, draft);
-    } else {
-        if !draft.has(Key::Server) && !draft.has(Key::Redirect) {
-            missing(cx, draft, "server", "/PATH");
-        }
-        if !draft.has(Key::User) && !words {
-            missing(cx, draft, "user", "nobody");
-        }
-    }
+    answer(cx, draft, socket);
+    let program = is_program(draft);
     if !draft.has(Key::Wait) && !words {
         missing(cx, draft, "wait", if socket == Some(SocketType::Dgram) { "yes" } else { "no" });
     }
-    if socket == Some(SocketType::Dgram)
-        && !draft.internal
-        && !draft.service.waits()
-        && draft.has(Key::Wait)
-        && !unix
+    if socket == Some(SocketType::Dgram) && program && !draft.service.waits() && draft.has(Key::Wait) && !unix
     {
         let what = format_args!("a datagram server owns its socket: `wait = no` is taken as yes");
         cx.warning(0, what, format_args!("write `wait = yes`"));
     }
-    if socket == Some(SocketType::Dgram) && !draft.internal {
+    if socket == Some(SocketType::Dgram) && program {
         draft.flag(Flags::WAIT, true);
     }
-    if socket == Some(SocketType::Dgram) || (draft.service.waits() && !draft.internal) {
+    peers(cx, draft, socket);
+    if socket == Some(SocketType::Dgram) || (draft.service.waits() && program) {
         // Nobody is connected to the daemon that could be sent one; those of `defaults` are for the others.
         for (key, name) in [
             (Key::Banner, "banner"),
@@ -194,9 +201,178 @@ fn port<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<Soc
     }
 }
 
-fn builtin<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
+/// Whether a program is meant to answer.
+fn is_program(draft: &Draft) -> bool {
+    !draft.internal && !draft.sensor && !draft.has(Key::Redirect)
+}
+
+/// What answers, of which there can be one.
+fn answer<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<SocketType>) {
+    let wanted = [
+        (draft.sensor, "SENSOR"),
+        // The manual of xinetd says that a sensor is internal, so it may say so itself.
+        (draft.internal && !draft.sensor, "INTERNAL"),
+        (draft.has(Key::Redirect), "redirect"),
+        (draft.mux.is_some(), "TCPMUX"),
+    ];
+    let mut wanted = wanted.into_iter().filter(|(is, _)| *is).map(|(_, name)| name);
+    let first = wanted.next();
+    if let (Some(a), Some(b)) = (first, wanted.next()) {
+        let what = format_args!("`{a}` and `{b}` do not go together");
+        cx.wrong(draft, 0, what, format_args!("a service is answered in one way: leave one of the two out"));
+    }
+    if draft.sensor {
+        sensor(cx, draft, socket);
+    } else if draft.internal {
+        builtin(cx, draft, socket);
+    } else if draft.has(Key::Redirect) {
+        redirect(cx, draft, socket);
+    } else {
+        if !draft.has(Key::Server) {
+            missing(cx, draft, "server", "/PATH");
+        }
+        if !draft.has(Key::User) && draft.kind != Kind::Words {
+            missing(cx, draft, "user", "nobody");
+        }
+    }
+    if let Some(plus) = draft.mux {
+        mux(cx, draft, socket, plus);
+    }
+    if !is_program(draft) && draft.has(Key::Server) {
+        let kind = first.unwrap_or_default();
+        let what = format_args!("`server` has no effect on a service with {kind}");
+        cx.warning(0, what, format_args!("leave one of the two out"));
+    }
+    if draft.has(Key::DenyTime) && !draft.sensor {
+        let what = format_args!("`deny_time` has no effect without the flag SENSOR");
+        cx.warning(0, what, format_args!("leave it out, or add `flags = SENSOR`"));
+    }
+}
+
+/// Whoever comes to a sensor is kept out. The sender of a datagram is not: anybody can write any address into one, and
+/// would decide by it who is shut out.
+fn sensor<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<SocketType>) {
+    if socket == Some(SocketType::Dgram) && draft.deny_time != DenyTime::Never {
+        let what = format_args!("anybody can send datagrams with any address: this sensor keeps nobody out");
+        cx.warning(0, what, format_args!("its clients are recorded; write `deny_time = NEVER`"));
+        draft.deny_time = DenyTime::Never;
+    }
+    draft.service.answer = Answer::Sensor(draft.deny_time);
+}
+
+/// As in xinetd it goes before `server`.
+fn redirect<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<SocketType>) {
+    if socket == Some(SocketType::Dgram) {
+        let what = format_args!("`redirect` is for stream services");
+        cx.wrong(draft, 0, what, format_args!("datagrams cannot be handed on: leave it out"));
+    } else if draft.service.waits() {
+        let what = format_args!("`redirect` does not go with `wait = yes`");
+        cx.wrong(draft, 0, what, format_args!("the daemon takes each connection itself: write `wait = no`"));
+    }
+    if let Some(target) = draft.redirect {
+        draft.service.answer = Answer::Redirect(target);
+    }
+}
+
+/// A service that tcpmux leads to has no socket of its own. xinetd demands UNLISTED as well, and refuses the sample of
+/// its own manual, which has it not.
+fn mux<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<SocketType>, plus: bool) {
+    if socket == Some(SocketType::Dgram) || draft.service.family == Family::Unix {
+        let what = format_args!("tcpmux leads to stream services of TCP alone");
+        cx.wrong(draft, 0, what, format_args!("write `socket_type = stream` and `protocol = tcp`"));
+    }
+    if draft.service.waits() {
+        let what = format_args!("tcpmux does not lead to services with `wait = yes`");
+        cx.wrong(draft, 0, what, format_args!("tcpmux takes each connection itself: write `wait = no`"));
+    }
+    for (key, name) in [(Key::Port, "port"), (Key::Bind, "bind")] {
+        if draft.has(key) {
+            let what = format_args!("`{name}` has no effect on a service that tcpmux leads to");
+            cx.warning(0, what, format_args!("leave it out; it is that of the service `tcpmux`"));
+        }
+    }
+    draft.flag(Flags::MUX, true);
+    draft.flag(Flags::MUX_PLUS, plus);
+    draft.flag(Flags::UNLISTED, true);
+}
+
+/// Flags about each client of a service.
+fn peers<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<SocketType>) {
+    let owned = draft.service.waits() && is_program(draft);
+    let stream = socket != Some(SocketType::Dgram) && draft.service.family != Family::Unix;
+    if draft.service.flags.has(Flags::IDONLY) && (owned || !stream) {
+        let what = format_args!("IDONLY is for stream services of TCP with `wait = no`");
+        let cure = format_args!("nobody else can be asked for: leave it out, and use only_from");
+        cx.wrong(draft, 0, what, cure);
+    }
+    if draft.intercept && !owned {
+        let what = format_args!("INTERCEPT has no effect on this service");
+        cx.warning(0, what, format_args!("each of its clients is checked anyway: leave it out"));
+    }
+}
+
+/// Facts that the section itself wants recorded, and that nobody can know of this service. Those of `defaults` are for
+/// the others.
+fn facts<F: Files>(cx: &mut Context<'_, F>, draft: &Draft) {
+    let service = &draft.service;
+    let stream = service.socket == SocketType::Stream;
+    let counted = match service.answer {
+        Answer::Redirect(_) => true,
+        Answer::Builtin(_) => stream,
+        _ => false,
+    };
+    let mut warn = |at: Spot, what: &str, cure: &str| {
+        let file = cx.table.bytes(at.file);
+        let (what, cure) = (format_args!("{what}"), format_args!("{cure}"));
+        cx.say.say(Severity::Warning, file, at.line, at.column, what, cure);
+    };
+    let at = draft.traffic_at;
+    if at.line > 0 && !counted && service.log_on_success.has(LogFields::TRAFFIC) {
+        let what = "TRAFFIC is recorded of `redirect` and of built-in stream services alone";
+        warn(at, what, "leave it out: what a program sends does not pass the daemon");
+    }
+    let at = draft.userid_at;
+    let wanted =
+        service.log_on_success.has(LogFields::USERID) || service.log_on_failure.has(LogFields::USERID);
+    if at.line > 0 && wanted && (!stream || service.is_owned_by_server()) {
+        let what = "USERID is recorded of connections that the daemon itself takes alone";
+        warn(at, what, "leave it out: there is nobody to ask who this service's clients are");
+    }
+}
+
+/// Whether hosts.allow and hosts.deny apply, and to which name.
+fn wrapping<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, lists: &Lists) {
+    if draft.wish.tcpd {
+        // tcpd asked whatever xinetd was told.
+        draft.flag(Flags::LIBWRAP, true);
+    } else if draft.unwrapped {
+        if draft.has(Key::Libwrap) && draft.service.flags.has(Flags::LIBWRAP) {
+            let what = format_args!("`libwrap` has no effect with the flag NOLIBWRAP");
+            cx.warning(0, what, format_args!("leave one of the two out"));
+        }
+        draft.flag(Flags::LIBWRAP, false);
+    }
+    if !draft.service.daemon.is_empty() {
+        return;
+    }
+    draft.service.daemon = match lists.args.first() {
+        Some(argv0) if is_program(draft) && draft.service.flags.has(Flags::NAME_IN_ARGS) => {
+            base_name(cx.table, *argv0)
+        }
+        _ if is_program(draft) => base_name(cx.table, draft.service.program),
+        _ => draft.service.name,
+    };
+}
+
+fn builtin<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<SocketType>) {
     let name = cx.table.bytes(draft.service.name);
-    match Builtin::by_name(name).or_else(|| Builtin::by_port(draft.service.port)) {
+    let by_name = Builtin::by_name(name);
+    let mux = name.eq_ignore_ascii_case(TCPMUX) || (by_name.is_none() && draft.service.port == TCPMUX_PORT);
+    if mux && socket != Some(SocketType::Dgram) {
+        draft.service.answer = Answer::Tcpmux;
+        return;
+    }
+    match by_name.or_else(|| Builtin::by_port(draft.service.port)) {
         Some(builtin) => draft.service.answer = Answer::Builtin(builtin),
         None => {
             draft.broken = true;
@@ -207,21 +383,18 @@ fn builtin<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
                 cx.line,
                 0,
                 format_args!("no such internal service: {}", Bytes(name)),
-                format_args!("there are echo, discard, chargen, daytime and time"),
+                format_args!("there are {BUILTINS}"),
             );
         }
-    }
-    if draft.has(Key::Server) {
-        let what = format_args!("`server` has no effect on an INTERNAL service");
-        cx.warning(0, what, format_args!("leave one of the two out"));
     }
 }
 
 /// argv: with argv[0] in front unless the arguments have it.
 fn arguments<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, lists: &mut Lists) {
-    let program = cx.table.bytes(draft.service.program);
-    let base = program.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-    let name = cx.table.tail(draft.service.program, base);
+    let name = base_name(cx.table, draft.service.program);
+    if is_tcpd(cx.table.bytes(name)) {
+        return stand_in(cx, draft, lists);
+    }
     if draft.service.flags.has(Flags::NAME_IN_ARGS) {
         if lists.args.is_empty() {
             let what = format_args!("NAMEINARGS, but `server_args` has no argv[0]");
@@ -231,6 +404,35 @@ fn arguments<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, lists: &mut L
     } else if lists.args.insert(0, name).is_err() {
         let full = Full { capacity: "DRAFT_WORDS", value: DRAFT_WORDS };
         cx.full(draft, 0, "this many arguments", full);
+    }
+}
+
+/// The program behind tcpd is started at once; what tcpd does, the daemon does.
+fn stand_in<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, lists: &Lists) {
+    draft.wish.tcpd = true;
+    if !draft.service.flags.has(Flags::NAME_IN_ARGS) {
+        let what = format_args!(
+            "without the flag NAMEINARGS tcpd would start itself for ever; taken as if it were there"
+        );
+        cx.warning(0, what, format_args!("add `flags = NAMEINARGS`"));
+        draft.flag(Flags::NAME_IN_ARGS, true);
+    }
+    let argv0 = lists.args.first().copied().unwrap_or_default();
+    match behind_tcpd(cx.table, argv0) {
+        Ok(Ok(program)) => draft.service.program = program,
+        Ok(Err(what)) => {
+            let cure = format_args!("write the program as the first word of `server_args`");
+            return cx.wrong(draft, 0, format_args!("{what}"), cure);
+        }
+        Err(full) => return cx.full(draft, 0, "the path of a program", full),
+    }
+    let Context { table, files, say, file, line, .. } = cx;
+    let program = table.bytes(draft.service.program);
+    if let Err(errno) = files.executable(program) {
+        draft.broken = true;
+        let what = format_args!("cannot execute {}: {errno}", Bytes(program));
+        let cure = format_args!("install the program, or write `disable = yes`");
+        say.say(Severity::Error, table.bytes(*file), *line, 0, what, cure);
     }
 }
 

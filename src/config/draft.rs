@@ -18,7 +18,7 @@ use super::token::Word;
 use crate::capacity::{DRAFT_RULES, DRAFT_WORDS};
 use crate::errno::Errno;
 use crate::names;
-use crate::service::{Family, Flags, Minutes, Service, SocketType};
+use crate::service::{DenyTime, Family, Flags, Minutes, Service, SocketType, Target};
 use crate::table::{Full, Rule, Text};
 
 /// Time ranges of one service.
@@ -96,6 +96,8 @@ pub(super) struct Wish {
     pub v6only: bool,
     /// The user, for whom supplementary groups are looked up.
     pub user: Text,
+    /// tcpd stood in front of the program.
+    pub tcpd: bool,
     /// To be taken out when the table is settled.
     pub off: bool,
 }
@@ -112,6 +114,18 @@ pub(super) struct Draft {
     pub protocol: Option<names::Protocol>,
     pub port: Option<u16>,
     pub internal: bool,
+    pub sensor: bool,
+    pub deny_time: DenyTime,
+    pub redirect: Option<Target>,
+    /// Type TCPMUX or, true, TCPMUXPLUS.
+    pub mux: Option<bool>,
+    /// The flag INTERCEPT.
+    pub intercept: bool,
+    /// The flag NOLIBWRAP.
+    pub unwrapped: bool,
+    /// Where the section itself asks for facts that not every service has.
+    pub traffic_at: Spot,
+    pub userid_at: Spot,
     /// The line and the mark of the value of each attribute that may be given once.
     pub lines: [u32; KEYS],
     pub marks: [u64; KEYS],
@@ -130,6 +144,14 @@ impl Draft {
             protocol: None,
             port: None,
             internal: false,
+            sensor: false,
+            deny_time: DenyTime::Never,
+            redirect: None,
+            mux: None,
+            intercept: false,
+            unwrapped: false,
+            traffic_at: Spot::default(),
+            userid_at: Spot::default(),
             lines: [0; KEYS],
             marks: [0; KEYS],
         }

@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use heapless::Vec;
 
 use super::attr::Key;
+use super::close::{BUILTINS, TCPMUX, TCPMUX_PORT};
 use super::diagnostic::{Bytes, Severity};
 use super::draft::Wish;
 use super::inetd::{
@@ -18,12 +19,15 @@ use super::lines::Line;
 use super::read::{BOM, Frame, Step, TOO_LONG, resolve_pattern};
 use super::source::Files;
 use super::value::number;
-use super::{Context, Loader, settle};
+use super::{Context, Loader, base_name, behind_tcpd, is_tcpd, settle};
 use crate::capacity::{DRAFT_WORDS, SERVICES};
 use crate::errno::Errno;
 use crate::names;
 use crate::service::{Answer, Bind, Builtin, Dialect, Family, Flags, Service, SocketType, Standing};
 use crate::table::{Full, Text};
+
+/// What stands in front of the name of an entry behind tcpmux.
+const MUX_PREFIX: &[u8] = b"tcpmux/";
 
 /// Longest list of addresses of a default line.
 const LIST_BYTES: usize = 1024;
@@ -166,15 +170,21 @@ impl<F: Files> Reading<'_, '_, '_, F> {
             return;
         };
         let name = self.name(service);
-        let service = Service { standing: Standing::Broken, ..self.base(name) };
+        let service = Service { standing: Standing::Broken, ..self.base(service.value, name) };
         // Where it wanted to listen is not looked at.
         settle::push(wishes, self.cx, service, Wish::default());
     }
 
-    fn base(&self, name: Text) -> Service {
+    /// What all entries have in common. One behind tcpmux has its whole first word for an id, so that logs do not
+    /// take it for the service that has that name on a port.
+    fn base(&self, which: Which<'_>, id: Text) -> Service {
+        let name = match which {
+            Which::Mux { .. } => self.cx.table.tail(id, MUX_PREFIX.len()),
+            _ => id,
+        };
         Service {
             name,
-            id: name,
+            id,
             file: self.cx.file,
             line: self.first,
             dialect: Dialect::Inetd,
@@ -186,8 +196,13 @@ impl<F: Files> Reading<'_, '_, '_, F> {
     /// What the service is called, which is also what logs know it by.
     fn name(&mut self, service: At<Which<'_>>) -> Text {
         match service.value {
-            Which::Name(name) | Which::Rpc { name, .. } | Which::Mux { name, .. } => {
-                self.put(service.column, name)
+            Which::Name(name) | Which::Rpc { name, .. } => self.put(service.column, name),
+            Which::Mux { name, .. } => {
+                let name = MUX_PREFIX.iter().chain(name).copied();
+                self.cx.table.push_bytes(name).unwrap_or_else(|full| {
+                    self.full(service.column, full);
+                    Text::default()
+                })
             }
             Which::Path { path, .. } => self.put(service.column, path),
             Which::Port(port) => {
@@ -204,12 +219,13 @@ impl<F: Files> Reading<'_, '_, '_, F> {
         }
         self.cx.line = inetd::place(self.text, record.column).line.saturating_add(self.first);
         let name = self.name(record.service);
-        let mut service = self.base(name);
+        let mut service = self.base(record.service.value, name);
         service.line = self.cx.line;
         let mut wish = Wish::default();
         self.socket(record, &mut service, &mut wish);
         self.service(record, &mut service);
-        self.program(record, &mut service);
+        self.program(record, &mut service, &mut wish);
+        self.wrapping(&mut service, &wish);
         if let (Answer::Program, Some(account)) = (service.answer, record.account) {
             self.account(account, &mut service, &mut wish);
         }
@@ -217,7 +233,8 @@ impl<F: Files> Reading<'_, '_, '_, F> {
         if self.broken {
             service.standing = Standing::Broken;
         }
-        if service.family == Family::Unix {
+        // One behind tcpmux has no socket either that could be at an address.
+        if service.family == Family::Unix || service.flags.has(Flags::MUX) {
             return settle::push(wishes, self.cx, service, wish);
         }
         match record.addresses {
@@ -288,7 +305,23 @@ impl<F: Files> Reading<'_, '_, '_, F> {
             }
             Which::Rpc { .. } if record.protocol.value.rpc => {}
             Which::Rpc { .. } => self.not_supported(column, "RPC services are"),
-            Which::Mux { .. } => self.not_supported(column, "tcpmux services are"),
+            Which::Mux { plus, .. } => {
+                service.flags = service.flags.with(Flags::MUX).with(Flags::UNLISTED);
+                if plus {
+                    service.flags = service.flags.with(Flags::MUX_PLUS);
+                }
+                if service.waits() {
+                    let what = format_args!("tcpmux does not lead to services that wait");
+                    let cure = format_args!("tcpmux takes each connection itself: write nowait");
+                    self.wrong(record.wait.column, what, cure);
+                }
+                if let Some(addresses) = record.addresses {
+                    let what = format_args!("a service behind tcpmux has no address");
+                    let cure =
+                        format_args!("remove what stands in front of it; it is that of the entry tcpmux");
+                    self.warning(addresses.column, what, cure);
+                }
+            }
             Which::Path { path, node } => {
                 service.bind = Bind::Path(self.put(column, path));
                 service.flags = service.flags.with(Flags::UNLISTED);
@@ -301,19 +334,12 @@ impl<F: Files> Reading<'_, '_, '_, F> {
         }
     }
 
-    fn program(&mut self, record: &Record<'_>, service: &mut Service) {
+    fn program(&mut self, record: &Record<'_>, service: &mut Service, wish: &mut Wish) {
         let path = match record.program {
             Program::Internal { column } => return self.builtin(record, column, service),
             Program::Path(path) => path,
         };
         service.program = self.put_word(path);
-        let program = self.cx.table.bytes(service.program);
-        if program.starts_with(b"/")
-            && let Err(errno) = self.cx.files.executable(program)
-        {
-            let what = format_args!("cannot execute this now: {errno}");
-            self.warning(path.column, what, format_args!("install the program, or make the line a comment"));
-        }
         if service.socket == SocketType::Dgram && !service.waits() {
             let what = format_args!("a datagram server owns its socket: nowait is taken as wait");
             self.warning(record.wait.column, what, format_args!("write wait"));
@@ -326,10 +352,30 @@ impl<F: Files> Reading<'_, '_, '_, F> {
                 return self.full(word.column, Full { capacity: "DRAFT_WORDS", value: DRAFT_WORDS });
             }
         }
+        let name = base_name(self.cx.table, service.program);
         if argv.is_empty() {
-            let program = self.cx.table.bytes(service.program);
-            let base = program.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-            let _ = argv.push(self.cx.table.tail(service.program, base));
+            let _ = argv.push(name);
+        }
+        let mut column = path.column;
+        if is_tcpd(self.cx.table.bytes(name)) {
+            wish.tcpd = true;
+            let mut args = record.args;
+            column = args.next().map_or(column, |word| word.column);
+            match behind_tcpd(self.cx.table, argv.first().copied().unwrap_or_default()) {
+                Ok(Ok(program)) => service.program = program,
+                Ok(Err(what)) => {
+                    let cure = format_args!("write the program behind it, as in `/usr/sbin/tcpd in.telnetd`");
+                    return self.wrong(column, format_args!("{what}"), cure);
+                }
+                Err(full) => return self.full(column, full),
+            }
+        }
+        let program = self.cx.table.bytes(service.program);
+        if program.starts_with(b"/")
+            && let Err(errno) = self.cx.files.executable(program)
+        {
+            let what = format_args!("cannot execute this now: {errno}");
+            self.warning(column, what, format_args!("install the program, or make the line a comment"));
         }
         match self.cx.table.push_words(&argv) {
             Ok(span) => service.argv = span,
@@ -337,17 +383,46 @@ impl<F: Files> Reading<'_, '_, '_, F> {
         }
     }
 
+    /// Whether hosts.allow and hosts.deny apply, and to which name: where tcpd stood in front of the program, and where
+    /// the command line says so. FreeBSD and openbsd-inetd have no name for a server that takes its clients itself.
+    fn wrapping(&mut self, service: &mut Service, wish: &Wish) {
+        let options = self.cx.options;
+        let (ip, stream) = (service.family != Family::Unix, service.socket == SocketType::Stream);
+        let program = service.is_program();
+        let on = if program {
+            wish.tcpd
+                || (options.wrap_external && ip && !(stream && service.waits()))
+                || (options.wrap_streams && stream && !service.waits())
+        } else {
+            options.wrap_internal && ip
+        };
+        if on {
+            service.flags = service.flags.with(Flags::LIBWRAP);
+        }
+        service.daemon = if program { base_name(self.cx.table, service.program) } else { service.name };
+    }
+
     /// A service of the daemon itself, by its name, an alias of it, or its port.
     fn builtin(&mut self, record: &Record<'_>, column: u32, service: &mut Service) {
         let named = match record.service.value {
             Which::Name(name) => Builtin::by_name(name),
+            Which::Mux { .. } => {
+                let what = format_args!("tcpmux leads to programs alone");
+                return self.wrong(column, what, format_args!("write the program in place of `internal`"));
+            }
             _ => None,
         };
+        let name = self.cx.table.bytes(service.name);
+        let mux = name.eq_ignore_ascii_case(TCPMUX) || (named.is_none() && service.port == TCPMUX_PORT);
+        if mux && service.socket == SocketType::Stream && service.family != Family::Unix {
+            service.answer = Answer::Tcpmux;
+            return;
+        }
         match named.or_else(|| Builtin::by_port(service.port)).filter(|_| service.family != Family::Unix) {
             Some(builtin) => service.answer = Answer::Builtin(builtin),
             None => {
                 let what = format_args!("no such internal service");
-                self.wrong(column, what, format_args!("there are echo, discard, chargen, daytime and time"));
+                self.wrong(column, what, format_args!("there are {BUILTINS}"));
             }
         }
     }

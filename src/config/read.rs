@@ -9,7 +9,7 @@ use super::draft::{Draft, Kind};
 use super::lines::{Line, Lines, Source};
 use super::source::{FileKind, Files};
 use super::token::{Assignment, Operator, Word, Words};
-use super::{BUFFER, Context, Loader, WORDS_NAME, set};
+use super::{BUFFER, Context, Loader, WORDS_NAME, base_name, set};
 use crate::capacity::{DRAFT_WORDS, INCLUDE_DEPTH, LINE_BYTES, NAME_BYTES, PATH_BYTES};
 use crate::errno::Errno;
 use crate::service::Dialect;
@@ -237,9 +237,7 @@ impl Loader {
     fn end_words<F: Files>(&mut self, cx: &mut Context<'_, F>, mut draft: Draft, line: u32) {
         cx.line = line;
         if draft.service.name.is_empty() {
-            let program = cx.table.bytes(draft.service.program);
-            let base = program.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-            draft.service.name = cx.table.tail(draft.service.program, base);
+            draft.service.name = base_name(cx.table, draft.service.program);
         }
         self.end_section(cx, draft, line);
     }

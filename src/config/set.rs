@@ -10,11 +10,11 @@ use super::draft::{DRAFT_TIMES, Draft, Kind, Lists, Spot};
 use super::source::Files;
 use super::token::{Assignment, Operator, Quoting, Word, Words};
 use super::value::{self, Address};
-use super::{Context, mark};
-use crate::addr::Prefix;
+use super::{Context, base_name, is_tcpd, mark};
+use crate::addr::{Prefix, plain};
 use crate::capacity::{DRAFT_RULES, DRAFT_WORDS, NAME_BYTES};
 use crate::names;
-use crate::service::{Cps, Flags, LogFields, LogFile, LogType, SocketType, Stderr};
+use crate::service::{Cps, Flags, Host, LogFields, LogFile, LogType, SocketType, Stderr, Target};
 use crate::table::{Full, Origin, Pattern, Rule, Text};
 
 /// One attribute line of a section.
@@ -220,8 +220,7 @@ impl<F: Files> Setting<'_, '_, F> {
                 self.draft.service.nice = self.good(word, nice);
             }
             Key::Server => self.server(word),
-            // Its effect is that of NOLIBWRAP's absence: decided when the table is settled.
-            Key::Libwrap => {}
+            Key::Libwrap => self.libwrap(word),
             Key::Banner => self.draft.service.banner = self.banner(word),
             Key::BannerSuccess => self.draft.service.banner_success = self.banner(word),
             Key::BannerFail => self.draft.service.banner_fail = self.banner(word),
@@ -274,6 +273,13 @@ impl<F: Files> Setting<'_, '_, F> {
                 }
             }
             Key::SocketGroup => self.draft.service.node_gid = self.group(word),
+            Key::DenyTime => {
+                self.draft.deny_time = self.good(word, value::deny_time(bytes)).unwrap_or_default();
+            }
+            Key::Recheck => {
+                let recheck = self.good(word, value::yes_no(bytes));
+                self.draft.flag(Flags::RECHECK, recheck == Some(true));
+            }
             // Not enforced, without effect, or with any number of values.
             _ => {}
         }
@@ -314,6 +320,7 @@ impl<F: Files> Setting<'_, '_, F> {
                     }
                 }
             }
+            Key::Redirect => self.redirect(),
             Key::LogType => self.log_type(),
             Key::LogOnSuccess => {
                 let fields = self.log_fields(&attr::SUCCESS, self.draft.service.log_on_success);
@@ -359,8 +366,16 @@ impl<F: Files> Setting<'_, '_, F> {
             match found.meaning {
                 attr::Type::Internal => self.draft.internal = true,
                 attr::Type::Unlisted => self.draft.flag(Flags::UNLISTED, true),
-                attr::Type::Rpc | attr::Type::Tcpmux | attr::Type::TcpmuxPlus if self.draft.disabled => {}
-                attr::Type::Rpc | attr::Type::Tcpmux | attr::Type::TcpmuxPlus => {
+                attr::Type::Tcpmux | attr::Type::TcpmuxPlus => {
+                    let plus = found.meaning == attr::Type::TcpmuxPlus;
+                    if self.draft.mux.replace(plus).is_some_and(|other| other != plus) {
+                        let what = format_args!("types TCPMUX and TCPMUXPLUS exclude each other");
+                        let cure = format_args!("write TCPMUXPLUS if the daemon is to answer `+Go`");
+                        self.cx.wrong(self.draft, word.column, what, cure);
+                    }
+                }
+                attr::Type::Rpc if self.draft.disabled => {}
+                attr::Type::Rpc => {
                     let what = format_args!("type {} is not supported by this version", found.name);
                     let cure = format_args!("the service is kept from starting");
                     self.cx.wrong(self.draft, word.column, what, cure);
@@ -386,14 +401,13 @@ impl<F: Files> Setting<'_, '_, F> {
                 attr::Flag::NameInArgs => self.draft.flag(Flags::NAME_IN_ARGS, true),
                 attr::Flag::NoDelay => self.draft.flag(Flags::NODELAY, true),
                 attr::Flag::KeepAlive => self.draft.flag(Flags::KEEPALIVE, true),
-                attr::Flag::NoLibwrap => self.draft.flag(Flags::LIBWRAP, false),
+                attr::Flag::NoLibwrap => self.draft.unwrapped = true,
+                attr::Flag::IdOnly => self.draft.flag(Flags::IDONLY, true),
+                attr::Flag::Intercept => self.draft.intercept = true,
+                attr::Flag::Sensor => self.draft.sensor = true,
                 attr::Flag::V4 => self.draft.wish.v4 = true,
                 attr::Flag::V6 => self.draft.wish.v6 = true,
-                attr::Flag::Reuse
-                | attr::Flag::Intercept
-                | attr::Flag::IdOnly
-                | attr::Flag::Sensor
-                | attr::Flag::Labeled => {}
+                attr::Flag::Reuse | attr::Flag::Labeled => {}
             }
         }
     }
@@ -439,7 +453,7 @@ impl<F: Files> Setting<'_, '_, F> {
         self.words(|l| &mut l.env);
     }
 
-    /// A list of networks, changed as the operator says. In `defaults` `=` adds, as in xinetd.
+    /// A list of networks and names, changed as the operator says. In `defaults` `=` adds, as in xinetd.
     fn addresses(&mut self, list: fn(&mut Lists) -> &mut Vec<Rule, DRAFT_RULES>) {
         if self.operator == Operator::Set && self.draft.kind != Kind::Defaults {
             list(self.lists).clear();
@@ -447,14 +461,14 @@ impl<F: Files> Setting<'_, '_, F> {
         let remove = self.operator == Operator::Remove;
         let origin = Origin { file: self.cx.file, line: self.cx.line };
         for word in self.values.sound() {
-            let list = list(self.lists);
+            let rules = list(self.lists);
             let mut fits = true;
             let mut take = |prefix: Prefix| {
                 let pattern = Pattern::Network(prefix);
                 if remove {
-                    list.retain(|rule| rule.pattern != pattern);
+                    rules.retain(|rule| rule.pattern != pattern);
                 } else {
-                    fits &= list.push(Rule { pattern, origin }).is_ok();
+                    fits &= rules.push(Rule { pattern, origin }).is_ok();
                 }
                 fits
             };
@@ -469,6 +483,14 @@ impl<F: Files> Setting<'_, '_, F> {
                             format_args!("write `::/0` for every IPv6 client"),
                         );
                     }
+                    if let Some(network) = value::with_host_bits(word.bytes).filter(|_| !remove) {
+                        let (written, bits) = (Bytes(word.bytes), network.bits());
+                        let what = format_args!(
+                            "`{written}` has bits behind the {bits} that count: it is {network}"
+                        );
+                        let cure = format_args!("write {network}, or the address alone if one host is meant");
+                        self.cx.warning(word.column, what, cure);
+                    }
                 }
                 Ok(Address::Several(several)) => several.prefixes().flatten().for_each(|p| {
                     take(p);
@@ -478,7 +500,7 @@ impl<F: Files> Setting<'_, '_, F> {
                     let path = self.cx.options.hosts;
                     match names::addresses_of(self.cx.files, path, name, |a| take(Prefix::host(a))) {
                         Ok(true) => {}
-                        Ok(false) => self.unknown_host(word),
+                        Ok(false) => fits = self.host_name(word, list, origin),
                         Err(errno) => self.cx.unreadable(self.draft, word.column, path, errno),
                     }
                 }
@@ -494,14 +516,98 @@ impl<F: Files> Setting<'_, '_, F> {
         }
     }
 
-    fn unknown_host(&mut self, word: Word<'_>) {
-        let what = format_args!(
-            "`{}` is not in {}, and names are not looked up elsewhere by this version",
-            Bytes(word.bytes),
-            Bytes(self.cx.options.hosts)
-        );
-        let cure = "write the address or network itself; a rule that cannot be enforced keeps the service from starting";
+    /// A name that hosts(5) does not have is matched by the names of clients. False: there is no room for it.
+    fn host_name(
+        &mut self,
+        word: Word<'_>,
+        list: fn(&mut Lists) -> &mut Vec<Rule, DRAFT_RULES>,
+        origin: Origin,
+    ) -> bool {
+        if !value::is_host_name(word.bytes) {
+            self.no_host(word, "write an address, a name as host.example.org, or a domain as .example.org");
+            return true;
+        }
+        if self.operator == Operator::Remove {
+            let table = &self.cx.table;
+            list(self.lists).retain(|rule| match rule.pattern {
+                Pattern::Name(name) => !table.bytes(name).eq_ignore_ascii_case(word.bytes),
+                Pattern::Network(_) => true,
+            });
+            return true;
+        }
+        let pattern = Pattern::Name(self.cx.text(self.draft, word));
+        list(self.lists).push(Rule { pattern, origin }).is_ok()
+    }
+
+    fn no_host(&mut self, word: Word<'_>, cure: &str) {
+        let name = Bytes(word.bytes);
+        let hosts = Bytes(self.cx.options.hosts);
+        let what = format_args!("`{name}` is no address, not in {hosts}, and no name that the DNS can have");
         self.cx.wrong(self.draft, word.column, what, format_args!("{cure}"));
+    }
+
+    /// Where a connection is handed on to.
+    fn redirect(&mut self) {
+        let mut words = self.values.sound();
+        let (Some(host), Some(port)) = (words.next(), words.next()) else { return };
+        if self.draft.disabled {
+            return;
+        }
+        self.draft.redirect = self.host(host).zip(self.port(port)).map(|(host, port)| Target { host, port });
+    }
+
+    /// A name in hosts(5) is looked up now, any other for each client. Of several addresses the first IPv4 address is
+    /// taken, as by xinetd.
+    fn host(&mut self, word: Word<'_>) -> Option<Host> {
+        if let Some(address) = core::str::from_utf8(word.bytes).ok().and_then(|text| text.parse().ok()) {
+            return Some(Host::Address(plain(address)));
+        }
+        let path = self.cx.options.hosts;
+        let (mut v4, mut v6) = (None, None);
+        let found = names::addresses_of(self.cx.files, path, word.bytes, |address| {
+            let address = plain(address);
+            let slot = if address.is_ipv4() { &mut v4 } else { &mut v6 };
+            slot.get_or_insert(address);
+            true
+        });
+        match found {
+            Err(errno) => self.cx.unreadable(self.draft, word.column, path, errno),
+            Ok(_) if v4.or(v6).is_some() => return v4.or(v6).map(Host::Address),
+            Ok(_) if value::is_host_name(word.bytes) && !word.bytes.starts_with(b".") => {
+                return Some(Host::Name(self.cx.text(self.draft, word)));
+            }
+            Ok(_) => self.no_host(word, "write an address without brackets, or a name as host.example.org"),
+        }
+        None
+    }
+
+    /// The number of a TCP port, or its name.
+    fn port(&mut self, word: Word<'_>) -> Option<u16> {
+        if word.bytes.first().is_none_or(|b| b.is_ascii_digit() || *b == b'-') {
+            return self.good(word, value::number(word.bytes).filter(|port| *port > 0));
+        }
+        let path = self.cx.options.services;
+        match names::port_of(self.cx.files, path, word.bytes, SocketType::Stream) {
+            Ok(Some(port)) => return Some(port.number),
+            Ok(None) => {
+                let what = format_args!("there is no {} for tcp in {}", Bytes(word.bytes), Bytes(path));
+                self.cx.wrong(self.draft, word.column, what, format_args!("write the port's number"));
+            }
+            Err(errno) => self.cx.unreadable(self.draft, word.column, path, errno),
+        }
+        None
+    }
+
+    /// xinetd takes a name alone. Nobody calls a daemon `yes` or `no`.
+    fn libwrap(&mut self, word: Word<'_>) {
+        match value::yes_no(word.bytes) {
+            Some(on) => self.draft.flag(Flags::LIBWRAP, on),
+            // hosts.allow(5) parts names by these.
+            None if word.bytes.is_empty() || word.bytes.iter().any(|b| b" \t,:@".contains(b)) => {
+                self.bad(word)
+            }
+            None => self.draft.service.daemon = self.cx.text(self.draft, word),
+        }
     }
 
     fn log_fields(&mut self, choices: &'static [(&'static str, LogFields)], old: LogFields) -> LogFields {
@@ -517,18 +623,11 @@ impl<F: Files> Setting<'_, '_, F> {
                 continue;
             }
             fields = LogFields(fields.0 | field.0);
-            if !self.draft.disabled && (field == LogFields::USERID || field == LogFields::TRAFFIC) {
-                let why = if field == LogFields::USERID {
-                    "ident servers are not asked by this version"
-                } else {
-                    "bytes are counted for `redirect` alone"
-                };
-                let what = format_args!("{} is not recorded: {why}", Bytes(word.bytes));
-                self.cx.warning(
-                    word.column,
-                    what,
-                    format_args!("leave it out, or leave it for a later version"),
-                );
+            let spot = Spot { file: self.cx.file, line: self.cx.line, column: word.column };
+            match field {
+                LogFields::TRAFFIC => self.draft.traffic_at = spot,
+                LogFields::USERID => self.draft.userid_at = spot,
+                _ => {}
             }
         }
         fields
@@ -631,7 +730,9 @@ impl<F: Files> Setting<'_, '_, F> {
                 format_args!("PATH is not searched; write /.../NAME"),
             );
         }
-        if self.draft.disabled {
+        // It is not started: see `close`.
+        let tcpd = is_tcpd(self.cx.table.bytes(base_name(self.cx.table, self.draft.service.program)));
+        if self.draft.disabled || tcpd {
             return;
         }
         if let Err(errno) = self.cx.files.executable(word.bytes) {

@@ -15,13 +15,13 @@ use super::attr::Key;
 use super::diagnostic::{Bytes, Severity};
 use super::draft::{Draft, Lists, Spot, Wish};
 use super::source::Files;
-use super::{Context, Loader, mark};
+use super::{Context, Loader, mark, rules};
 use crate::addr::plain;
 use crate::capacity::SERVICES;
 use crate::errno::Errno;
 use crate::names;
-use crate::service::{Bind, Cps, Dialect, Family, Flags, Service, SocketType, Standing};
-use crate::table::{Span, Table, Text};
+use crate::service::{Answer, Bind, Cps, Dialect, Family, Flags, LogFields, Service, SocketType, Standing};
+use crate::table::{Pattern, Span, Table, Text};
 
 /// Supplementary groups of one user.
 const USER_GROUPS: usize = 128;
@@ -48,26 +48,25 @@ impl Loader {
     pub(super) fn settle<F: Files>(&mut self, cx: &mut Context<'_, F>, defaults: &Draft) {
         self.switch_off(cx, defaults);
         let default_bind = default_bind(cx, defaults);
-        let wrapped = wrapped(cx);
+        rules::check(cx, &self.defaults.only_from, &self.defaults.no_access, |_| true);
         let rules = self.default_rules(cx, defaults);
         for (i, wish) in self.wishes.iter().enumerate() {
             let Some(service) = cx.table.services_mut().get_mut(i).filter(|_| !wish.off) else { continue };
             inherit(service, wish, defaults, rules);
             let service = *service;
-            bind(cx, i, &service, wish, default_bind, defaults);
+            if !service.flags.has(Flags::MUX) {
+                bind(cx, i, &service, wish, default_bind, defaults);
+            }
+            if service.is_owned_by_server() && service.standing == Standing::Ready {
+                addresses_alone(cx, i, &service);
+            }
             if service.flags.has(Flags::GROUPS) && service.standing == Standing::Ready {
                 groups(cx, i, &service, wish);
-            }
-            if wrapped && service.flags.has(Flags::LIBWRAP) {
-                let what =
-                    "rules in hosts.allow or hosts.deny apply to it and are not enforced by this version";
-                let cure =
-                    "write `flags = NOLIBWRAP` if it may run without them, and use only_from and no_access";
-                fail(cx, i, Spot::default(), format_args!("{what}"), format_args!("{cure}"));
             }
         }
         self.narrow(cx);
         self.doubles(cx);
+        self.unreachable(cx);
         let mut wishes = self.wishes.iter();
         cx.table.retain_services(|_| wishes.next().is_none_or(|wish| !wish.off));
         pair(cx.table);
@@ -162,14 +161,38 @@ impl Loader {
                     }
                     continue;
                 }
-                let what = format_args!("it would listen where {name} of {file}:{line} does");
-                let cure = format_args!("give it another port or `bind`, or disable one of the two");
-                say.say(Severity::Error, table.bytes(b.file), b.line, 0, what, cure);
+                let (what, cure) = if b.flags.has(Flags::MUX) {
+                    ("it would have the name at tcpmux of", "give it another name, or disable one of the two")
+                } else {
+                    ("it would listen where", "give it another port or `bind`, or disable one of the two")
+                };
+                let does = if b.flags.has(Flags::MUX) { "" } else { " does" };
+                let what = format_args!("{what} {name} of {file}:{line}{does}");
+                say.say(Severity::Error, table.bytes(b.file), b.line, 0, what, format_args!("{cure}"));
                 if let Some(service) = table.services_mut().get_mut(later) {
                     service.standing = Standing::Broken;
                 }
             }
         }
+    }
+
+    /// Services that only tcpmux leads to, and no tcpmux. inetutils opens its port by itself; here none is opened that
+    /// nobody wrote.
+    fn unreachable<F: Files>(&self, cx: &mut Context<'_, F>) {
+        let services = || (0..self.wishes.len()).filter_map(|i| self.live(cx, i));
+        let Some(lost) = services().find(|s| s.flags.has(Flags::MUX)) else { return };
+        if services().any(|s| s.answer == Answer::Tcpmux) {
+            return;
+        }
+        let Context { say, table, .. } = cx;
+        let what = format_args!("nobody can reach {}: there is no tcpmux", Bytes(table.bytes(lost.id)));
+        let cure = match lost.dialect {
+            Dialect::Inetd => "add the line `tcpmux stream tcp nowait root internal`",
+            Dialect::Xinetd => {
+                "add `service tcpmux` with `type = INTERNAL`, `socket_type = stream`, `wait = no`"
+            }
+        };
+        say.say(Severity::Warning, table.bytes(lost.file), lost.line, 0, what, format_args!("{cure}"));
     }
 
     /// Service `i`, if it is going to run.
@@ -236,6 +259,19 @@ fn inherit(service: &mut Service, wish: &Wish, defaults: &Draft, rules: Rules) {
         service.flags =
             if groups { service.flags.with(Flags::GROUPS) } else { service.flags.without(Flags::GROUPS) };
     }
+    if wanted(Key::Recheck) && d.flags.has(Flags::RECHECK) {
+        service.flags = service.flags.with(Flags::RECHECK);
+    }
+    if wish.tcpd {
+        // tcpd logged who came and who was turned away; so does the daemon, unless somebody says what to log.
+        let unsaid = |key: Key| !wish.given.has(key) && !defaults.wish.given.has(key);
+        if unsaid(Key::LogOnSuccess) {
+            service.log_on_success = LogFields(LogFields::PID.0 | LogFields::HOST.0);
+        }
+        if unsaid(Key::LogOnFailure) {
+            service.log_on_failure = LogFields(LogFields::HOST.0 | LogFields::ATTEMPT.0);
+        }
+    }
     if wanted(Key::MaxLoad) {
         service.max_load = d.max_load;
     }
@@ -250,10 +286,23 @@ fn inherit(service: &mut Service, wish: &Wish, defaults: &Draft, rules: Rules) {
     }
 }
 
-/// Whether hosts.allow or hosts.deny say anything. If nobody can tell, they do.
-fn wrapped<F: Files>(cx: &mut Context<'_, F>) -> bool {
-    let (allow, deny) = (cx.options.hosts_allow, cx.options.hosts_deny);
-    names::has_content(cx.files, allow).unwrap_or(true) || names::has_content(cx.files, deny).unwrap_or(true)
+/// A server that owns its socket takes its clients itself, past all rules but those that the kernel applies, and the
+/// kernel knows no names.
+fn addresses_alone<F: Files>(cx: &mut Context<'_, F>, i: usize, service: &Service) {
+    let Context { say, table, .. } = cx;
+    let rules = table.rules(service.only_from).iter().chain(table.rules(service.no_access));
+    let named = rules.clone().find_map(|rule| match rule.pattern {
+        Pattern::Name(name) => Some((name, rule.origin)),
+        Pattern::Network(_) => None,
+    });
+    let Some((name, at)) = named else { return };
+    let (name, id) = (Bytes(table.bytes(name)), Bytes(table.bytes(service.id)));
+    let what = format_args!("`{name}` cannot be applied to {id}: its server takes its clients itself");
+    let cure = format_args!("the kernel checks them and knows addresses only: write addresses");
+    say.say(Severity::Error, table.bytes(at.file), at.line, 0, what, cure);
+    if let Some(service) = table.services_mut().get_mut(i) {
+        service.standing = Standing::Broken;
+    }
 }
 
 /// Where services listen that do not say.
@@ -518,6 +567,12 @@ enum Overlap {
 /// Whether two services cannot both listen.
 fn overlap<F: Files>(cx: &Context<'_, F>, earlier: &Service, later: &Service) -> Option<Overlap> {
     let (a, b) = (earlier, later);
+    if a.flags.has(Flags::MUX) || b.flags.has(Flags::MUX) {
+        let name = |service: &Service| cx.table.bytes(service.name);
+        let same =
+            a.flags.has(Flags::MUX) && b.flags.has(Flags::MUX) && name(a).eq_ignore_ascii_case(name(b));
+        return same.then_some(Overlap::Same);
+    }
     if a.family == Family::Unix || b.family == Family::Unix {
         return (a.family == b.family && same_bind(cx, a, b)).then_some(Overlap::Same);
     }

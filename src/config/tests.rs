@@ -9,7 +9,9 @@ use std::vec::Vec;
 
 use super::source::memory::{Tree, text};
 use super::*;
-use crate::service::{Answer, Bind, Cps, Family, Flags, Limit, LogFields, LogType, Service, Standing};
+use crate::service::{
+    Answer, Bind, Cps, DenyTime, Family, Flags, Host, Limit, LogFields, LogType, Service, Standing, Target,
+};
 use crate::table::Pattern;
 
 struct Loaded {
@@ -47,8 +49,12 @@ impl Loaded {
     }
 
     fn only_from(&self, id: &str) -> Vec<String> {
+        self.rules(self.service(id).only_from)
+    }
+
+    fn rules(&self, span: crate::table::Span) -> Vec<String> {
         self.table
-            .rules(self.service(id).only_from)
+            .rules(span)
             .iter()
             .map(|rule| match rule.pattern {
                 Pattern::Network(prefix) => prefix.to_string(),
@@ -280,25 +286,12 @@ mod sections {
 
     #[test]
     fn what_is_not_enforced_keeps_its_service_from_starting() {
-        for line in [
-            "redirect = 10.0.0.1 23",
-            "deny_time = 5",
-            "flags = SENSOR",
-            "flags = INTERCEPT",
-            "flags = IDONLY",
-            "flags = LABELED",
-            "rpc_version = 1",
-            "only_from = .example.com",
-            "no_access = host.example.com",
-        ] {
+        for line in ["flags = LABELED", "rpc_version = 1", "rpc_number = 1"] {
             let loaded = service(line);
             assert_eq!(loaded.broken(), ["s"], "{line}");
             assert!(loaded.said[0].contains("by this version"), "{:?}", loaded.said);
         }
-        for kind in ["RPC", "TCPMUX", "TCPMUXPLUS"] {
-            assert_eq!(conf(&TELNET.replace("wait", &format!("type = {kind}\nwait"))).broken(), ["telnet"]);
-        }
-        service("log_on_success = USERID TRAFFIC").mentions("warning: USERID is not recorded");
+        assert_eq!(conf(&TELNET.replace("wait", "type = RPC\nwait")).broken(), ["telnet"]);
         assert_eq!(service("mdns = yes").ready(), ["s"]);
     }
 
@@ -381,7 +374,7 @@ mod attributes {
             conf(&echo.replace("echo\n", "mine\n").replace("INTERNAL", "INTERNAL UNLISTED\nport = 13"));
         assert_eq!(mine.service("e").builtin(), Some(crate::service::Builtin::Daytime));
         conf(&echo.replace("echo\n", "xadmin\n").replace("INTERNAL", "INTERNAL UNLISTED\nport = 7000"))
-            .says(&["/x.conf:1: error: no such internal service: xadmin; there are echo, discard, chargen, daytime and time"]);
+            .says(&["/x.conf:1: error: no such internal service: xadmin; there are echo, discard, chargen, daytime, time and tcpmux"]);
     }
 
     #[test]
@@ -667,25 +660,377 @@ mod defaults {
         assert_eq!(with("v6only = yes", "").service("telnet").family, Family::V6);
         assert_eq!(with("v6only = yes", "flags = IPv4").service("telnet").family, Family::V4);
     }
+}
+
+mod clients {
+    use super::*;
 
     #[test]
-    fn wrapper_rules_that_nobody_applies_keep_services_from_starting() {
-        let files = || system().file("/etc/hosts.deny", "# none\nALL: ALL\n");
-        let loaded = load(files().file("/x.conf", TELNET));
-        assert_eq!(loaded.broken(), ["telnet"]);
-        loaded.mentions("flags = NOLIBWRAP");
+    fn names_become_rules() {
+        let loaded = service(
+            "only_from = gate host.example.org .Example.net 10.1.0.0/16\nonly_from += b.example.org\nonly_from -= HOST.example.org\nno_access = .evil",
+        );
+        let s = loaded.says(&[]).service("s");
+        // A name of hosts(5) is its addresses and nothing else.
+        assert_eq!(loaded.only_from("s"), ["10.0.0.6/32", ".Example.net", "10.1.0.0/16", "b.example.org"]);
+        assert_eq!(loaded.rules(s.no_access), [".evil"]);
+        let lines: Vec<u32> = loaded.table.rules(s.only_from).iter().map(|rule| rule.origin.line).collect();
+        assert_eq!(lines, [9, 9, 9, 10]);
+        let file = loaded.table.rules(s.only_from)[0].origin.file;
+        assert_eq!(loaded.table.bytes(file), b"/x.conf");
+    }
+
+    #[test]
+    fn a_rule_of_defaults_knows_its_line_in_every_service() {
+        let loaded =
+            conf(&format!("defaults\n{{\nonly_from = .example.org\nno_access = 10.0.0.1\n}}\n{TELNET}"));
+        let telnet = loaded.says(&[]).service("telnet");
+        let line = |span| loaded.table.rules(span)[0].origin.line;
+        assert_eq!((line(telnet.only_from), line(telnet.no_access)), (3, 4));
+    }
+
+    #[test]
+    fn what_is_no_name_is_a_mistake() {
+        for word in ["10.0.0.1O", "10.0.0.l", "a..b", "x", ".", "host.example.org."] {
+            for list in ["only_from", "no_access"] {
+                assert_eq!(service(&format!("{list} = {word}")).broken(), ["s"], "{word}");
+            }
+        }
+        service("no_access = 10.0.0.1O").says(&[
+            "/x.conf:9:13: error: `10.0.0.1O` is no address, not in /etc/hosts, and no name that the DNS can have; write an address, a name as host.example.org, or a domain as .example.org",
+        ]);
+    }
+
+    #[test]
+    fn a_server_that_takes_its_clients_itself_knows_no_names() {
+        let said = "/x.conf:3: error: `.evil` cannot be applied to telnet: its server takes its clients itself; the kernel checks them and knows addresses only: write addresses";
+        let defaults = "defaults\n{\nno_access = .evil\n}\n";
+        let waits = TELNET.replace("wait = no", "wait = yes");
+        assert_eq!(conf(&format!("{defaults}{waits}")).says(&[said]).broken(), ["telnet"]);
+        assert_eq!(conf(&format!("{defaults}{TELNET}")).says(&[]).ready(), ["telnet"]);
+        let datagram = "service s\n{\ntype = UNLISTED\nport = 9\nsocket_type = dgram\nwait = yes\nuser = bob\nserver = /s\nonly_from = h.example.org\n}";
+        assert_eq!(conf(datagram).broken(), ["s"]);
+        let internal =
+            "service echo\n{\ntype = INTERNAL\nsocket_type = dgram\nwait = yes\nonly_from = h.example.org\n}";
+        assert_eq!(conf(internal).says(&[]).ready(), ["echo"]);
+        // Also where inetd.conf is read beside it.
+        let files = system().file("/x.conf", defaults).file("/i.conf", "tftp dgram udp wait bob /t t\n");
+        let loaded = load_with(files, "/x.conf", &Options { also: Some(b"/i.conf"), ..Options::default() });
+        assert_eq!(loaded.broken(), ["tftp"]);
+    }
+
+    #[test]
+    fn rules_that_decide_nothing_are_told() {
+        service("only_from = 10.1.2.3/8").says(&[
+            "/x.conf:9:13: warning: `10.1.2.3/8` has bits behind the 8 that count: it is 10.0.0.0/8; write 10.0.0.0/8, or the address alone if one host is meant",
+        ]);
+        service("only_from = 10.0.0.0/8\nonly_from += 10.1.0.0/16 10.2.0.0/16").says(&[
+            "/x.conf:10: warning: `10.1.0.0/16` of only_from never decides: `10.0.0.0/8` (/x.conf:9) says the same; leave it out",
+        ]);
+        service("no_access = .org .example.org")
+            .mentions("`.example.org` of no_access never decides: `.org`");
+        service("only_from = 10.0.0.1\nno_access = 10.0.0.1").says(&[
+            "/x.conf:9: warning: `10.0.0.1` is in no_access as well (/x.conf:10), and nobody comes in by it; leave it out of one of the two",
+        ]);
+        let defaults = "defaults\n{\nonly_from = 10.0.0.0/8\n}\n";
+        let with =
+            |line: &str| conf(&format!("{defaults}{}", TELNET.replace("wait", &format!("{line}\nwait"))));
+        with("only_from += 10.1.0.0")
+            .mentions("`10.1.0.0/16` of only_from never decides: `10.0.0.0/8` (/x.conf:3)");
+        with("no_access = 10.0.0.0")
+            .mentions("/x.conf:8: warning: `10.0.0.0/8` is in only_from as well (/x.conf:3)");
+        // Said once, where it stands, and not for every service.
+        let twice = conf(&format!("{}{TELNET}", defaults.replace("/8", "/8 10.3.0.0")));
+        twice.says(&["/x.conf:3: warning: `10.3.0.0/16` of only_from never decides: `10.0.0.0/8` (/x.conf:3) says the same; leave it out"]);
+        for sound in [
+            "only_from = 10.0.0.0/8 10.1.2.0/24\nno_access = 10.1.0.0/16",
+            "only_from = 0.0.0.0/0 10.1.2.3\nno_access = 10.0.0.0/8",
+            "only_from = 0.0.0.0/0 ::/0",
+            "only_from = 10.0.0.0/8 10.0.0.1\nno_access = host.example.org",
+            "only_from = 127.0.0.1 localhost 127.0.0.1",
+            "only_from = .org .example.org\nno_access = .a.example.org",
+            "only_from = 10.0.0.0/8\nno_access = 10.0.0.0/9",
+            "only_from = 10.0.0.0/8 .example.org",
+        ] {
+            service(sound).says(&[]);
+        }
+    }
+
+    fn plain(lines: &str) -> Loaded {
+        conf(&format!(
+            "service s\n{{\ntype = UNLISTED\nsocket_type = stream\nport = 9000\nwait = no\n{lines}\n}}\n"
+        ))
+    }
+
+    #[test]
+    fn a_redirection_needs_no_program() {
+        let target = |lines: &str| match plain(lines).says(&[]).service("s").answer {
+            Answer::Redirect(Target { host: Host::Address(address), port }) => (address.to_string(), port),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(target("redirect = 192.0.2.1 2323"), ("192.0.2.1".into(), 2323));
+        assert_eq!(target("redirect = ::1 telnet\nuser = bob"), ("::1".into(), 23));
+        assert_eq!(target("redirect = ::ffff:10.0.0.1 1"), ("10.0.0.1".into(), 1));
+        // xinetd's choice among the addresses of a name.
+        assert_eq!(target("redirect = mgmt 1"), ("10.0.0.5".into(), 1));
+        let loaded = plain("redirect = www.example.org 80\nonly_from = .example.org");
+        let s = loaded.says(&[]).service("s");
+        let Answer::Redirect(Target { host: Host::Name(name), port: 80 }) = s.answer else { panic!("{s:?}") };
+        assert_eq!(loaded.table.bytes(name), b"www.example.org");
+        assert_eq!((loaded.table.bytes(s.daemon), s.flags.has(Flags::LIBWRAP)), (b"s".as_slice(), true));
+        for bad in [
+            "redirect = 192.0.2.1 0",
+            "redirect = 192.0.2.1 70000",
+            "redirect = 192.0.2.1 nosuch",
+            "redirect = 192.0.2.1",
+            "redirect = [::1] 80",
+            "redirect = 192.0.2 80",
+            "redirect = .example.org 80",
+            "redirect = 192.0.2.1 80\ntype = INTERNAL",
+            "redirect = 192.0.2.1 80\nflags = SENSOR",
+        ] {
+            assert_eq!(plain(bad).broken(), ["s"], "{bad}");
+        }
+        let text = "service s\n{\ntype = UNLISTED\nport = 9\nredirect = 192.0.2.1 80\n";
+        conf(&format!("{text}socket_type = stream\nwait = yes\n}}\n"))
+            .mentions("`redirect` does not go with `wait = yes`");
+        conf(&format!("{text}socket_type = dgram\nwait = yes\n}}\n"))
+            .mentions("`redirect` is for stream services");
+        // The manual of xinetd: "this attribute takes priority".
+        let both = plain("redirect = 192.0.2.1 80\nserver = /bin/s\nuser = bob");
+        both.says(&[
+            "/x.conf:1: warning: `server` has no effect on a service with redirect; leave one of the two out",
+        ]);
+        assert_eq!(both.ready(), ["s"]);
+    }
+
+    const MUX: &str = "service tcpmux\n{\ntype = INTERNAL\nsocket_type = stream\nwait = no\n}\n";
+
+    fn muxed(name: &str, lines: &str) -> String {
+        format!(
+            "service {name}\n{{\ntype = TCPMUX\nsocket_type = stream\nwait = no\nuser = bob\nserver = /bin/m\n{lines}\n}}\n"
+        )
+    }
+
+    #[test]
+    fn tcpmux_leads_to_services_without_a_port() {
+        let loaded = conf(&format!(
+            "{MUX}{}{}",
+            muxed("a", ""),
+            muxed("b", "protocol = tcp").replace("TCPMUX", "TCPMUXPLUS UNLISTED")
+        ));
+        assert_eq!(loaded.says(&[]).ready(), ["tcpmux", "a", "b"]);
+        let (mux, a, b) = (loaded.service("tcpmux"), loaded.service("a"), loaded.service("b"));
+        assert_eq!((mux.answer, mux.port, mux.flags.has(Flags::MUX)), (Answer::Tcpmux, 1, false));
+        assert_eq!((a.answer, a.port, b.port), (Answer::Program, 0, 0));
+        assert!(a.flags.has(Flags::MUX) && !a.flags.has(Flags::MUX_PLUS));
+        assert!(b.flags.has(Flags::MUX.with(Flags::MUX_PLUS)));
+        let by_port =
+            MUX.replace("service tcpmux", "service mine").replace("INTERNAL", "INTERNAL UNLISTED\nport = 1");
+        assert_eq!(conf(&by_port).says(&[]).service("mine").answer, Answer::Tcpmux);
+        let elsewhere = MUX.replace("INTERNAL", "INTERNAL UNLISTED\nport = 10001");
+        assert_eq!(conf(&elsewhere).says(&[]).service("tcpmux").answer, Answer::Tcpmux);
         assert_eq!(
-            load(files().file("/x.conf", TELNET.replace("wait", "flags = NOLIBWRAP\nwait"))).ready(),
+            conf(&MUX.replace("stream", "dgram").replace("INTERNAL", "INTERNAL UNLISTED\nport = 1")).broken(),
+            ["tcpmux"]
+        );
+    }
+
+    #[test]
+    fn a_name_at_tcpmux_is_one_services() {
+        let loaded = conf(&format!("{MUX}{}{}", muxed("a", "id = x"), muxed("A", "")));
+        loaded.says(&["/x.conf:16: error: it would have the name at tcpmux of x of /x.conf:7; give it another name, or disable one of the two"]);
+        assert_eq!(loaded.broken(), ["A"]);
+        // A port of that name is another matter.
+        assert_eq!(conf(&format!("{MUX}{TELNET}{}", muxed("telnet", "id = m"))).says(&[]).ready().len(), 3);
+    }
+
+    #[test]
+    fn nobody_opens_tcpmux_by_itself() {
+        conf(&muxed("a", "")).says(&["/x.conf:1: warning: nobody can reach a: there is no tcpmux; add `service tcpmux` with `type = INTERNAL`, `socket_type = stream`, `wait = no`"]);
+        for bad in ["port = 5", "bind = 127.0.0.1"] {
+            let loaded = conf(&format!("{MUX}{}", muxed("a", bad)));
+            assert_eq!(
+                (
+                    loaded.mentions("has no effect on a service that tcpmux leads to").ready().len(),
+                    loaded.outcome.errors
+                ),
+                (2, 0)
+            );
+        }
+        for bad in ["redirect = 192.0.2.1 9", "flags = SENSOR", "protocol = unix\nbind = /run/s"] {
+            assert_eq!(conf(&format!("{MUX}{}", muxed("a", bad))).broken(), ["a"], "{bad}");
+        }
+        let internal = muxed("echo", "").replace("TCPMUX", "TCPMUX INTERNAL");
+        conf(&internal).mentions("`INTERNAL` and `TCPMUX` do not go together");
+        assert_eq!(conf(&format!("{MUX}{}", muxed("a", "").replace("stream", "dgram"))).broken(), ["a"]);
+        assert_eq!(conf(&format!("{MUX}{}", muxed("a", "").replace("= no", "= yes"))).broken(), ["a"]);
+        assert_eq!(
+            conf(&format!("{MUX}{}", muxed("a", "").replace("TCPMUX", "TCPMUX TCPMUXPLUS"))).broken(),
+            ["a"]
+        );
+    }
+
+    #[test]
+    fn a_sensor_is_internal() {
+        let answer = |lines: &str| plain(&format!("flags = SENSOR\n{lines}")).says(&[]).service("s").answer;
+        assert_eq!(answer(""), Answer::Sensor(DenyTime::Never));
+        assert_eq!(answer("deny_time = 60"), Answer::Sensor(DenyTime::Minutes(60)));
+        assert_eq!(answer("deny_time = forever"), Answer::Sensor(DenyTime::Forever));
+        assert_eq!(plain("flags = SENSOR\ndeny_time = soon").broken(), ["s"]);
+        // xinetd needs one of these.
+        let dummy = service("flags = SENSOR\ndeny_time = 5");
+        dummy.says(&[
+            "/x.conf:1: warning: `server` has no effect on a service with SENSOR; leave one of the two out",
+        ]);
+        assert_eq!(
+            (dummy.ready(), dummy.service("s").answer),
+            (["s".into()].into(), Answer::Sensor(DenyTime::Minutes(5)))
+        );
+        service("deny_time = 5").says(&["/x.conf:1: warning: `deny_time` has no effect without the flag SENSOR; leave it out, or add `flags = SENSOR`"]);
+        let datagram = "service s\n{\ntype = UNLISTED INTERNAL\nport = 9\nsocket_type = dgram\nwait = yes\nflags = SENSOR\ndeny_time = FOREVER\n}\n";
+        let loaded = conf(datagram);
+        loaded.says(&["/x.conf:1: warning: anybody can send datagrams with any address: this sensor keeps nobody out; its clients are recorded; write `deny_time = NEVER`"]);
+        assert_eq!(loaded.service("s").answer, Answer::Sensor(DenyTime::Never));
+    }
+
+    #[test]
+    fn flags_about_clients() {
+        assert!(service("flags = IDONLY").says(&[]).service("s").flags.has(Flags::IDONLY));
+        let waits = TELNET.replace("wait = no", "wait = yes\nflags = IDONLY");
+        assert_eq!(conf(&waits).broken(), ["telnet"]);
+        service("flags = INTERCEPT").says(&["/x.conf:1: warning: INTERCEPT has no effect on this service; each of its clients is checked anyway: leave it out"]);
+        assert_eq!(conf(&waits.replace("IDONLY", "INTERCEPT")).says(&[]).ready(), ["telnet"]);
+        assert!(service("recheck = yes").says(&[]).service("s").flags.has(Flags::RECHECK));
+        let defaults = |line: &str| {
+            conf(&format!(
+                "{}defaults\n{{\nrecheck = yes\n}}\n",
+                TELNET.replace("wait", &format!("{line}\nwait"))
+            ))
+        };
+        assert!(defaults("").says(&[]).service("telnet").flags.has(Flags::RECHECK));
+        assert!(!defaults("recheck = no").says(&[]).service("telnet").flags.has(Flags::RECHECK));
+    }
+
+    #[test]
+    fn facts_that_nobody_can_know_are_told() {
+        service("log_on_success = USERID HOST\nlog_on_failure = USERID").says(&[]);
+        plain("redirect = 192.0.2.1 80\nlog_on_success = TRAFFIC").says(&[]);
+        service("log_on_success = TRAFFIC").says(&["/x.conf:9:18: warning: TRAFFIC is recorded of `redirect` and of built-in stream services alone; leave it out: what a program sends does not pass the daemon"]);
+        // Of `defaults` it is for the others, and xinetd's way to drop every other service.
+        assert_eq!(
+            conf(&format!("defaults\n{{\nlog_on_success = TRAFFIC\n}}\n{TELNET}")).says(&[]).ready(),
             ["telnet"]
         );
+        conf(&TELNET.replace("wait = no", "wait = yes\nlog_on_success = USERID"))
+            .mentions("USERID is recorded of connections");
+    }
+}
+
+mod wrapping {
+    use super::*;
+
+    fn daemon(loaded: &Loaded, id: &str) -> Option<String> {
+        let s = loaded.service(id);
+        assert!(!s.daemon.is_empty());
+        s.flags.has(Flags::LIBWRAP).then(|| text(loaded.table.bytes(s.daemon)))
+    }
+
+    #[test]
+    fn a_daemon_has_a_name() {
+        let of = |lines: &str| daemon(service(lines).says(&[]), "s");
+        let prog = |name: &str| Some(String::from(name));
+        assert_eq!(daemon(&conf(TELNET), "telnet"), prog("in.telnetd"));
+        assert_eq!(of("server_args = /x/me -a\nflags = NAMEINARGS"), prog("me"));
+        assert_eq!(of("libwrap = ftpd"), prog("ftpd"));
+        assert_eq!(of("libwrap = yes"), prog("s"));
+        assert_eq!(of("libwrap = no"), None);
+        assert_eq!(of("flags = NOLIBWRAP"), None);
+        assert_eq!(of("libwrap = no\nflags = NOLIBWRAP"), None);
+        service("libwrap = ftpd\nflags = NOLIBWRAP")
+            .mentions("`libwrap` has no effect with the flag NOLIBWRAP");
+        assert_eq!(service("libwrap = a@b").broken(), ["s"]);
+        let echo = "service echo\n{\ntype = INTERNAL\nid = e\nsocket_type = stream\nwait = no\n}\n";
+        assert_eq!(daemon(&conf(echo), "e"), prog("echo"));
+        assert_eq!(daemon(&conf(&echo.replace("INTERNAL", "INTERNAL\nflags = SENSOR")), "e"), prog("echo"));
+    }
+
+    #[test]
+    fn rules_in_the_files_keep_nobody_from_starting() {
+        let files = system().file("/etc/hosts.deny", "ALL: ALL\n").file("/x.conf", TELNET);
+        assert_eq!(load(files).says(&[]).ready(), ["telnet"]);
+    }
+
+    #[test]
+    fn tcpd_is_stood_in_for() {
+        let loaded = inetd(
+            "telnet stream tcp nowait bob /usr/sbin/tcpd in.telnetd -h\nftp stream tcp nowait root /usr/local/tcpd /opt/ftpd -l\ntftp dgram udp wait nobody tcpd in.tftpd\n",
+        );
+        let program = |id: &str| text(loaded.table.bytes(loaded.service(id).program));
+        assert_eq!(program("telnet"), "/usr/sbin/in.telnetd");
+        assert_eq!((program("ftp"), program("tftp")), ("/opt/ftpd".into(), "/usr/sbin/in.tftpd".into()));
         assert_eq!(
-            load(system().file("/etc/hosts.deny", "# none\n\n").file("/x.conf", TELNET)).ready(),
+            (loaded.argv("telnet"), loaded.argv("ftp")),
+            (["in.telnetd", "-h"].map(String::from).into(), ["/opt/ftpd", "-l"].map(String::from).into())
+        );
+        let names = ["telnet", "ftp", "tftp"].map(|id| daemon(&loaded, id).unwrap());
+        assert_eq!(names, ["in.telnetd", "ftpd", "in.tftpd"]);
+        let s = loaded.service("telnet");
+        assert_eq!(s.log_on_success, LogFields(LogFields::PID.0 | LogFields::HOST.0));
+        assert_eq!(s.log_on_failure, LogFields(LogFields::HOST.0 | LogFields::ATTEMPT.0));
+        assert!(loaded.table.c_bytes(s.program).ends_with(b"in.telnetd\0"));
+        let files =
+            Tree::default().file("/x.conf", "telnet stream tcp nowait root /usr/sbin/tcpd in.telnetd\n");
+        load(files).says(&["/x.conf:1:46: warning: cannot execute this now: No such file or directory (errno = 2); install the program, or make the line a comment"]);
+        inetd("telnet stream tcp nowait root /usr/sbin/tcpd tcpd\n").says(&["/x.conf:1:46: error: tcpd has no program behind it and would start itself for ever; write the program behind it, as in `/usr/sbin/tcpd in.telnetd`"]);
+    }
+
+    #[test]
+    fn tcpd_is_stood_in_for_in_xinetd_conf_too() {
+        let tcpd =
+            |lines: &str| conf(&TELNET.replace("/sbin/in.telnetd", &format!("/usr/sbin/tcpd\n{lines}")));
+        let loaded = tcpd("flags = NAMEINARGS NOLIBWRAP\nserver_args = in.telnetd -h\nlog_on_success = HOST");
+        let s = loaded.says(&[]).service("telnet");
+        assert_eq!(loaded.table.bytes(s.program), b"/usr/sbin/in.telnetd");
+        assert_eq!(loaded.argv("telnet"), ["in.telnetd", "-h"]);
+        assert_eq!(daemon(&loaded, "telnet").as_deref(), Some("in.telnetd"));
+        assert_eq!((s.log_on_success, s.log_on_failure.has(LogFields::HOST)), (LogFields::HOST, true));
+        // So it stands in files, and never worked.
+        let loaded = tcpd("server_args = /usr/sbin/talkd");
+        loaded.says(&["/x.conf:1: warning: without the flag NAMEINARGS tcpd would start itself for ever; taken as if it were there; add `flags = NAMEINARGS`"]);
+        assert_eq!(
+            (loaded.argv("telnet"), loaded.ready()),
+            (["/usr/sbin/talkd".into()].into(), ["telnet".into()].into())
+        );
+        assert_eq!(tcpd("").broken(), ["telnet"]);
+        assert_eq!(tcpd("flags = NAMEINARGS\nserver_args = /usr/sbin/tcpd in.telnetd").broken(), ["telnet"]);
+        // It need not be installed, what is behind it must be.
+        let text =
+            TELNET.replace("/sbin/in.telnetd", "/usr/sbin/tcpd\nflags = NAMEINARGS\nserver_args = /bin/t");
+        assert_eq!(
+            load(Tree::default().program("/bin/t").file("/x.conf", &text)).says(&[]).ready(),
             ["telnet"]
         );
-        assert_eq!(
-            load(files().file("/x.conf", "telnet stream tcp nowait root /bin/t t\n")).ready(),
-            ["telnet"]
-        );
+        load(Tree::default().file("/x.conf", &text)).says(&["/x.conf:1: error: cannot execute /bin/t: No such file or directory (errno = 2); install the program, or write `disable = yes`"]);
+    }
+
+    #[test]
+    fn inetd_conf_is_wrapped_where_the_command_line_says_so() {
+        let text = "telnet stream tcp nowait root /sbin/in.telnetd t\nhttp stream tcp wait root /w w\ntftp dgram udp wait root /t t\necho stream tcp nowait root internal\n/run/s stream unix nowait root /u u\n";
+        let wrapped = |options: Options<'_>| {
+            let options = Options { dialect: Some(Dialect::Inetd), ..options };
+            let loaded = load_with(system().file("/x.conf", text), "/x.conf", &options);
+            let mut names: Vec<String> = ["telnet", "http", "tftp", "echo", "/run/s"]
+                .iter()
+                .filter_map(|id| daemon(&loaded, id))
+                .collect();
+            names.sort();
+            names.join(" ")
+        };
+        assert_eq!(wrapped(Options::default()), "");
+        assert_eq!(wrapped(Options { wrap_external: true, ..Options::default() }), "in.telnetd t");
+        assert_eq!(wrapped(Options { wrap_internal: true, ..Options::default() }), "echo");
+        assert_eq!(wrapped(Options { wrap_streams: true, ..Options::default() }), "in.telnetd u");
     }
 }
 
@@ -848,7 +1193,9 @@ mod inetd_conf {
     fn what_is_not_supported_is_said() {
         for line in [
             "rstatd/1-3 dgram rpc/udp wait root /r r",
-            "tcpmux/+x stream tcp nowait root /x x",
+            "tcpmux/+x stream tcp wait root /x x",
+            "tcpmux/echo stream tcp nowait root internal",
+            "telnet2 stream tcp nowait root /usr/sbin/tcpd",
             "ftp raw tcp nowait root /f f",
             "nosuch stream tcp nowait root /f f",
             "ftp stream tcp maybe root /f f",
@@ -859,6 +1206,32 @@ mod inetd_conf {
             assert!(loaded.outcome.errors > 0, "{line}");
             assert_eq!((loaded.ready(), loaded.broken().len()), (["telnet".into()].into(), 1), "{line}");
         }
+    }
+
+    #[test]
+    fn tcpmux_entries() {
+        let loaded = inetd(
+            "tcpmux stream tcp nowait root internal\n127.0.0.1:\ntcpmux/+sftp stream tcp nowait bob /s s\ntcpmux/ftp stream tcp nowait root /f f\nftp stream tcp nowait root /f f\n",
+        );
+        assert_eq!(
+            loaded.says(&[]).ready(),
+            ["tcpmux", "tcpmux/+sftp", "tcpmux/ftp", "ftp"].map(|id| id.replace('+', ""))
+        );
+        let (mux, sftp) = (loaded.service("tcpmux"), loaded.service("tcpmux/sftp"));
+        assert_eq!(
+            (mux.answer, mux.port, loaded.table.bytes(sftp.name)),
+            (Answer::Tcpmux, 1, b"sftp".as_slice())
+        );
+        assert!(sftp.flags.has(Flags::MUX.with(Flags::MUX_PLUS)) && sftp.bind == Bind::Everywhere);
+        assert!(!loaded.service("tcpmux/ftp").flags.has(Flags::MUX_PLUS));
+        inetd("tcpmux/ftp stream tcp nowait root /f f\n").says(&["/x.conf:1: warning: nobody can reach tcpmux/ftp: there is no tcpmux; add the line `tcpmux stream tcp nowait root internal`"]);
+        let loaded = inetd(
+            "tcpmux stream tcp nowait root internal\ntcpmux/a stream tcp nowait root /a a\ntcpmux/+A stream tcp nowait root /b b\n",
+        );
+        loaded.says(&[
+            "/x.conf:3: warning: the entry for tcpmux/a replaces that of /x.conf:2; leave one of the two out",
+        ]);
+        assert_eq!(loaded.argv("tcpmux/A"), ["b"]);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 
-use crate::addr::Prefix;
-use crate::service::{Limit, Minutes};
+use crate::addr::{Prefix, plain};
+use crate::service::{DenyTime, Limit, Minutes};
 
 pub fn yes_no(word: &[u8]) -> Option<bool> {
     if word.eq_ignore_ascii_case(b"yes") {
@@ -72,6 +72,16 @@ pub fn octal(word: &[u8]) -> Option<u16> {
         }
     }
     Some(value)
+}
+
+/// How long a sensor keeps its clients out. 0 is NEVER, as in xinetd.
+pub fn deny_time(word: &[u8]) -> Option<DenyTime> {
+    match word {
+        _ if word.eq_ignore_ascii_case(b"FOREVER") => Some(DenyTime::Forever),
+        _ if word.eq_ignore_ascii_case(b"NEVER") => Some(DenyTime::Never),
+        _ => number(word)
+            .map(|minutes| if minutes == 0 { DenyTime::Never } else { DenyTime::Minutes(minutes) }),
+    }
 }
 
 /// A positive number with a decimal point, in hundredths, rounded up: `1.5` is 150.
@@ -207,6 +217,27 @@ fn network(net: &str, bits: &str) -> Result<Prefix, NoAddress> {
     Prefix::new(address, bits).ok_or(no("has too many bits behind the slash", most))
 }
 
+/// The network that `word` means, if there are bits behind those that count in it: it may not be the one that is meant.
+pub fn with_host_bits(word: &[u8]) -> Option<Prefix> {
+    let (net, bits) = core::str::from_utf8(word).ok()?.split_once('/')?;
+    let prefix = network(net, bits).ok()?;
+    let address = IpAddr::from_str(net).ok()?;
+    let address = if prefix.address().is_ipv4() { plain(address) } else { address };
+    (prefix.address() != address).then_some(prefix)
+}
+
+/// Whether the DNS can have a host or, with a dot in front, a domain of that name. The last part of a name in it begins
+/// with a letter and has two of them at least, so that a mistyped address such as `10.0.0.1O` is not taken for a name
+/// that nobody has.
+pub fn is_host_name(word: &[u8]) -> bool {
+    /// Longest name, and longest part of one (RFC 1035).
+    const LONGEST: (usize, usize) = (253, 63);
+    let name = word.strip_prefix(b".").unwrap_or(word);
+    let mut parts = name.split(|&b| b == b'.');
+    let sound = name.len() <= LONGEST.0 && parts.clone().all(|part| (1..=LONGEST.1).contains(&part.len()));
+    sound && parts.next_back().is_some_and(|last| matches!(last, [b'a'..=b'z' | b'A'..=b'Z', _, ..]))
+}
+
 fn several(word: &[u8], open: usize) -> Option<Address<'_>> {
     let before = word.get(..open)?;
     let list = word.get(open + 1..)?.strip_suffix(b"}")?;
@@ -297,6 +328,40 @@ mod tests {
         assert_eq!(all("::ffff:127.0.0.1"), ["127.0.0.1/32"]);
         assert_eq!(all("mgmt.example"), ["mgmt.example"]);
         assert_eq!(all(".example"), [".example"]);
+    }
+
+    #[test]
+    fn a_network_is_written_without_the_host() {
+        let means = |word: &str| with_host_bits(word.as_bytes()).map(|p| p.to_string());
+        assert_eq!(means("10.1.2.3/8").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(means("2001:db8::1/32").as_deref(), Some("2001:db8::/32"));
+        assert_eq!(means("::ffff:10.1.2.3/104").as_deref(), Some("10.0.0.0/8"));
+        for fine in
+            ["10.0.0.0/8", "0.0.0.0/0", "::/0", "10.1.2.3/32", "::ffff:10.0.0.0/104", "10.0.0.1", "a/b"]
+        {
+            assert_eq!(means(fine), None, "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_address_is_no_name() {
+        for name in ["host", "mgmt.example.org", ".example.org", ".lan", "a_b.xn--p1ai", "3com.com", "h2"] {
+            assert!(is_host_name(name.as_bytes()), "{name}");
+        }
+        let long = "a.".repeat(130) + "org";
+        for junk in ["10.0.0.1O", "10.0.0.l", "1O", "a..org", ".", "..org", "a.org.", "", "x", &long] {
+            assert!(!is_host_name(junk.as_bytes()), "{junk}");
+        }
+    }
+
+    #[test]
+    fn sensors_keep_out_for_minutes() {
+        assert_eq!(deny_time(b"60"), Some(DenyTime::Minutes(60)));
+        assert_eq!(
+            (deny_time(b"forever"), deny_time(b"0")),
+            (Some(DenyTime::Forever), Some(DenyTime::Never))
+        );
+        assert_eq!((deny_time(b"-1"), deny_time(b"5m")), (None, None));
     }
 
     #[test]

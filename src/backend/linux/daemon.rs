@@ -15,7 +15,7 @@ use super::log::{self, FACILITY_DAEMON, Log, Main};
 use super::notify::Notify;
 use super::spawn::Heritage;
 use super::sys::{self, SignalSet};
-use super::{Cache, Linux, Source, Spawner, Spills, dump};
+use super::{Cache, Linux, Source, Spawner, Spills, dump, matching};
 use crate::args::{self, LogTo, Misuse, Options, Personality, Standalone, Task, USAGE};
 use crate::backend::End;
 use crate::capacity::PATH_BYTES;
@@ -25,9 +25,10 @@ use crate::config::{self, Loader, Outcome};
 use crate::engine::{Engine, Event};
 use crate::errno::Errno;
 use crate::record::{self, Ending, Level};
-use crate::service::{Dialect, LogFields, SocketType, Standing};
+use crate::service::{Dialect, Flags, LogFields, Service, SocketType, Standing};
 use crate::table::Table;
 use crate::time::{Instant, Now};
+use crate::wrappers::{self, Tables};
 use crate::zone::{self, TzSource, Zone};
 
 /// The large parts, each a static of the binary: all zero at start, so that they cost no bytes in the file and no
@@ -86,15 +87,76 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
         Err(misuse) => return refuse(&misuse),
     };
     match options.task {
-        Task::Serve | Task::Check => {}
+        Task::Serve | Task::Check | Task::Match { .. } => {}
         Task::Help => return print(format_args!("{USAGE}")),
         Task::HelpAttributes => return print(format_args!("{}", config::attr::Help)),
         Task::Version => return print(format_args!("usherd {}\n", env!("CARGO_PKG_VERSION"))),
     }
-    match Sources::choose(&options) {
-        Ok(files) if options.task == Task::Check => check(&options, &files, parts),
-        Ok(files) => serve(&options, &files, &Environment(environment), parts),
-        Err(problem) => Failure::Path(problem).tell(),
+    let environment = Environment(environment);
+    let chosen = Sources::choose(&options).and_then(|files| Ok((files, Hosts::choose(&options)?)));
+    match (chosen, options.task) {
+        (Ok((files, hosts)), Task::Check) => check(&options, &files, &hosts, parts),
+        (Ok((files, hosts)), Task::Match { service, client, at }) => {
+            set_zone(environment.get(b"TZ"), parts.engine, parts.log);
+            let now = read_clocks();
+            let minute = match at {
+                Some(at) => matching::minute(at),
+                None => now.unix.map(|unix| parts.engine.zone().at(unix).minute_of_day()),
+            };
+            answer(&options, &files, &hosts, parts, (service, client, minute))
+        }
+        (Ok((files, hosts)), _) => serve(&options, &files, &hosts, &environment, parts),
+        (Err(problem), _) => Failure::Path(problem).tell(),
+    }
+}
+
+/// Where hosts.allow and hosts.deny are: /etc, or what -hosts says.
+struct Hosts {
+    allow: heapless::Vec<u8, PATH_BYTES>,
+    deny: heapless::Vec<u8, PATH_BYTES>,
+}
+
+impl Hosts {
+    fn choose<'a>(options: &Options<'a>) -> Result<Hosts, PathProblem<'a>> {
+        let dir = options.hosts_dir.unwrap_or(b"/etc");
+        let path = |name: &[u8]| {
+            let mut path = absolute(dir)?;
+            let fits = path.push(b'/').is_ok() && path.extend_from_slice(name).is_ok();
+            if fits { Ok(path) } else { Err(PathProblem { path: dir, why: "the path is too long" }) }
+        };
+        Ok(Hosts { allow: path(b"hosts.allow")?, deny: path(b"hosts.deny")? })
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        Tables { allow: &self.allow, deny: &self.deny, ..Tables::default() }
+    }
+}
+
+/// -match.
+#[inline(never)]
+fn answer(
+    options: &Options<'_>,
+    files: &Sources,
+    hosts: &Hosts,
+    parts: Parts,
+    (service, client, minute): (&[u8], &[u8], Option<u16>),
+) -> i32 {
+    let mut report = |d: &Diagnostic<'_>| {
+        // What -t warns of is not asked here; what does not start lets nobody in.
+        if d.severity == Severity::Error {
+            print_diagnostic(d);
+        }
+    };
+    files.load(options, parts.loader, parts.engine.spare(), &mut report);
+    let (table, wrappers) = parts.engine.examine();
+    let matter = matching::Matter { service, client, minute, table, tables: hosts.tables() };
+    let mut text = heapless::String::<8192>::new();
+    let answer = matching::explain(&matter, wrappers, read_clocks, &mut text);
+    print(format_args!("{text}"));
+    match answer {
+        Ok(true) => status::WELL,
+        Ok(false) => status::FAILED,
+        Err(_) => status::USAGE,
     }
 }
 
@@ -154,9 +216,22 @@ impl<I: Iterator<Item = &'static CStr> + Clone> Environment<I> {
 
 /// -t.
 #[inline(never)]
-fn check(options: &Options<'_>, files: &Sources, parts: Parts) -> i32 {
-    let table = parts.engine.spare();
-    let outcome = files.load(options, parts.loader, table, &mut print_diagnostic);
+fn check(options: &Options<'_>, files: &Sources, hosts: &Hosts, parts: Parts) -> i32 {
+    let mut outcome = files.load(options, parts.loader, parts.engine.spare(), &mut print_diagnostic);
+    let (table, wrappers) = parts.engine.examine();
+    let is_wrapped = |service: &Service| service.flags.has(Flags::LIBWRAP);
+    if table.services().iter().any(is_wrapped) {
+        let is_daemon = |name: &[u8]| {
+            let is_it = |service: &Service| table.bytes(service.daemon).eq_ignore_ascii_case(name);
+            table.services().iter().any(|service| is_wrapped(service) && is_it(service))
+        };
+        let check = wrappers::Check { is_daemon: Some(&is_daemon) };
+        let found = wrappers.check(&mut FileSystem, &hosts.tables(), &check, &mut |d: &Diagnostic<'_>| {
+            print_diagnostic(d);
+        });
+        outcome.errors += found.errors;
+        outcome.warnings += found.warnings;
+    }
     files.report_check(&outcome, table)
 }
 
@@ -164,6 +239,7 @@ fn check(options: &Options<'_>, files: &Sources, parts: Parts) -> i32 {
 fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     options: &Options<'_>,
     files: &Sources,
+    hosts: &Hosts,
     environment: &Environment<I>,
     parts: Parts,
 ) -> i32 {
@@ -219,7 +295,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     }
     set_zone(environment.get(b"TZ"), engine, log);
     engine.set_limit(options.limit);
-    engine.set_hosts(b"/etc/hosts.allow", b"/etc/hosts.deny", pid);
+    engine.set_hosts(&hosts.allow, &hosts.deny, pid);
     let notify = match notify_socket {
         Some(address) => {
             let own = environment.number(b"WATCHDOG_PID").is_none_or(|number| number == u64::from(pid));
@@ -336,6 +412,21 @@ impl fmt::Display for PathProblem<'_> {
     }
 }
 
+/// The path from the root on: after the start the working directory is `/`.
+fn absolute(path: &[u8]) -> Result<heapless::Vec<u8, PATH_BYTES>, PathProblem<'_>> {
+    let mut whole = heapless::Vec::new();
+    let too_long = PathProblem { path, why: "the path is too long" };
+    if !path.starts_with(b"/") {
+        let mut here = [MaybeUninit::uninit(); PATH_BYTES];
+        let here = current_directory(&mut here).unwrap_or(b"");
+        if whole.extend_from_slice(here).is_err() || whole.push(b'/').is_err() {
+            return Err(too_long);
+        }
+    }
+    whole.extend_from_slice(path).map_err(|_| too_long)?;
+    Ok(whole)
+}
+
 impl Sources {
     fn choose<'a>(options: &Options<'a>) -> Result<Sources, PathProblem<'a>> {
         if options.standalone.is_some() {
@@ -352,17 +443,7 @@ impl Sources {
                 }
             }
         };
-        let mut whole = heapless::Vec::new();
-        let too_long = PathProblem { path, why: "the path is too long" };
-        if !path.starts_with(b"/") {
-            let mut here = [MaybeUninit::uninit(); PATH_BYTES];
-            let here = current_directory(&mut here).unwrap_or(b"");
-            if whole.extend_from_slice(here).is_err() || whole.push(b'/').is_err() {
-                return Err(too_long);
-            }
-        }
-        whole.extend_from_slice(path).map_err(|_| too_long)?;
-        Ok(Sources::File(whole))
+        Ok(Sources::File(absolute(path)?))
     }
 
     /// Without a file somebody types: it must not vanish into the background.
@@ -387,6 +468,9 @@ impl Sources {
             per_minute_source: options.per_minute_source.filter(|n| *n > 0),
             instances: options.instances.filter(|n| *n > 0),
             per_source: options.per_source.filter(|n| *n > 0),
+            wrap_external: options.wrap_external,
+            wrap_internal: options.wrap_internal,
+            wrap_streams: options.log_connections,
             ..config::Options::default()
         };
         let mut report = |d: &Diagnostic<'_>| report(d);

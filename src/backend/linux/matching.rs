@@ -1,0 +1,322 @@
+//! `usherd -match SERVICE CLIENT`: whether that client would come in, and which rules say so.
+//!
+//! What tcpdmatch(8) is for hosts.allow and hosts.deny, for everything that decides: the same functions are asked in
+//! the same order as for a real client. A name is looked up where a rule turns on it, as it would be then.
+
+use core::fmt::{self, Write as _};
+use core::net::IpAddr;
+
+use heapless::Vec;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::OwnedFd;
+
+use super::files::FileSystem;
+use super::{Names, Question, Source};
+use crate::access::{self, Outcome};
+use crate::addr::{HostName, Peer};
+use crate::config::diagnostic::Bytes;
+use crate::errno::Errno;
+use crate::resolver::{ADDRESSES, Lookup, Resolver};
+use crate::service::{Flags, Service};
+use crate::table::{Origin, Table};
+use crate::time::Now;
+use crate::wrappers::{Asked, Explanation, Facts, Need, Request, Tables, User, Verdict, Who, Wrappers};
+
+/// What is asked, and all that it is asked of.
+pub struct Matter<'a> {
+    pub service: &'a [u8],
+    pub client: &'a [u8],
+    /// Minute of the local day.
+    pub minute: Option<u16>,
+    pub table: &'a Table,
+    pub tables: Tables<'a>,
+}
+
+/// Asks name servers and waits for them: nobody else is served here.
+struct Asker {
+    epoll: OwnedFd,
+    resolver: Resolver<Question>,
+    clock: fn() -> Now,
+}
+
+impl Asker {
+    fn wait(&mut self) {
+        let now = (self.clock)().mono;
+        let Some(until) = self.resolver.next_deadline() else { return };
+        let ms = until.since_ms(now) + 1;
+        let timeout = Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: ((ms % 1000) * 1_000_000) as _ };
+        let none = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
+        let mut events = [none; 8];
+        let count = epoll::wait(&self.epoll, &mut events, Some(&timeout)).unwrap_or(0);
+        let now = (self.clock)().mono;
+        let mut names = Names { epoll: &self.epoll };
+        for event in events.get(..count).unwrap_or(&[]) {
+            let event = *event;
+            if let Some(Source::Question(id)) = Source::from_data(event.data) {
+                let _ = self.resolver.answered(id, now, &mut FileSystem, &mut names);
+            }
+        }
+        while self.resolver.tick(now, &mut names).is_some() {}
+    }
+
+    fn name_of(&mut self, address: IpAddr) -> HostName<'_> {
+        loop {
+            let now = (self.clock)().mono;
+            let mut names = Names { epoll: &self.epoll };
+            match self.resolver.name_of(address, now, &mut FileSystem, &mut names) {
+                Lookup::Pending => self.wait(),
+                Lookup::Done | Lookup::Full => break,
+            }
+        }
+        self.known_name(Some(address), true)
+    }
+
+    /// What is known of a name; once it was asked for, that it is unknown too.
+    fn known_name(&self, address: Option<IpAddr>, is_asked: bool) -> HostName<'_> {
+        let Some(address) = address else { return HostName::Unknown };
+        match self.resolver.name(address, (self.clock)().mono) {
+            HostName::NotAsked if is_asked => HostName::Unknown,
+            name => name,
+        }
+    }
+
+    fn addresses_of(&mut self, name: &[u8]) -> Vec<IpAddr, ADDRESSES> {
+        loop {
+            let now = (self.clock)().mono;
+            let mut names = Names { epoll: &self.epoll };
+            match self.resolver.addresses_of(name, now, &mut FileSystem, &mut names) {
+                Lookup::Pending => self.wait(),
+                Lookup::Done | Lookup::Full => break,
+            }
+        }
+        let found = self.resolver.addresses(name, (self.clock)().mono).unwrap_or(&[]);
+        Vec::from_slice(found).unwrap_or_default()
+    }
+}
+
+/// Says whether the client would come in; `Ok(false)` if anything refuses it.
+#[inline(never)]
+pub fn explain(
+    question: &Matter<'_>,
+    wrappers: &mut Wrappers,
+    clock: fn() -> Now,
+    out: &mut dyn fmt::Write,
+) -> Result<bool, Errno> {
+    let asked = Asked::parse(question.service, question.client);
+    let mut asker = Asker {
+        epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        resolver: Resolver::new(),
+        clock,
+    };
+    let mut addresses = Vec::<Option<IpAddr>, ADDRESSES>::new();
+    match asked.client {
+        Who::Address(address, _) => drop(addresses.push(Some(address))),
+        Who::Name(name) => {
+            for address in asker.addresses_of(name) {
+                let _ = addresses.push(Some(address));
+            }
+            if addresses.is_empty() {
+                let _ = writeln!(out, "{}: no address of that name is found", Bytes(name));
+                return Err(Errno::NOENT);
+            }
+        }
+        Who::Unknown | Who::Paranoid => drop(addresses.push(None)),
+    }
+    let table = question.table;
+    let is_meant = |service: &Service| {
+        let same = |text| table.bytes(text).eq_ignore_ascii_case(asked.daemon);
+        same(service.id) || same(service.name)
+    };
+    let by_daemon = |service: &Service| {
+        service.flags.has(Flags::LIBWRAP) && table.bytes(service.daemon).eq_ignore_ascii_case(asked.daemon)
+    };
+    let is_any_meant = table.services().iter().any(is_meant);
+    let is_chosen = |service: &Service| if is_any_meant { is_meant(service) } else { by_daemon(service) };
+    let mut is_all_granted = true;
+    for address in &addresses {
+        let mut is_any = false;
+        for service in table.services().iter().filter(|service| is_chosen(service)) {
+            is_any = true;
+            is_all_granted &= one(question, &asked, &mut asker, wrappers, Some(service), *address, out);
+        }
+        if !is_any {
+            let _ = writeln!(
+                out,
+                "no service is named {}; as a daemon of {} and {}:",
+                Bytes(asked.daemon),
+                Bytes(question.tables.allow),
+                Bytes(question.tables.deny)
+            );
+            is_all_granted &= one(question, &asked, &mut asker, wrappers, None, *address, out);
+        }
+    }
+    Ok(is_all_granted)
+}
+
+/// One service and one address.
+fn one(
+    question: &Matter<'_>,
+    asked: &Asked<'_>,
+    asker: &mut Asker,
+    wrappers: &mut Wrappers,
+    service: Option<&Service>,
+    address: Option<IpAddr>,
+    out: &mut dyn fmt::Write,
+) -> bool {
+    let mut lines = heapless::String::<2048>::new();
+    let mut is_granted = true;
+    let mut is_name_asked = false;
+    if let Some(service) = service {
+        is_granted &= rules(question, asker, service, address, &mut is_name_asked, &mut lines);
+    }
+    if service.is_none_or(|service| service.flags.has(Flags::LIBWRAP)) {
+        is_granted &= hosts(question, asked, asker, wrappers, service, address, is_name_asked, &mut lines);
+    } else {
+        let _ = writeln!(lines, "  hosts.allow, hosts.deny: not asked for this service");
+    }
+    if let Some(service) = service {
+        let _ = limits(service, &mut lines);
+    }
+    let id = service.map_or(asked.daemon, |service| question.table.bytes(service.id));
+    let _ = write!(out, "{}: {}", Bytes(id), if is_granted { "granted" } else { "refused" });
+    if let Some(address) = address {
+        let _ = write!(out, " to {address}");
+    }
+    if let HostName::Known(name) = asker.known_name(address, false) {
+        let _ = write!(out, " ({})", Bytes(name));
+    }
+    let _ = writeln!(out);
+    let _ = out.write_str(&lines);
+    is_granted
+}
+
+/// only_from, no_access and access_times.
+fn rules(
+    question: &Matter<'_>,
+    asker: &mut Asker,
+    service: &Service,
+    address: Option<IpAddr>,
+    is_name_asked: &mut bool,
+    out: &mut dyn fmt::Write,
+) -> bool {
+    let table = question.table;
+    let peer = address.map_or(Peer::Unknown, |address| Peer::ip(address, 0));
+    let mut decision = access::decide(table, service, peer, HostName::NotAsked);
+    if let (Outcome::NeedsName, Some(address)) = (decision.outcome, address) {
+        *is_name_asked = true;
+        let name = asker.name_of(address);
+        let _ = match name {
+            HostName::Known(name) => writeln!(out, "  its name is {}", Bytes(name)),
+            HostName::Paranoid => writeln!(out, "  its name does not lead back to it"),
+            _ => writeln!(out, "  it has no name"),
+        };
+        decision = access::decide(table, service, peer, name);
+    }
+    let is_admitted = decision.outcome == Outcome::Admitted;
+    let word = if is_admitted { "let in" } else { "kept out" };
+    let _ = match decision.by {
+        Some(Origin { file, line }) if line > 0 => {
+            writeln!(out, "  only_from, no_access: {word} by {}:{line}", Bytes(table.bytes(file)))
+        }
+        Some(_) => writeln!(out, "  only_from, no_access: {word}"),
+        None if is_admitted && service.flags.has(Flags::ONLY_FROM) => writeln!(out, "  only_from: let in"),
+        None if is_admitted => writeln!(out, "  only_from, no_access: no rule is about it"),
+        None => writeln!(out, "  only_from: kept out, no address there is its own"),
+    };
+    let mut is_time = true;
+    if !service.access_times.is_empty() {
+        is_time = question.minute.is_some_and(|minute| access::admits_minute(table, service, minute));
+        let (hour, minute) = question.minute.map_or((0, 0), |minute| (minute / 60, minute % 60));
+        let word = if is_time { "is one of them" } else { "is none of them" };
+        let _ = writeln!(out, "  access_times: {hour}:{minute:02} {word}");
+    }
+    is_admitted && is_time
+}
+
+/// hosts.allow and hosts.deny.
+#[allow(clippy::too_many_arguments, reason = "all of it is what is asked about")]
+fn hosts(
+    question: &Matter<'_>,
+    asked: &Asked<'_>,
+    asker: &mut Asker,
+    wrappers: &mut Wrappers,
+    service: Option<&Service>,
+    address: Option<IpAddr>,
+    mut is_name_asked: bool,
+    out: &mut dyn fmt::Write,
+) -> bool {
+    let typed = asked.request();
+    let daemon = service.map_or(asked.daemon, |service| question.table.bytes(service.daemon));
+    let request = Request {
+        daemon,
+        client: crate::wrappers::Endpoint { address, ..typed.client },
+        server: crate::wrappers::Endpoint {
+            port: service.map(|service| service.port).or(typed.server.port),
+            ..typed.server
+        },
+        ..typed
+    };
+    let told = asked.facts();
+    loop {
+        let client_name = match asked.client {
+            Who::Unknown | Who::Paranoid => told.client_name,
+            _ => asker.known_name(address, is_name_asked),
+        };
+        let facts = Facts { client_name, user: asked.user.map_or(User::Unknown, User::Known), ..told };
+        let verdict = wrappers.evaluate(&mut FileSystem, &question.tables, &request, &facts);
+        if let (Verdict::Need(Need::ClientName), Some(address), false) = (&verdict, address, is_name_asked) {
+            is_name_asked = true;
+            let _ = asker.name_of(address);
+            continue;
+        }
+        let is_granted = !matches!(verdict, Verdict::Refused(_) | Verdict::Need(_));
+        let mut text = heapless::String::<1024>::new();
+        let _ = write!(text, "{}", Explanation { verdict: &verdict, tables: &question.tables });
+        let mut rows = text.lines();
+        let _ = writeln!(out, "  hosts.allow, hosts.deny: {}", rows.next().unwrap_or(""));
+        for row in rows {
+            let _ = writeln!(out, "  {row}");
+        }
+        return is_granted;
+    }
+}
+
+/// What a client that is let in may still meet.
+fn limits(service: &Service, out: &mut dyn fmt::Write) -> fmt::Result {
+    let mut is_any = false;
+    let mut limit = |name: &str, value: Option<u32>, out: &mut dyn fmt::Write| {
+        let Some(value) = value else { return Ok(()) };
+        let lead = if is_any { "," } else { "  limits:" };
+        is_any = true;
+        write!(out, "{lead} {name} {value}")
+    };
+    limit("instances", service.instances, out)?;
+    limit("per_source", service.per_source, out)?;
+    limit("starts a minute", service.per_minute, out)?;
+    limit("starts a minute from one address", service.per_minute_source, out)?;
+    if let Some(cps) = service.cps.filter(|cps| cps.rate > 0 || cps.pause > 0) {
+        limit("connections a second", Some(cps.rate), out)?;
+        limit("else a pause of seconds", Some(cps.pause), out)?;
+    }
+    if let Some(load) = service.max_load {
+        limit("load", Some(load / 100), out)?;
+        write!(out, ".{:02}", load % 100)?;
+    }
+    if service.flags.has(Flags::IDONLY) {
+        let lead = if is_any { "," } else { "  limits:" };
+        is_any = true;
+        write!(out, "{lead} its ident server must name a user")?;
+    }
+    if is_any { writeln!(out) } else { Ok(()) }
+}
+
+/// The minute of `HH:MM`, or of a time of day behind a date: `2026-11-25T09:30`.
+pub fn minute(text: &[u8]) -> Option<u16> {
+    let time = text.rsplit(|&b| b == b'T').next()?;
+    let colon = time.iter().position(|&b| b == b':')?;
+    let number = |digits: &[u8]| core::str::from_utf8(digits).ok()?.parse::<u16>().ok();
+    let (hour, minute) = (number(time.get(..colon)?)?, number(time.get(colon + 1..)?)?);
+    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+}
+
