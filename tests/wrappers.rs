@@ -22,37 +22,58 @@ use usherd::wrappers::{
     Tables, User, Verdict, Which, Who, Why, Wrappers, expand,
 };
 
+/// In what an answer differs on purpose. None lets somebody in whom tcpd kept out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Differs {
+    /// usherd refuses, and names the mistake.
+    Stricter,
+    /// The same answer, told at another place.
+    Told,
+    /// Only tcpdmatch refuses. tcpd does not: `tcpd_lets_in_whom_only_its_tester_refuses` asks it.
+    Tester,
+}
+
 /// Where the answer is another on purpose, and why.
-const DIFFERENCES: &[(&str, &str)] = &[
-    ("client-cidr-trailing-junk", "what stands behind a length may be a second thought"),
-    ("v6-bare-never", "the same answer, told at the rule that has the mistake"),
-    ("v6-prefix-not-a-number", "a length that is no number let every IPv6 client in"),
-    ("v6-unbalanced-bracket", "the same answer, told at the rule that has the mistake"),
-    ("v6-unbalanced-bracket-hides-colon", "the same answer, told at the rule that has the mistake"),
-    ("v6-mapped-hex-spelling", "an address is one, however it is spelt; only the tester can spell it"),
-    ("v6-mapped-hex-bracket", "an address is one, however it is spelt; only the tester can spell it"),
-    ("except-trailing", "whom to except is missing"),
-    ("file-hash-not-comment", "a commented address let its host in"),
-    ("file-EXCEPT-not-operator", "the exception was let in"),
-    ("syn-indented-hash", "an indented comment let everybody in"),
-    ("syn-trailing-hash-is-client", "a comment let the host in that it names"),
-    ("syn-no-final-newline-allow", "a last line without line end counts"),
-    ("syn-no-final-newline-allow-no-deny", "a last line without line end counts: it refuses"),
-    ("syn-no-final-newline-deny", "a last line without line end counts: it names another host"),
-    ("syn-no-final-newline-comment-deny", "a last line without line end counts: it is a comment"),
-    ("syn-line-2048-bytes-allow", "lines may be longer"),
-    ("syn-line-2048-bytes-deny", "lines may be longer: this one names another host"),
-    ("syn-long-comment-deny", "lines may be longer: this one is a comment"),
-    ("syn-continued-total-over-2047", "lines may be longer"),
-    ("syn-allow-is-directory", "the same answer: what cannot be read may refuse"),
-    ("syn-deny-is-directory", "what cannot be read may refuse"),
-    ("syn-allow-unreadable", "what cannot be read may refuse"),
-    ("opt-user-as-root", "the tester changed its user too early and failed"),
+const DIFFERENCES: &[(&str, Differs, &str)] = &[
+    ("client-cidr-trailing-junk", Differs::Stricter, "what stands behind a length may be a second thought"),
+    ("v6-bare-never", Differs::Told, "told at the rule that has the mistake"),
+    ("v6-prefix-not-a-number", Differs::Stricter, "a length that is no number let every IPv6 client in"),
+    ("v6-unbalanced-bracket", Differs::Told, "told at the rule that has the mistake"),
+    ("v6-unbalanced-bracket-hides-colon", Differs::Told, "told at the rule that has the mistake"),
     (
-        "opt-user-as-nobody",
-        "the tester failed to become somebody else; who evaluates does not become anybody",
+        "v6-mapped-hex-spelling",
+        Differs::Tester,
+        "tcpd never sees an address spelt so; here it is the same one, however it is spelt",
     ),
-    ("mis-v6-mask-text", "a mask in letters let every IPv6 client in"),
+    (
+        "v6-mapped-hex-bracket",
+        Differs::Stricter,
+        "no client has an IPv4 address in IPv6 form, and the pattern is a mistake",
+    ),
+    ("except-trailing", Differs::Stricter, "whom to except is missing"),
+    ("file-hash-not-comment", Differs::Stricter, "a commented address let its host in"),
+    ("file-EXCEPT-not-operator", Differs::Stricter, "the exception was let in"),
+    ("syn-indented-hash", Differs::Stricter, "an indented comment let everybody in"),
+    ("syn-trailing-hash-is-client", Differs::Stricter, "a comment let the host in that it names"),
+    (
+        "syn-no-final-newline-allow-no-deny",
+        Differs::Stricter,
+        "a last line without line end counts where it refuses",
+    ),
+    ("syn-no-final-newline-deny", Differs::Told, "the line is told"),
+    ("syn-no-final-newline-comment-deny", Differs::Told, "the line is told"),
+    ("syn-line-2048-bytes-deny", Differs::Told, "the line is told"),
+    ("syn-long-comment-deny", Differs::Told, "the line is told"),
+    ("syn-allow-is-directory", Differs::Told, "what cannot be read may refuse"),
+    ("syn-deny-is-directory", Differs::Stricter, "what cannot be read may refuse"),
+    ("syn-allow-unreadable", Differs::Stricter, "what cannot be read may refuse"),
+    (
+        "opt-user-as-root",
+        Differs::Tester,
+        "it became the user too early, and then failed to change its group",
+    ),
+    ("opt-user-as-nobody", Differs::Tester, "it failed to become somebody else"),
+    ("mis-v6-mask-text", Differs::Stricter, "a mask in letters let every IPv6 client in"),
 ];
 
 /// Files in memory. A path may be there and not be readable, or be a directory.
@@ -147,7 +168,7 @@ impl Client {
 
 fn endpoint(text: &str) -> Endpoint<'_> {
     let (address, zone) = text.split_once('%').unwrap_or((text, ""));
-    Endpoint { address: address.parse().ok(), zone: zone.as_bytes(), port: None }
+    Endpoint { address: address.parse().ok(), zone: zone.as_bytes(), ..Endpoint::default() }
 }
 
 fn host_name(text: &str) -> HostName<'_> {
@@ -180,7 +201,8 @@ fn evaluate(files: &mut Tree, client: &Client) -> (&'static str, Option<String>,
     let (word, place) = told(&verdict);
     let is_faulty = matches!(
         verdict,
-        Verdict::Refused(decision) if matches!(decision.why, Why::Fault { .. } | Why::Unreadable { .. })
+        Verdict::Refused(decision)
+            if decision.skipped.is_some() || matches!(decision.why, Why::Fault { .. } | Why::Unreadable { .. })
     );
     let explained = Explanation { verdict: &verdict, tables: &TABLES }.to_string();
     assert!(!explained.is_empty());
@@ -206,7 +228,8 @@ fn recorded_cases() {
     let mut unexpected = String::new();
     let mut differ = 0;
     let mut cases = 0;
-    let mut gone: Vec<&str> = DIFFERENCES.iter().map(|(name, _)| *name).collect();
+    let mut kinds = BTreeMap::<String, u32>::new();
+    let mut gone: Vec<_> = DIFFERENCES.to_vec();
     for line in text.lines().filter(|line| !line.is_empty()) {
         cases += 1;
         let case = json::object(line);
@@ -237,15 +260,25 @@ fn recorded_cases() {
             server: text("server")
                 .map(|_| (text("server_name").unwrap().into(), text("server_addr").unwrap().into())),
         };
-        let (word, place, _, explained) = evaluate(&mut files, &client);
+        let (word, place, is_faulty, explained) = evaluate(&mut files, &client);
         let expected = text("expect").unwrap();
         let matched = text("matched").map(Into::into);
         if word == expected && place == matched {
             continue;
         }
         differ += 1;
-        let listed = gone.iter().position(|listed| *listed == name).map(|at| gone.remove(at));
-        if listed.is_none() {
+        let listed = gone.iter().position(|(listed, ..)| *listed == name).map(|at| gone.remove(at).1);
+        let is_listed = match listed {
+            Some(Differs::Stricter) => {
+                word == "denied" && expected != "denied" && (is_faulty || name.starts_with("syn-no-final"))
+            }
+            Some(Differs::Told) => word == expected,
+            Some(Differs::Tester) => word == "granted" && expected == "denied",
+            None => false,
+        };
+        let kind = listed.map_or("not listed".into(), |kind| format!("{kind:?}"));
+        *kinds.entry(kind).or_insert(0) += 1;
+        if !is_listed {
             writeln!(
                 unexpected,
                 "{name}: {explained}\n    not {expected} by {matched:?}: {}",
@@ -256,7 +289,7 @@ fn recorded_cases() {
     }
     assert!(unexpected.is_empty(), "differences that are not listed:\n{unexpected}");
     assert!(gone.is_empty(), "listed differences that are gone: {gone:?}");
-    println!("{cases} cases: {} agree, {differ} differ on purpose", cases - differ);
+    println!("{cases} cases: {} agree, {differ} differ on purpose: {kinds:?}", cases - differ);
 }
 
 /// The files of real projects: what they are read as, how many rules tcpdchk saw in each, what tcpdmatch said.
@@ -287,10 +320,12 @@ fn corpus() {
                     writeln!(said, "    {d}").unwrap();
                 });
             let (errors, more) = match file {
-                // A word without a colon; placeholders that nobody filled in.
-                "001.conf" | "020.conf" => (1, 0),
+                // A word without a colon, and no line end.
+                "001.conf" => (2, 0),
+                // Placeholders that nobody filled in.
+                "020.conf" => (1, 0),
                 // The last line has no line end: tcpdchk does not count it.
-                "002.conf" => (0, 1),
+                "002.conf" => (1, 1),
                 _ => (0, 0),
             };
             if count.rules != rules + more || count.errors != errors {
@@ -497,10 +532,41 @@ const OPTIONS: &[&str] = &[
     "(/bin/true) &",
 ];
 
+/// Blanks and hosts up to a line of that many bytes.
+fn padded(random: &mut Random, begin: &str, len: usize) -> String {
+    let mut text = begin.to_string();
+    while text.len() + 10 < len && !begin.starts_with('#') && random.below(200) > 0 {
+        text += " 10.9.9.9";
+    }
+    text += &" ".repeat(len.saturating_sub(text.len() + 1));
+    text
+}
+
 /// What one rule file holds. Without mistakes every answer must be that of tcpdmatch.
 fn rules(random: &mut Random, dir: &str, is_clean: bool) -> String {
     let mut text = String::new();
+    if !is_clean && random.one_in(30) {
+        text.push('\u{feff}');
+    }
     for _ in 0..random.below(5) {
+        // Around what libwrap reads of a line.
+        if random.one_in(12) {
+            let begin =
+                random.pick(&["ALL: 10.1.2.3", "#", "# ", "ALL: ALL", "in.telnetd: 10.9.9.9", " ", ":"]);
+            let len = if is_clean { 2047 - random.below(5) } else { 2040 + random.below(16) };
+            let mut line = padded(random, begin, len);
+            if random.one_in(2) && !(is_clean && begin.starts_with('#')) {
+                // Broken once: the two bytes in between do not count.
+                let at = random.below(line.len());
+                line.insert_str(at, "\\\n");
+                // libwrap's buffer holds both for a moment.
+                if is_clean && at > 2040 {
+                    line = "# never mind".into();
+                }
+            }
+            text += &line;
+            text.push('\n');
+        }
         let list = |random: &mut Random, word: &mut dyn FnMut(&mut Random) -> String| {
             let mut out = String::new();
             for nth in 0..=random.below(4) {
@@ -544,6 +610,15 @@ fn rules(random: &mut Random, dir: &str, is_clean: bool) -> String {
         }
         text += random.pick(&["\n", "\n", "\r\n", " \n"]);
     }
+    if !is_clean && random.one_in(8) {
+        match random.below(4) {
+            0 => text += random.pick(&["# no end", " ", "ALL: ALL", "ALL: 10.9.9.9", "# x \\\n", "\r", "x"]),
+            1 => text += "ALL: ALL\r",
+            _ => {
+                text.pop();
+            }
+        }
+    }
     text
 }
 
@@ -554,8 +629,10 @@ fn tcpdmatch() -> Option<PathBuf> {
     if program.exists() {
         return Some(program);
     }
-    assert!(env::var_os("CI").is_none(), "no {}: run tools/setup", program.display());
-    println!("NOT TESTED: there is no {}; tools/setup fetches it", program.display());
+    // A machine that cannot have the peers says why: the test is then not taken for one that ran.
+    let why = env::var("USHERD_NO_PEERS").unwrap_or_default();
+    assert!(!why.is_empty(), "no {}: run tools/setup, or say in USHERD_NO_PEERS why not", program.display());
+    println!("NOT TESTED: there is no {}: {why}", program.display());
     None
 }
 
@@ -671,7 +748,7 @@ fn differential() {
                     )
                 }),
             };
-            let (ours, _, _, explained) = evaluate(&mut files, &client);
+            let (ours, _, is_faulty, explained) = evaluate(&mut files, &client);
             if ours == theirs {
                 same += 1;
                 continue;
@@ -680,13 +757,53 @@ fn differential() {
                 "seed {seed} round {round}: {client:?}: {explained}, tcpdmatch says {theirs}\n{content}"
             );
             assert!(!is_clean, "{told}");
-            assert!(theirs != "denied", "{told}");
+            // Only a refusal, and one that names the mistake, may be another answer than theirs.
+            assert!(ours == "denied" && is_faulty, "{told}");
             stricter += 1;
         }
     }
     fs::remove_dir_all(&dir).unwrap();
     let names = if has_names { "" } else { "; NOT TESTED: names, which need a mount namespace" };
-    println!("{same} answers agree, {stricter} are stricter{names}");
+    println!("{cases} cases: {same} answers agree, {stricter} are stricter and name the mistake{names}");
+}
+
+/// tcpdmatch refuses three of the recorded cases because of what only it does. tcpd itself is asked about such rules.
+#[test]
+fn tcpd_lets_in_whom_only_its_tester_refuses() {
+    let Some(program) = tcpdmatch() else { return };
+    let tcpd = program.with_file_name("tcpd");
+    let libraries = libraries(program.ancestors().nth(4).unwrap());
+    let dir = env::temp_dir().join(format!("usherd-tcpd-{}", std::process::id()));
+    let etc = dir.join("etc");
+    fs::create_dir_all(&etc).unwrap();
+    for file in ["passwd", "group", "hosts", "nsswitch.conf", "ld.so.cache"] {
+        let _ = fs::copy(Path::new("/etc").join(file), etc.join(file));
+    }
+    fs::write(etc.join("hosts.deny"), "ALL: ALL\n").unwrap();
+    let with_etc = "mount --bind etc /etc && exec -a /bin/echo \"$0\" hello";
+    // An IPv4 client on an IPv6 socket has a mapped address.
+    for (listen, connect, rule) in
+        [("127.0.0.1:0", "127.0.0.1", "ALL: ALL: user nobody\n"), ("[::]:0", "127.0.0.1", "ALL: 127.0.0.1\n")]
+    {
+        fs::write(etc.join("hosts.allow"), rule).unwrap();
+        let listener = std::net::TcpListener::bind(listen).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let _client = std::net::TcpStream::connect((connect, port)).unwrap();
+        let socket: std::os::fd::OwnedFd = listener.accept().unwrap().0.into();
+        let output = Command::new("unshare")
+            .args(["-m", "bash", "-c", with_etc])
+            .arg(&tcpd)
+            .env("LD_LIBRARY_PATH", &libraries)
+            .current_dir(&dir)
+            .stdin(socket)
+            .output();
+        let Some(output) = output.ok().filter(|output| !output.stderr.starts_with(b"unshare")) else {
+            println!("NOT TESTED: tcpd, which needs a mount namespace");
+            break;
+        };
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n", "{rule}: {output:?}");
+    }
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 /// Both files and a client 10.1.2.3 of in.telnetd, of whom nothing else is known.
@@ -790,6 +907,8 @@ fn mistakes_refuse() {
         "[10.1.2.3]",
         "[10.1.2.*]",
         "[::1",
+        "[::ffff:10.1.2.3]",
+        "[::ffff:0:0]/96",
         "10.*/8",
         "bob@",
         "bob@ALL@ALL",
@@ -827,7 +946,8 @@ fn mistakes_refuse() {
     // Exceptions, too: whom it is about is not let in.
     for clients in ["10. EXCEPT 10.1.2.3/24", "ALL EXCEPT \"10.1.2.3\"", "ALL EXCEPT 10.1"] {
         let told = in_words(&format!("ALL: {clients}\n"), "ALL: ALL\n", &facts);
-        assert_eq!(told, "refused by hosts.deny:1", "{clients}");
+        let because = "refused by hosts.deny:1\n  hosts.allow:1:";
+        assert!(told.starts_with(because) && told.contains(" would let it in, but "), "{clients}: {told}");
     }
     // Nobody else is touched where it is clear who is meant.
     for clients in
@@ -842,6 +962,8 @@ fn mistakes_refuse() {
         ("", "ALL ALL\n", "refused by hosts.deny:1:1: no colon behind the daemons; write DAEMONS : CLIENTS"),
         ("", " # ALL\n", "granted"),
         (" # ALL: ALL\n", "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", "\u{feff}# ALL: ALL\n", "refused by hosts.deny:1:4: `#` does not begin a comment here"),
+        ("", "\u{feff}# words\n", "granted"),
         ("", " # ALL: ALL\n", "refused by hosts.deny:1:2: `#` does not begin a comment here"),
         ("", "# x \\\nALL: ALL\n", "refused by hosts.deny:2:1: the comment above ends in a backslash"),
         ("# x \\\nALL: ALL\n", "ALL: ALL\n", "refused by hosts.deny:1"),
@@ -993,7 +1115,7 @@ fn a_check_finds_everything_at_once() {
             "hosts.allow:10: warning: the rule is never reached: see line 9",
             "hosts.allow:11:14: error: `(/bin/true)` is not an option",
             "hosts.allow:11: warning: the rule is never reached: see line 9",
-            "hosts.allow:11: warning: the last line has no line end",
+            "hosts.allow:11: error: the last line has no line end",
         ]
     );
     let mut files = Tree::etc();
@@ -1126,10 +1248,69 @@ fn lines_have_a_longest() {
             );
         }
     }
-    let fits = format!("ALL: {}10.1.2.3\n", "10.9.9.9 ".repeat((longest - 5 - 8) / 9));
-    assert_eq!(in_words(&fits, "ALL: ALL\n", &facts), "granted by hosts.allow:1");
     let told = in_words(&format!("ALL: {}\nALL: ALL\n", "10.9.9.9 ".repeat(longest / 9 + 1)), "", &facts);
     assert!(told.starts_with("refused by hosts.allow:1:1: the line is too long"), "{told}");
+}
+
+/// libwrap reads a file up to a line that is too long for it, or has no end. Whom it keeps out by that stays out.
+#[test]
+fn what_libwrap_does_not_read_lets_nobody_in() {
+    let facts = Facts::default();
+    let line = |text: &str, len: usize| format!("{text}{}\n", " ".repeat(len - 1 - text.len()));
+    let (fits, over) = (line("ALL: 10.1.2.3", 2047), line("ALL: 10.1.2.3", 2048));
+    let (other, note) = (line("ALL: 10.9.9.9", 2048), line("#", 2048));
+    // Two physical lines that make 2047 bytes, or 2048.
+    let joined = |len: usize| format!("ALL: 10.9.9.9\\\n{}", line(" 10.1.2.3", len - 13));
+    let noted = |len: usize| format!("# one\\\n#{}", line(" two", len - 6));
+    for (allow, deny, expected) in [
+        (&*fits, "ALL: ALL\n", "granted by hosts.allow:1"),
+        (&*joined(2047), "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("", &*noted(2046), "granted: no rule"),
+        // A line that is too long lets nobody in, and no line behind it does.
+        (
+            &*over,
+            "ALL: ALL\n",
+            "refused by hosts.deny:1\n  hosts.allow:1:1 would let it in, but the line has more",
+        ),
+        (&*joined(2048), "ALL: ALL\n", "refused by hosts.deny:1\n  hosts.allow:2:1 would"),
+        (&*format!("{note}ALL: ALL\n"), "ALL: ALL\n", "refused by hosts.deny:1\n  hosts.allow:1:1 would"),
+        (&*format!("{}ALL: ALL\n", noted(2048)), "ALL: ALL\n", "refused by hosts.deny:1"),
+        (&*format!("{note}ALL: ALL: twist /bin/x\n"), "ALL: ALL\n", "refused by hosts.deny:1"),
+        (&*format!("ALL: ALL\n{note}"), "ALL: ALL\n", "granted by hosts.allow:1"),
+        (&*over, "", "granted: no rule"),
+        // It refuses if it says so.
+        (&*format!("{note}ALL: ALL: deny\n"), "", "refused by hosts.allow:1:1: the line has more"),
+        // Nobody is asked who cannot change the answer.
+        (&*format!("{note}ALL: .example.com\n"), "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", &*other, "refused by hosts.deny:1:1: the line has more than the 2047 bytes"),
+        ("", &*note, "refused by hosts.deny:1:1: the line has more"),
+        ("", &*noted(2048), "refused by hosts.deny:2:1: the line has more"),
+        ("", &*format!("ALL: 10.1.: allow\n{note}"), "granted by hosts.deny:1"),
+        ("", &*format!("{note}ALL: 10.1.: allow\n"), "refused by hosts.deny:1:1: the line has more"),
+        // The same without a line end.
+        (
+            "ALL: ALL",
+            "ALL: ALL\n",
+            "refused by hosts.deny:1\n  hosts.allow:1:1 would let it in, but the last line",
+        ),
+        ("ALL: ALL: twist /bin/x", "ALL: ALL\n", "refused by hosts.deny:1\n  hosts.allow:1:1 would"),
+        ("ALL: ALL\nALL: ALL", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("ALL: ALL: deny", "", "refused by hosts.allow:1"),
+        ("ALL: ALL\r", "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", "ALL: 10.9.9.9", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "ALL: 10.9.9.9\r", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "\n# nothing", "refused by hosts.deny:2:1: the last line has no line end"),
+        ("", "# nothing \\\n", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "\n ", "refused by hosts.deny:2:1: the last line has no line end"),
+        ("", "ALL: ALL: allow", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "ALL: ALL: twist /bin/x", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "ALL: .example.com: allow", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "ALL: ALL", "refused by hosts.deny:1"),
+        ("", "ALL: 10.1.: allow\nALL: ALL", "granted by hosts.deny:1"),
+    ] {
+        let told = in_words(allow, deny, &facts);
+        assert!(told.starts_with(expected), "{allow:.30}/{deny:.30}: {told}");
+    }
 }
 
 /// What a thousand rules cost a connection. `cargo test --release --test wrappers -- --ignored --nocapture`

@@ -75,13 +75,23 @@ impl Wrappers {
             Err(Errno::NOENT) => return,
             Err(errno) => return teller.unreadable(errno),
         };
+        let mut is_over = false;
         let mut earlier = Earlier { all: None, daemons: Vec::new(), lists: Vec::new() };
         loop {
             let line = match self.rules.advance(files, &file) {
                 Ok(Some(line)) => line,
-                Ok(None) => return,
+                Ok(None) => {
+                    if self.rules.ends_inside(files, &file) {
+                        teller.fault(Fault::NoNewline, (self.rules.last(), 0), &[]);
+                    }
+                    return;
+                }
                 Err(errno) => return teller.unreadable(errno),
             };
+            if let Some(line) = self.rules.unread().filter(|_| !is_over) {
+                is_over = true;
+                teller.fault(Fault::LineOver, (line, 0), &[]);
+            }
             match line {
                 Line::Nothing => {}
                 Line::Broken(fault, at) => teller.fault(fault, self.rules.place_of(at), &[]),
@@ -89,9 +99,6 @@ impl Wrappers {
                     teller.count.rules = teller.count.rules.saturating_add(1);
                     self.check_rule(files, tables, check, &mut earlier, teller);
                 }
-            }
-            if self.rules.is_unterminated(files, &file) {
-                teller.fault(Fault::NoNewline, (self.rules.last(), 0), &[]);
             }
         }
     }

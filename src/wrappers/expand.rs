@@ -188,7 +188,11 @@ mod tests {
     use std::string::String;
 
     fn expanded(value: &str, facts: &Facts<'_>) -> String {
-        let end = |text: &str, port| Endpoint { address: text.parse().ok(), zone: b"", port: Some(port) };
+        let end = |text: &str, port| Endpoint {
+            address: text.parse().ok(),
+            port: Some(port),
+            ..Endpoint::default()
+        };
         let request = Request {
             daemon: b"/usr/sbin/in.telnetd",
             client: end("10.1.2.3", 4000),

@@ -72,9 +72,9 @@ impl<F: Files> Context<'_, F> {
         let (host, fault) = file_word(word);
         match host {
             FileWord::Host(Host::File(path)) => self.in_file(path, side, at, depth + 1),
-            FileWord::Host(Host::Netgroup(group)) => match self.name(side) {
+            FileWord::Host(Host::Netgroup(group)) => match self.name(side, at) {
                 Ok(name) => self.in_netgroup(group, name, at),
-                Err(need) => need,
+                Err(unsure) => unsure,
             },
             FileWord::Host(host) => self.host(host, side, at),
             FileWord::List(list) => list

@@ -24,6 +24,7 @@ pub enum Fault {
     ByteOrderMark,
     CommentGoesOn,
     NoNewline,
+    LineOver,
     Shadowed,
     Twice,
     // Lists.
@@ -62,7 +63,9 @@ pub enum Fault {
     BracketV4,
     BracketGlob,
     LengthInside,
+    Mapped,
     Zone,
+    Hidden,
     Fail,
     NoKeyword,
     // Files and netgroups.
@@ -101,8 +104,8 @@ impl Fault {
     pub const fn weight(self) -> Weight {
         use Fault::*;
         match self {
-            NoNewline | Shadowed | Twice | DaemonUnknown | DaemonReserved | DaemonMark | PortTooBig
-            | NotDecimal | Scattered | Fail | NoKeyword | FileMissing | Percent => Weight::Warning,
+            Shadowed | Twice | DaemonUnknown | DaemonReserved | DaemonMark | PortTooBig | NotDecimal
+            | Scattered | Fail | NoKeyword | FileMissing | Percent => Weight::Warning,
             _ => Weight::Error,
         }
     }
@@ -123,6 +126,7 @@ impl Fault {
             ByteOrderMark => "a byte order mark in front of the first rule",
             CommentGoesOn => "the comment above ends in a backslash, which makes this line a part of it",
             NoNewline => "the last line has no line end",
+            LineOver => "the line has more than the 2047 bytes that libwrap reads of one",
             Shadowed => "the rule is never reached",
             Twice => "the rule was there before",
             NoDaemons => "no daemon is named",
@@ -158,7 +162,9 @@ impl Fault {
             BracketV4 => "has brackets around an IPv4 address",
             BracketGlob => "has a wildcard inside brackets",
             LengthInside => "has its length inside the brackets",
+            Mapped => "is an IPv4 address in IPv6 form, which no client has",
             Zone => "names an interface, and it is not known where the client comes from",
+            Hidden => "turns on who the client is, which only the server learns that accepts by itself",
             Fail => "is no longer understood",
             NoKeyword => "is no keyword but the name of a host",
             FileMissing => "is not there: it names nobody",
@@ -203,7 +209,13 @@ impl Fault {
             Unbalanced => "close it",
             ByteOrderMark => "save the file without one",
             CommentGoesOn => "take the backslash away",
-            NoNewline => "it counts here; libwrap does not read it",
+            NoNewline => {
+                "write one: libwrap does not read the line, and refuses everybody if it is in hosts.deny"
+            }
+            LineOver => {
+                "make several rules of it, or a file of addresses, named as /PATH: libwrap reads no further, and \
+                 refuses everybody if it is in hosts.deny"
+            }
             Shadowed => "remove it, or put it before the one that says it all",
             Twice => "remove it",
             NoDaemons => "write ALL for every daemon",
@@ -238,7 +250,9 @@ impl Fault {
             BracketV4 => "write it without brackets",
             BracketGlob => "write [NET]/LENGTH",
             LengthInside => "write it behind them: [2001:db8::]/32",
+            Mapped => "write the IPv4 address",
             Zone => "write the address without its interface",
+            Hidden => "write ALL for its clients, or give the service `wait = no`",
             Fail => "write EXCEPT, or the option deny",
             NoKeyword => "write ALL for all, and leave a list out that is to name nobody",
             FileMissing => "make an empty one if that is meant",
@@ -289,6 +303,7 @@ impl Fault {
                 | ByteOrderMark
                 | CommentGoesOn
                 | NoNewline
+                | LineOver
                 | Shadowed
                 | Twice
                 | NoDaemons

@@ -39,6 +39,10 @@ pub(super) struct Rules {
     doubt: Option<(Fault, usize)>,
     /// The line before was a comment that ends in a backslash: libwrap takes this one for a part of it.
     in_comment: bool,
+    /// Bytes that libwrap's line has already, where this one goes on with it.
+    carried: u64,
+    /// Where libwrap stops reading the file: a line longer than [`LIBWRAP_LINE`].
+    unread: Option<u32>,
 }
 
 /// What bytes of a line mean something to all of it.
@@ -57,6 +61,9 @@ struct Marks {
 /// A line with CR LF behind it.
 const BUFFER: usize = LINE_BYTES + 2;
 
+/// Longest logical line that libwrap reads, with its line feed. It reads a file no further than to a longer one.
+const LIBWRAP_LINE: u64 = 2047;
+
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Rules {
@@ -72,6 +79,8 @@ impl Rules {
             marks: Marks { colons: [0; 2], nul: None, unbalanced: None, is_hidden: false, has_hash: false },
             doubt: None,
             in_comment: false,
+            carried: 0,
+            unread: None,
         }
     }
 
@@ -82,6 +91,8 @@ impl Rules {
         self.is_joined = false;
         self.last = 0;
         self.in_comment = false;
+        self.carried = 0;
+        self.unread = None;
         Ok(Source::File(handle))
     }
 
@@ -98,6 +109,7 @@ impl Rules {
         self.offset = self.lines.offset();
         let Some(line) = self.lines.advance(files, source)? else { return Ok(None) };
         self.last = self.first;
+        self.measure(self.offset);
         let in_comment = core::mem::take(&mut self.in_comment);
         if line == lines::Line::TooLong {
             self.cut();
@@ -107,7 +119,8 @@ impl Rules {
             self.begin = MARK.len();
             self.doubt = Some((Fault::ByteOrderMark, 0));
         }
-        if self.text().first() == Some(&b'#') {
+        // Behind a mark it is a rule for libwrap.
+        if self.begin == 0 && self.text().first() == Some(&b'#') {
             self.in_comment = self.goes_on();
             return Ok(Some(Line::Nothing));
         }
@@ -130,11 +143,25 @@ impl Rules {
         raw.ends_with(b"\\") && self.lines.offset() < with_both
     }
 
+    /// Counts the line that begins at `from` as libwrap's buffer does: with its end, and with what it goes on with.
+    fn measure(&mut self, from: u64) {
+        let size = self.lines.offset().saturating_sub(from);
+        if self.carried.saturating_add(size) > LIBWRAP_LINE {
+            self.unread.get_or_insert(self.last);
+        }
+        // The backslash and the line feed leave room for what follows.
+        self.carried = if self.goes_on() { self.carried.saturating_add(size).saturating_sub(2) } else { 0 };
+    }
+
     /// Joins what backslashes at line ends hold together.
     fn join<F: Files>(&mut self, files: &mut F, source: &Source<F::Handle>) -> Result<Option<Fault>, Errno> {
         while self.goes_on() {
+            let from = self.lines.offset();
             match self.lines.join(files, source, |_, _| true)? {
-                Some(lines::Line::Whole) => self.last = self.last.saturating_add(1),
+                Some(lines::Line::Whole) => {
+                    self.last = self.last.saturating_add(1);
+                    self.measure(from);
+                }
                 Some(lines::Line::TooLong) => {
                     self.last = self.last.saturating_add(1);
                     return Ok(Some(Fault::LineTooLong));
@@ -250,6 +277,16 @@ impl Rules {
 
     pub fn last(&self) -> u32 {
         self.last
+    }
+
+    /// The line up to which libwrap reads the file.
+    pub fn unread(&self) -> Option<u32> {
+        self.unread
+    }
+
+    /// The file has ended, and not with a whole line, as libwrap sees it.
+    pub fn ends_inside<F: Files>(&self, files: &mut F, source: &Source<F::Handle>) -> bool {
+        self.in_comment || self.is_unterminated(files, source)
     }
 
     /// The line just read ends the file without a line end.
