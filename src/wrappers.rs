@@ -400,11 +400,8 @@ impl Wrappers {
         if doubt.is_none() && is_opening && self.rules.is_unterminated(cx.files, file) {
             doubt = Some((Fault::NoNewline, (place.last, 1)));
         }
-        let does_count = match effect {
-            Ok(Effect::Grant) => doubt.is_none(),
-            Ok(Effect::Delegate) => doubt.is_none() || place.which == Which::Deny,
-            Ok(Effect::Refuse) | Err(_) => true,
-        };
+        // A twist in place of the server keeps out, too.
+        let does_count = doubt.is_none() || effect != Ok(Effect::Grant);
         match (answer, doubt) {
             // Whatever the answer, it changes nothing.
             (Answer::Need(_), _) if !does_count => return None,
