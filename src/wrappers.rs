@@ -37,7 +37,7 @@ mod rule;
 
 pub use check::{Check, Count, IsDaemon};
 pub use effects::Effects;
-pub use expand::{Long, Variable, expand, set_variable};
+pub use expand::{Banner, Long, Variable, expand, expand_banner, set_variable};
 pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
 pub use problem::{Fault, Weight};

@@ -94,6 +94,7 @@ pub enum Fault {
     BadTimeout,
     BadSeverity,
     BadVariable,
+    OptionsLong,
     NoUser,
     NoGroup,
     NamesUnreadable,
@@ -191,6 +192,7 @@ impl Fault {
             BadTimeout => "needs a number of seconds above 0",
             BadSeverity => "has a facility or level that is not known",
             BadVariable => "needs NAME VALUE, and no `=` in the name",
+            OptionsLong => "makes the options of the rule too long",
             NoUser => "names a user who does not exist",
             NoGroup => "names a group that does not exist",
             NamesUnreadable => "names a user or group, and their file cannot be read",
@@ -284,6 +286,9 @@ impl Fault {
                  warning notice info debug"
             }
             BadVariable => "write setenv NAME VALUE",
+            OptionsLong => {
+                "write less: 16 variables, and 4096 bytes in all once % is expanded; or put it into a script"
+            }
             NoUser | NoGroup => "add it to the file, or write another",
             NamesUnreadable => "make it a file that may be read",
             Percent => "%a %A %c %d %h %H %n %N %p %r %R %s %S %u and %% are known; others become nothing",
