@@ -35,7 +35,7 @@ mod pattern;
 mod problem;
 mod rule;
 
-pub use check::{Check, Count, IsDaemon};
+pub use check::{Check, Count, DoesResolve, IsDaemon};
 pub use effects::Effects;
 pub use expand::{Banner, Long, Variable, expand, expand_banner, set_variable};
 pub use explain::{Asked, Explanation, Who};

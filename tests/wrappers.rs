@@ -18,8 +18,8 @@ use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::errno::Errno;
 use usherd::wrappers::{
-    Asked, Check, Commands, Endpoint, Explanation, Facts, HostName, Language, Need, Opt, Ran, Request,
-    Tables, User, Verdict, Which, Who, Why, Wrappers, expand,
+    Asked, Check, Commands, Effects, Endpoint, Explanation, Facts, HostName, Language, Need, Opt, Ran,
+    Request, Tables, User, Verdict, Which, Who, Why, Wrappers, expand,
 };
 
 /// In what an answer differs on purpose. None lets somebody in whom tcpd kept out.
@@ -940,7 +940,7 @@ fn mistakes_refuse() {
             assert!(is_told || deny == "ALL: ALL\n", "{allow}/{deny}: {decision:?}");
             // A check finds it too.
             let count = wrappers.check(&mut files, &TABLES, &Check::default(), &mut |_: &Diagnostic<'_>| {});
-            let is_known_at_run_time_only = matches!(clients, "@nosuch" | "/dir/circle");
+            let is_known_at_run_time_only = clients == "/dir/circle";
             assert!(count.errors > 0 || is_known_at_run_time_only, "{clients}");
         }
     }
@@ -1092,7 +1092,7 @@ fn a_check_finds_everything_at_once() {
     );
     files.put("/dir/list", b"10.1.2.3, 10.1.2.4\n  bob@10.9.9.9\n10.1.2.3\n# old 10.1\n");
     let is_daemon = |name: &[u8]| [&b"sshd"[..], b"in.ftpd", b"in.telnetd"].contains(&name);
-    let said = checked(&mut files, &Check { is_daemon: Some(&is_daemon) });
+    let said = checked(&mut files, &Check { is_daemon: Some(&is_daemon), ..Check::default() });
     assert_eq!(
         said,
         [
@@ -1133,6 +1133,150 @@ fn a_check_finds_everything_at_once() {
             "hosts.deny:5:1: error: the comment above ends in a backslash, which makes this line a part of it",
         ]
     );
+}
+
+#[test]
+fn a_check_finds_what_names_nobody_or_others() {
+    let mut files = Tree::etc();
+    files.put(
+        "hosts.deny",
+        b"in. .telnetd KNOWN FAIL: 10.300. .2.3 .1.2.3.4 . 010. 1..\n\
+          sshd: .exam* 10.*. h1.example.com. 10.1. h1.example.com nosuch.example.com UNKNOWN paranoid\n\
+          sshd: .bob@ALL @x@10. LOCAL@10. /x@10. FAIL@10. bob@nosuch.example.com\n\
+          sshd@nosuch.example.com: @nosuch @friends 10.1.2.3/255.255.0.0 10.1.2.3/16\n\
+          sshd: /dir/list\n",
+    );
+    files.put("/dir/list", b"h1.example.com\nnosuch.example.com 10.300.\n");
+    let does_resolve = |name: &[u8]| name == b"h1.example.com";
+    let said = checked(&mut files, &Check { does_resolve: Some(&does_resolve), ..Check::default() });
+    let nobody = "names nobody: no address and no name is like that";
+    assert_eq!(
+        said,
+        [
+            "hosts.deny:1:1: warning: `in.` begins or ends with a dot: it is a part of names".into(),
+            "hosts.deny:1:5: warning: `.telnetd` begins or ends with a dot: it is a part of names".into(),
+            "hosts.deny:1:14: warning: `KNOWN` is every daemon".into(),
+            "hosts.deny:1:20: warning: `FAIL` is no longer understood".into(),
+            format!("hosts.deny:1:26: warning: `10.300.` {nobody}"),
+            "hosts.deny:1:34: warning: `.2.3` is the end of an address".into(),
+            format!("hosts.deny:1:39: warning: `.1.2.3.4` {nobody}"),
+            format!("hosts.deny:1:48: warning: `.` {nobody}"),
+            format!("hosts.deny:1:50: warning: `010.` {nobody}"),
+            format!("hosts.deny:1:55: warning: `1..` {nobody}"),
+            format!("hosts.deny:2:7: warning: `.exam*` {nobody}"),
+            format!("hosts.deny:2:14: warning: `10.*.` {nobody}"),
+            "hosts.deny:2:20: warning: `h1.example.com.` is the beginning of names, whatever domain they are in"
+                .into(),
+            "hosts.deny:2:57: warning: `nosuch.example.com` is a name that leads to no address".into(),
+            "hosts.deny:3:7: warning: `.bob` begins or ends with a dot: it is a part of users' names".into(),
+            "hosts.deny:3:16: warning: `@x` begins with a mark that means nothing among users".into(),
+            "hosts.deny:3:23: warning: `LOCAL` has no special meaning among users".into(),
+            "hosts.deny:3:33: warning: `/x` begins with a mark that means nothing among users".into(),
+            "hosts.deny:3:40: warning: `FAIL` is no longer understood".into(),
+            "hosts.deny:3:53: warning: `nosuch.example.com` is a name that leads to no address".into(),
+            "hosts.deny:4:6: warning: `nosuch.example.com` is a name that leads to no address".into(),
+            "hosts.deny:4:26: error: `@nosuch` is no netgroup of the netgroup file".into(),
+            "hosts.deny:4:43: error: `10.1.2.3/255.255.0.0` has bits set outside the mask".into(),
+            "hosts.deny:4:64: error: `10.1.2.3/16` has bits set outside the mask".into(),
+            "/dir/list:2:1: warning: `nosuch.example.com` is a name that leads to no address".into(),
+            format!("/dir/list:2:20: warning: `10.300.` {nobody}"),
+        ]
+    );
+}
+
+/// A server that accepts by itself learns who its client is; who starts it does not.
+#[test]
+fn a_hidden_client_comes_in_only_where_everybody_may() {
+    let request = Request {
+        daemon: b"in.telnetd",
+        client: Endpoint { is_hidden: true, ..Endpoint::default() },
+        server: Endpoint { port: Some(23), is_hidden: true, ..Endpoint::default() },
+        pid: 42,
+    };
+    let hidden = "turns on who the client is";
+    for (allow, deny, expected) in [
+        ("", "", "granted: no rule"),
+        ("ALL: ALL\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("in.telnetd: *\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("23: ALL\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("ALL: ALL@ALL\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("ALL: /dir/all\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("in.ftpd: 10.1.\n", "", "granted: no rule"),
+        ("", "in.ftpd: 10.1.\n", "granted: no rule"),
+        ("", "ALL: /dir/none\n", "granted: no rule"),
+        ("ALL: ALL: spawn echo %a %u %n\n", "", "granted by hosts.allow:1"),
+        ("ALL: ALL: rfc931\n", "", "granted by hosts.allow:1"),
+        (
+            "ALL: ALL EXCEPT 10.1.\n",
+            "ALL: ALL\n",
+            "refused by hosts.deny:1\n  hosts.allow:1:17 would let it in, but",
+        ),
+        ("ALL: ALL EXCEPT eve@ALL\n", "ALL: ALL\n", "refused by hosts.deny:1\n  hosts.allow:1:17 would"),
+        ("", "ALL: ALL EXCEPT 10.1.\n", "refused by hosts.deny:1:17"),
+    ] {
+        let told = in_words_of(&request, allow, deny);
+        assert!(told.starts_with(expected), "{allow}/{deny}: {told}");
+    }
+    for pattern in [
+        "10.1.2.3",
+        "10.",
+        "10.0.0.0/8",
+        "[2001:db8::5]",
+        "[::]/0",
+        "h1.example.com",
+        ".example.com",
+        "10.*",
+        "KNOWN",
+        "UNKNOWN",
+        "PARANOID",
+        "LOCAL",
+        "@friends",
+        "/dir/list",
+        "bob@ALL",
+        "UNKNOWN@ALL",
+        "10.1",
+    ] {
+        let told = in_words_of(&request, &format!("ALL: {pattern}\n"), "ALL: ALL\n");
+        assert!(told.starts_with("refused by hosts.deny:1\n  hosts.allow:1:6 would"), "{pattern}: {told}");
+        assert!(told.contains(hidden), "{pattern}: {told}");
+        let told = in_words_of(&request, &format!("ALL: {pattern}: deny\n"), "");
+        assert!(told.starts_with("refused by hosts.allow:1:6: "), "{pattern}: {told}");
+        let told = in_words_of(&request, "", &format!("ALL: {pattern}\n"));
+        assert!(
+            told.starts_with("refused by hosts.deny:1:6: ") && told.contains(hidden),
+            "{pattern}: {told}"
+        );
+        if !pattern.contains([':', '@', '/']) {
+            let told = in_words_of(&request, "", &format!("in.telnetd@{pattern}: ALL\n"));
+            assert!(
+                told.starts_with("refused by hosts.deny:1:1: ") && told.contains(hidden),
+                "{pattern}: {told}"
+            );
+        }
+    }
+    // The client of a unix socket has no address: rules call it unknown, and nobody is asked for its name or user.
+    let local = Request { daemon: b"in.telnetd", ..Request::default() };
+    for (allow, expected) in [
+        ("ALL: UNKNOWN\n", "granted by hosts.allow:1"),
+        ("ALL: UNKNOWN@ALL\n", "granted by hosts.allow:1"),
+        ("ALL: ALL EXCEPT 10.1.\n", "granted by hosts.allow:1"),
+        ("ALL: KNOWN LOCAL 10. .example.com bob@ALL\n", "refused by hosts.deny:1"),
+        ("ALL: ALL: rfc931: spawn echo %n %N\n", "granted by hosts.allow:1"),
+    ] {
+        let told = in_words_of(&local, allow, "ALL: ALL\n");
+        assert!(told.starts_with(expected) && !told.contains("would"), "{allow}: {told}");
+    }
+}
+
+fn in_words_of(request: &Request<'_>, allow: &str, deny: &str) -> String {
+    let mut files = Tree::etc();
+    files.put("hosts.allow", allow.as_bytes());
+    files.put("hosts.deny", deny.as_bytes());
+    files.put("/dir/all", b"10.9.9.9 ALL");
+    files.put("/dir/list", b"10.9.9.9");
+    let mut wrappers = Wrappers::new();
+    let verdict = wrappers.evaluate(&mut files, &TABLES, request, &Facts::default());
+    Explanation { verdict: &verdict, tables: &TABLES }.to_string()
 }
 
 #[test]
@@ -1188,6 +1332,7 @@ fn storms_break_nothing() {
         let mut facts = Facts::default();
         let mut ran: Vec<Ran> = Vec::new();
         let mut wrappers = Wrappers::new();
+        let mut effects = Effects::new();
         // Every question is asked once, whatever the files say.
         for asked in 0.. {
             assert!(asked < 200, "seed {seed} round {round}");
@@ -1208,6 +1353,7 @@ fn storms_break_nothing() {
                     ran.push(Ran { place, nth, passed });
                 }
                 Verdict::Granted(decision) | Verdict::Refused(decision) | Verdict::Delegated(decision) => {
+                    let _ = effects.take(&mut files, &TABLES, &decision, &request, &facts);
                     for opt in decision.options.iter() {
                         if let Opt::Spawn(value) | Opt::Twist(value) | Opt::Setenv(value) = opt {
                             let _ = expand(value, &request, &facts, &mut [0; 50]);

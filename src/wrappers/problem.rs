@@ -38,7 +38,13 @@ pub enum Fault {
     DaemonUnknown,
     DaemonReserved,
     DaemonMark,
+    DaemonPart,
+    DaemonKnown,
     PortTooBig,
+    // Users.
+    UserMark,
+    UserPart,
+    UserReserved,
     // Hosts.
     HostEmpty,
     HostAt,
@@ -68,6 +74,10 @@ pub enum Fault {
     Hidden,
     Fail,
     NoKeyword,
+    Never,
+    NumberEnd,
+    NamePrefix,
+    NameUnknown,
     // Files and netgroups.
     FileMissing,
     FileUnreadable,
@@ -105,8 +115,11 @@ impl Fault {
     pub const fn weight(self) -> Weight {
         use Fault::*;
         match self {
-            Shadowed | Twice | DaemonUnknown | DaemonReserved | DaemonMark | PortTooBig | NotDecimal
-            | Scattered | Fail | NoKeyword | FileMissing | Percent => Weight::Warning,
+            Shadowed | Twice | DaemonUnknown | DaemonReserved | DaemonMark | DaemonPart | DaemonKnown
+            | PortTooBig | UserMark | UserPart | UserReserved | Never | NumberEnd | NamePrefix
+            | NameUnknown | NotDecimal | Scattered | Fail | NoKeyword | FileMissing | Percent => {
+                Weight::Warning
+            }
             _ => Weight::Error,
         }
     }
@@ -139,6 +152,11 @@ impl Fault {
             DaemonUnknown => "is no daemon's name here",
             DaemonReserved => "has no special meaning among daemons",
             DaemonMark => "begins with a mark that means nothing among daemons",
+            DaemonPart => "begins or ends with a dot: it is a part of names",
+            DaemonKnown => "is every daemon",
+            UserMark => "begins with a mark that means nothing among users",
+            UserPart => "begins or ends with a dot: it is a part of users' names",
+            UserReserved => "has no special meaning among users",
             PortTooBig => "is no port, so it is the name of a daemon",
             HostEmpty => "has no host behind the @",
             HostAt => "has more than one @",
@@ -168,6 +186,10 @@ impl Fault {
             Hidden => "turns on who the client is, which only the server learns that accepts by itself",
             Fail => "is no longer understood",
             NoKeyword => "is no keyword but the name of a host",
+            Never => "names nobody: no address and no name is like that",
+            NumberEnd => "is the end of an address",
+            NamePrefix => "is the beginning of names, whatever domain they are in",
+            NameUnknown => "is a name that leads to no address",
             FileMissing => "is not there: it names nobody",
             FileUnreadable => "cannot be read",
             FileDeep => "leads to too many files",
@@ -229,6 +251,11 @@ impl Fault {
             DaemonUnknown => "see `server` or `libwrap` of the service it is meant for",
             DaemonReserved => "write the daemon's name, or ALL",
             DaemonMark => "remove it",
+            DaemonPart => "write the daemon's name, or with a wildcard, as in in.*",
+            DaemonKnown => "write ALL",
+            UserMark => "remove it",
+            UserPart => "write the user's name, or with a wildcard",
+            UserReserved => "write the user's name, or ALL",
             PortTooBig => "ports are 0 to 65535",
             HostEmpty => "write one, or ALL",
             HostAt => "write USER@HOST",
@@ -257,6 +284,12 @@ impl Fault {
             Hidden => "write ALL for its clients, or give the service `wait = no`",
             Fail => "write EXCEPT, or the option deny",
             NoKeyword => "write ALL for all, and leave a list out that is to name nobody",
+            Never => {
+                "write an address, NET/LENGTH, .DOMAIN, or the beginning of an address with a dot behind it"
+            }
+            NumberEnd => "write NET/LENGTH, if a network is meant",
+            NamePrefix => "write the name without the dot at its end, or .DOMAIN for all in a domain",
+            NameUnknown => "write the name its address leads back to, or the address",
             FileMissing => "make an empty one if that is meant",
             FileUnreadable => "make it a file that may be read",
             FileDeep => "name files in files at most 8 deep and 64 in all",
