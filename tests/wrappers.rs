@@ -768,6 +768,151 @@ fn differential() {
     println!("{cases} cases: {same} answers agree, {stricter} are stricter and name the mistake{names}");
 }
 
+/// What tcpdchk says and a check does not have to: it looks up the name of every address, and two of what it looks up are
+/// about inetd.conf.
+const ONLY_TCPDCHK: &[&str] = &[
+    "->name lookup failed",
+    "has more than one address",
+    "service possibly not wrapped",
+    "inetd.conf, line ",
+];
+
+/// Every complaint of tcpdchk is one of a check, about the same rule: the files of real projects, and random ones.
+#[test]
+fn a_check_finds_what_tcpdchk_finds() {
+    let Some(program) = tcpdmatch() else { return };
+    let tcpdchk = program.with_file_name("tcpdchk");
+    let (seed, mut random) = Random::seeded();
+    let cases: u32 = env::var("USHERD_CASES").map_or(100, |n| n.parse().expect("USHERD_CASES is a number"));
+    let dir = env::temp_dir().join(format!("usherd-tcpdchk-{}-{seed}", std::process::id()));
+    fs::create_dir_all(dir.join("dev")).unwrap();
+    let shown = dir.to_str().unwrap();
+    fs::write(dir.join("inetd.conf"), "telnet stream tcp nowait root /usr/sbin/tcpd in.telnetd\n").unwrap();
+    let words = b"10.9.9.9 10.1.2.4\n[2001:db8::]/64\nlocalhost\n";
+    let bad = b"10.9.9.9,10.1.2.4\n# 10.1.2.3 old\nbob@10.1.2.5 2001:db8:0::5\n";
+    fs::write(dir.join("words"), words).unwrap();
+    fs::write(dir.join("badlist"), bad).unwrap();
+    fs::write(dir.join("hosts"), HOSTS_FILE).unwrap();
+    let libraries = libraries(program.ancestors().nth(4).unwrap());
+    fs::write(dir.join("nsswitch.conf"), "hosts: files\n").unwrap();
+    // It complains to the system log.
+    let log = std::os::unix::net::UnixDatagram::bind(dir.join("dev/log")).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buf = [0; 8192];
+        while let Ok(n) = log.recv(&mut buf) {
+            if sender.send(String::from_utf8_lossy(&buf[..n]).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    let mark = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    let mut all: Vec<(String, BTreeMap<&str, Vec<u8>>)> = Vec::new();
+    if let Some(corpus) = shared("corpus/hosts_access") {
+        for file in fs::read_dir(corpus).unwrap().flatten() {
+            for which in ["hosts.allow", "hosts.deny"] {
+                let text = fs::read(file.path()).unwrap();
+                all.push((format!("{:?} as {which}", file.path()), BTreeMap::from([(which, text)])));
+            }
+        }
+    }
+    for round in 0..cases {
+        let texts =
+            ["hosts.allow", "hosts.deny"].map(|which| (which, rules(&mut random, shown, false).into()));
+        all.push((format!("seed {seed} round {round}"), BTreeMap::from(texts)));
+    }
+    let (mut complaints, mut left_out) = (0, 0);
+    let mut missed = String::new();
+    for (name, texts) in &all {
+        let mut files = Tree::etc();
+        files.put(&format!("{shown}/words"), words);
+        files.put(&format!("{shown}/badlist"), bad);
+        for which in ["hosts.allow", "hosts.deny"] {
+            let _ = fs::remove_file(dir.join(which));
+            if let Some(text) = texts.get(which) {
+                fs::write(dir.join(which), text).unwrap();
+                files.put(which, text);
+            }
+        }
+        let output = Command::new("unshare")
+            .args([
+                "-m",
+                "sh",
+                "-c",
+                &format!(
+                    "mount --bind dev /dev && mount --bind nsswitch.conf /etc/nsswitch.conf && {WITH_HOSTS}"
+                ),
+            ])
+            .arg(&tcpdchk)
+            .args(["-d", "-v", "-i", "inetd.conf"])
+            .env("LD_LIBRARY_PATH", &libraries)
+            .current_dir(&dir)
+            .output();
+        let Some(output) = output.ok().filter(|output| output.status.success()) else {
+            println!("NOT TESTED: tcpdchk, which needs a mount namespace");
+            break;
+        };
+        assert!(!output.stdout.is_empty(), "{output:?}");
+        mark.send_to(b"mark", dir.join("dev/log")).unwrap();
+        let mut found: Vec<(String, u32, String)> = Vec::new();
+        let does_resolve = |name: &[u8]| {
+            let names = HOSTS_FILE.split_ascii_whitespace();
+            names.filter(|word| !word.contains(':')).any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        let is_daemon = |name: &[u8]| name == b"in.telnetd";
+        let check = Check { is_daemon: Some(&is_daemon), does_resolve: Some(&does_resolve) };
+        Wrappers::new().check(&mut files, &TABLES, &check, &mut |d: &Diagnostic<'_>| {
+            found.push((String::from_utf8_lossy(d.file).into_owned(), d.line, d.to_string()));
+        });
+        for said in receiver.iter().take_while(|said| said != "mark") {
+            let Some((_, said)) = said.split_once("tcpdchk: ") else { panic!("{said}") };
+            // Else it only tells an option.
+            let Some(said) = said.strip_prefix("warning: ").or(said.strip_prefix("error: ")) else {
+                continue;
+            };
+            // It does not know wildcards, nor daemons by their ports.
+            let word = said.split(": ").nth(1).unwrap_or_default();
+            let is_new = word.contains(['*', '?']) || word.parse::<u16>().is_ok();
+            let is_name = said.contains("host not found") || said.contains("no such process name");
+            let is_elsewhere = said.starts_with('/') && !said.starts_with(shown);
+            // It takes the CR of a line end for a part of a word, as libwrap does not.
+            if is_new && is_name
+                || is_elsewhere
+                || word.contains('\r')
+                || ONLY_TCPDCHK.iter().any(|what| said.contains(what))
+            {
+                left_out += 1;
+                continue;
+            }
+            let Some((file, rest)) = said.split_once(", line ") else { panic!("{name}: {said}") };
+            let (last, what) = rest.split_once(": ").unwrap();
+            let last: usize = last.parse().unwrap();
+            // Up to the first line of the rule; a line that is not whole was not counted.
+            let text = fs::read(dir.join(file)).unwrap();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<&str> = text.split('\n').collect();
+            let last = if what.contains("missing newline") { last + 1 } else { last };
+            let mut first = last;
+            while first > 1 && lines.get(first - 2).is_some_and(|line| line.ends_with('\\')) {
+                first -= 1;
+            }
+            complaints += 1;
+            let is_found =
+                found.iter().any(|(f, line, _)| f == file && (first..=last).contains(&(*line as usize)));
+            // Words behind a # are told as one mistake, and files they name not looked into.
+            let is_commented =
+                file.starts_with('/') && found.iter().any(|(.., told)| told.contains("begin a comment"));
+            if !is_found && !is_commented {
+                let text: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
+                writeln!(missed, "{name}: {said} ({first} to {last})\n{text}").unwrap();
+            }
+        }
+    }
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(missed.is_empty(), "{missed}");
+    println!("{} files: {complaints} complaints of tcpdchk, all found; {left_out} not looked for", all.len());
+}
+
 /// tcpdmatch refuses three of the recorded cases because of what only it does. tcpd itself is asked about such rules.
 #[test]
 fn tcpd_lets_in_whom_only_its_tester_refuses() {
@@ -1082,7 +1227,7 @@ fn a_check_finds_everything_at_once() {
         b"sshd, LOCAL: 10.1.2.3/24 bob@012.0.0.0/8\n\
           ALL ALL\n\
           in.telnetd: 2001:db8::5: allow\n\
-          in.ftpd: ALL EXCEPT \\\n   !10.1 : nice fast\n\
+          in.ftpd: ALL EXCEPT \\\n   !10.1 : banners /none : nice fast\n\
           in.telnetd: ALL: spawn echo %z: user nosuch\n\
           in.telnetd: 10.1.\n\
           nosuchd: /dir/list /dir/none FAIL\n\
@@ -1102,7 +1247,8 @@ fn a_check_finds_everything_at_once() {
             "hosts.allow:2:1: error: no colon behind the daemons",
             "hosts.allow:3:13: error: `2001:db8::5:` is an IPv6 address without brackets",
             "hosts.allow:5:4: error: `!10.1` has a character that no name and no address has",
-            "hosts.allow:5:12: error: `nice` needs a number",
+            "hosts.allow:5:12: warning: `banners` names a directory that is not there",
+            "hosts.allow:5:28: error: `nice` needs a number",
             "hosts.allow:6:18: warning: `spawn` has a % that stands for nothing",
             "hosts.allow:6:33: error: `user` names a user who does not exist",
             "hosts.allow:7: warning: the rule is never reached: see line 6",
@@ -1127,7 +1273,7 @@ fn a_check_finds_everything_at_once() {
     assert_eq!(
         checked(&mut files, &Check::default()),
         [
-            "hosts.deny:1:4: error: a byte order mark in front of the first rule",
+            "hosts.deny:1:4: error: a byte order mark in front of the first line",
             "hosts.deny:1:4: error: nothing stands on one side of EXCEPT",
             "hosts.deny:3: warning: the rule was there before: see line 2",
             "hosts.deny:5:1: error: the comment above ends in a backslash, which makes this line a part of it",

@@ -12,8 +12,9 @@ use super::pattern::{Host, Text};
 use super::problem::{Fault, Weight};
 use super::rule::Line;
 use super::{Tables, Which, Wrappers};
+use crate::capacity::PATH_BYTES;
 use crate::config::diagnostic::{Bytes, Diagnostic, Report, Severity};
-use crate::config::source::Files;
+use crate::config::source::{FileKind, Files};
 use crate::errno::Errno;
 
 /// What a check takes into account.
@@ -78,7 +79,6 @@ impl Wrappers {
             Err(Errno::NOENT) => return,
             Err(errno) => return teller.unreadable(errno),
         };
-        let mut is_over = false;
         let mut earlier = Earlier { all: None, daemons: Vec::new(), lists: Vec::new() };
         loop {
             let line = match self.rules.advance(files, &file) {
@@ -91,12 +91,16 @@ impl Wrappers {
                 }
                 Err(errno) => return teller.unreadable(errno),
             };
-            if let Some(line) = self.rules.unread().filter(|_| !is_over) {
-                is_over = true;
-                teller.fault(Fault::LineOver, (line, 0), &[]);
+            if self.rules.is_over() && line != Line::Broken(Fault::LineTooLong, 0) {
+                teller.fault(Fault::LineOver, (self.rules.line(), 0), &[]);
             }
             match line {
-                Line::Nothing => {}
+                Line::Nothing => {
+                    // libwrap takes a comment behind it for a rule.
+                    if let Some((Fault::ByteOrderMark, at)) = self.rules.doubt() {
+                        teller.fault(Fault::ByteOrderMark, self.rules.place_of(at), &[]);
+                    }
+                }
                 Line::Broken(fault, at) => teller.fault(fault, self.rules.place_of(at), &[]),
                 Line::Rule => {
                     teller.count.rules = teller.count.rules.saturating_add(1);
@@ -168,6 +172,13 @@ impl Wrappers {
                     }
                 }
                 Ok(Opt::Aclexec(_)) => is_certain = false,
+                Ok(Opt::Banners(directory)) => {
+                    let mut path = [0; PATH_BYTES];
+                    let kind = directory.copy_to(&mut path).map(|path| files.kind(path));
+                    if !matches!(kind, Some(Ok(FileKind::Directory))) {
+                        teller.fault(Fault::NoBanners, place(at), word);
+                    }
+                }
                 Ok(_) => {}
             }
             if let Ok(Opt::Spawn(value) | Opt::Twist(value) | Opt::Aclexec(value) | Opt::Setenv(value)) =

@@ -152,7 +152,9 @@ impl<'a> Host<'a> {
             // It may begin a comment, or be meant without.
             [b'#', ..] => {
                 let rest = word.iter().position(|&b| b != b'#').and_then(|at| word.get(at..));
-                return rest.map_or((Host::Nobody, None), |rest| (Host::parse(rest).0, Some(Fault::Hash)));
+                return rest.map_or((Host::Nobody, Some(Fault::Hash)), |rest| {
+                    (Host::parse(rest).0, Some(Fault::Hash))
+                });
             }
             _ if word.eq_ignore_ascii_case(b"KNOWN") => return (Host::Known, None),
             _ if word.eq_ignore_ascii_case(b"LOCAL") => return (Host::Local, None),

@@ -104,6 +104,7 @@ pub enum Fault {
     BadTimeout,
     BadSeverity,
     BadVariable,
+    NoBanners,
     OptionsLong,
     NoUser,
     NoGroup,
@@ -117,7 +118,7 @@ impl Fault {
         match self {
             Shadowed | Twice | DaemonUnknown | DaemonReserved | DaemonMark | DaemonPart | DaemonKnown
             | PortTooBig | UserMark | UserPart | UserReserved | Never | NumberEnd | NamePrefix
-            | NameUnknown | NotDecimal | Scattered | Fail | NoKeyword | FileMissing | Percent => {
+            | NameUnknown | NoBanners | NotDecimal | Scattered | Fail | NoKeyword | FileMissing | Percent => {
                 Weight::Warning
             }
             _ => Weight::Error,
@@ -137,7 +138,7 @@ impl Fault {
             Dangling => "no line follows the backslash at the line's end",
             NoColon => "no colon behind the daemons",
             Unbalanced => "a bracket without its other half hides the colons behind it",
-            ByteOrderMark => "a byte order mark in front of the first rule",
+            ByteOrderMark => "a byte order mark in front of the first line",
             CommentGoesOn => "the comment above ends in a backslash, which makes this line a part of it",
             NoNewline => "the last line has no line end",
             LineOver => "the line has more than the 2047 bytes that libwrap reads of one",
@@ -214,6 +215,7 @@ impl Fault {
             BadTimeout => "needs a number of seconds above 0",
             BadSeverity => "has a facility or level that is not known",
             BadVariable => "needs NAME VALUE, and no `=` in the name",
+            NoBanners => "names a directory that is not there",
             OptionsLong => "makes the options of the rule too long",
             NoUser => "names a user who does not exist",
             NoGroup => "names a group that does not exist",
@@ -319,6 +321,7 @@ impl Fault {
                  warning notice info debug"
             }
             BadVariable => "write setenv NAME VALUE",
+            NoBanners => "make it, with a file of the daemon's name in it",
             OptionsLong => {
                 "write less: 16 variables, and 4096 bytes in all once % is expanded; or put it into a script"
             }

@@ -43,6 +43,8 @@ pub(super) struct Rules {
     carried: u64,
     /// Where libwrap stops reading the file: a line longer than [`LIBWRAP_LINE`].
     unread: Option<u32>,
+    /// This line is one.
+    is_over: bool,
 }
 
 /// What bytes of a line mean something to all of it.
@@ -81,6 +83,7 @@ impl Rules {
             in_comment: false,
             carried: 0,
             unread: None,
+            is_over: false,
         }
     }
 
@@ -105,6 +108,7 @@ impl Rules {
         self.is_joined = false;
         self.begin = 0;
         self.doubt = None;
+        self.is_over = false;
         self.first = self.last.saturating_add(1);
         self.offset = self.lines.offset();
         let Some(line) = self.lines.advance(files, source)? else { return Ok(None) };
@@ -148,6 +152,7 @@ impl Rules {
         let size = self.lines.offset().saturating_sub(from);
         if self.carried.saturating_add(size) > LIBWRAP_LINE {
             self.unread.get_or_insert(self.last);
+            self.is_over = true;
         }
         // The backslash and the line feed leave room for what follows.
         self.carried = if self.goes_on() { self.carried.saturating_add(size).saturating_sub(2) } else { 0 };
@@ -282,6 +287,11 @@ impl Rules {
     /// The line up to which libwrap reads the file.
     pub fn unread(&self) -> Option<u32> {
         self.unread
+    }
+
+    /// Whether the line just read is too long for libwrap.
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// The file has ended, and not with a whole line, as libwrap sees it.
