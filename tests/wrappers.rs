@@ -1606,33 +1606,6 @@ fn what_libwrap_does_not_read_lets_nobody_in() {
     }
 }
 
-/// What a thousand rules cost a connection. `cargo test --release --test wrappers -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn a_thousand_rules() {
-    for (daemons, client) in
-        [("sshd", "10.1.2.3"), ("ALL", "10.1.2.3"), ("ALL", "2001:db8::5"), ("a, b, ALL", "10.1.2.3")]
-    {
-        let mut allow = String::new();
-        for n in 0..1000 {
-            writeln!(allow, "{daemons}: 10.{}.{}.{}", 2 + n % 7, n % 251, n % 13).unwrap();
-        }
-        let mut files = Tree::etc();
-        files.put("hosts.allow", allow.as_bytes());
-        files.put("hosts.deny", b"ALL: ALL\n");
-        let client = Client { daemon: "in.telnetd".into(), address: client.into(), ..Client::default() };
-        let mut wrappers = Wrappers::new();
-        let began = std::time::Instant::now();
-        for _ in 0..1000 {
-            assert!(matches!(
-                wrappers.evaluate(&mut files, &TABLES, &client.request(), &Facts::default()),
-                Verdict::Refused(_)
-            ));
-        }
-        println!("{daemons}: {} bytes, {:?} each", allow.len(), began.elapsed() / 1000);
-    }
-}
-
 /// As much JSON as the cases have.
 mod json {
     use std::collections::BTreeMap;
