@@ -6,14 +6,13 @@ use core::fmt;
 use std::format;
 use std::string::{String, ToString};
 
-
 use crate::addr::Prefix;
 use crate::backend::Backend;
 use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Cache, Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
     ACCEPTS_A_TURN, ADJUSTABLE, BANNER_BYTES, CACHE_BYTES, CACHED_FILES, DATAGRAM_BYTES, DATAGRAMS_A_TURN,
-    EFFECT_BYTES, INCLUDE_DEPTH, NAME_BYTES, PATH_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
+    EFFECT_BYTES, EFFECT_VARIABLES, INCLUDE_DEPTH, NAME_BYTES, PATH_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
 };
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
@@ -86,7 +85,7 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 11] = [
+const FIXED: [(&str, usize, &str); 12] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
     ("PATH_BYTES", PATH_BYTES, "in each of LOG_FILES; else on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
@@ -97,6 +96,7 @@ const FIXED: [(&str, usize, &str); 11] = [
         EFFECT_BYTES,
         "one buffer, and in each spawn slot; on the stack while a command is expanded",
     ),
+    ("EFFECT_VARIABLES", EFFECT_VARIABLES, "none: how many of the above may be variables"),
     ("CACHED_FILES", CACHED_FILES, "as many buffers of CACHE_BYTES"),
     ("CACHE_BYTES", CACHE_BYTES, "a buffer for each of CACHED_FILES"),
     ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),

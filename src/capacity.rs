@@ -27,8 +27,6 @@ pub const TURN_BYTES: usize = 64 * 1024;
 /// Connections taken from one listener before the next event is looked at.
 pub const ACCEPTS_A_TURN: usize = 32;
 
-pub const EFFECT_BYTES: usize = 4096;
-
 /// Files that are kept in memory while they do not change: hosts.allow, hosts.deny, hosts and resolv.conf. One more is
 /// read as often as it is asked for.
 pub const CACHED_FILES: usize = 4;
@@ -41,3 +39,10 @@ pub const DATAGRAMS_A_TURN: usize = 64;
 
 /// Bytes of a banner that are sent; more is cut. A new connection's send buffer holds at least as much, on any kernel.
 pub const BANNER_BYTES: usize = 4096;
+
+/// Bytes of the commands, variables and banner paths that the rule of one client comes to, expanded, each with two bytes
+/// more. Whom a rule with more is about is refused: a command that is cut is another command.
+pub const EFFECT_BYTES: usize = 4096;
+
+/// Variables that one rule may set; with more, as above.
+pub const EFFECT_VARIABLES: usize = 16;

@@ -210,8 +210,8 @@ pub struct Engine<B: Backend> {
     hosts_deny: Vec<u8, PATH_BYTES>,
     /// What the rule of hosts.allow or hosts.deny that was found last asks for.
     effects: Effects,
-    /// Why they refused last.
-    reason: (Option<Place>, Why),
+    /// Why they refused last; empty if it is no rule that did.
+    reason: Vec<(Option<Place>, Why), 1>,
     /// Our own, for `%p`.
     pid: Pid,
     denied: Denied,
@@ -249,7 +249,7 @@ impl<B: Backend> Engine<B> {
             hosts_allow: Vec::new(),
             hosts_deny: Vec::new(),
             effects: Effects::new(),
-            reason: (None, Why::NoRule),
+            reason: Vec::new(),
             pid: 0,
             denied: Denied::new(),
             sources: Sources::new(),
@@ -601,8 +601,8 @@ impl<B: Backend> Engine<B> {
             run.refused += 1;
         }
         let severity = if refusal == Refusal::Libwrap {
-            let (place, why) = self.reason;
-            let severity = self.effects.severity;
+            let (place, why) = self.reason.first().copied().unwrap_or((None, Why::NoRule));
+            let severity = self.effects.severity();
             self.note_as(index, Fact::Wrapped { peer, place, why }, severity, b);
             severity
         } else {
@@ -953,7 +953,7 @@ impl<B: Backend> Engine<B> {
         };
         let effects = (entry != Entry::Plain).then_some(&self.effects);
         let command = effects.filter(|_| entry == Entry::Twisted).and_then(Effects::command);
-        let severity = effects.and_then(|effects| effects.severity);
+        let severity = effects.and_then(Effects::severity);
         let pid = match b.spawn(Spawn { table, service, listener, given, peer, effects, command }) {
             Ok(pid) => pid,
             Err(errno) => {

@@ -35,9 +35,9 @@ mod pattern;
 mod problem;
 mod rule;
 
-pub use check::{Check, Count, IsDaemon};
-pub use effects::{Effects, expand_banner};
-pub use expand::{Long, Variable, expand, set_variable};
+pub use check::{Check, Count, DoesResolve, IsDaemon};
+pub use effects::Effects;
+pub use expand::{Banner, Long, Variable, expand, expand_banner, set_variable};
 pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
 pub use problem::{Fault, Weight};
@@ -47,6 +47,7 @@ pub use crate::addr::HostName;
 use core::net::IpAddr;
 
 use crate::addr::Peer;
+use crate::config::lines::Source;
 use crate::config::source::Files;
 use crate::errno::Errno;
 use list::{Answer, Context};
@@ -124,17 +125,19 @@ pub struct Request<'a> {
 /// One end of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoint<'a> {
-    /// A mapped IPv4 address counts as plain. `None`: a unix socket, or not known.
+    /// A mapped IPv4 address counts as plain. `None`: a unix socket, which rules call unknown, or a hidden one.
     pub address: Option<IpAddr>,
-    pub is_hidden: bool,
     /// The interface of a link-local address, by name; empty if there is none or it is not known.
     pub zone: &'a [u8],
     pub port: Option<u16>,
+    /// It has an address that only the server will learn, as one that accepts by itself does. What turns on who it is
+    /// is doubtful then: only a rule for everybody grants, and any that may be about it refuses.
+    pub is_hidden: bool,
 }
 
 impl From<Peer> for Endpoint<'_> {
     fn from(peer: Peer) -> Self {
-        Endpoint { is_hidden: false, address: peer.address(), zone: &[], port: peer.port() }
+        Endpoint { address: peer.address(), zone: &[], port: peer.port(), is_hidden: false }
     }
 }
 
@@ -207,6 +210,17 @@ pub struct Decision<'a> {
     pub why: Why,
     /// What to carry out, from left to right. All of it was checked.
     pub options: Options<'a>,
+    /// The first rule that would have let the client in but for a mistake.
+    pub skipped: Option<Skipped>,
+}
+
+/// A rule that does not count because of what is wrong with it, there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Skipped {
+    pub which: Which,
+    pub fault: Fault,
+    pub line: u32,
+    pub column: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -266,6 +280,23 @@ enum Wanted {
     Command { nth: u8 },
 }
 
+impl<'a> Facts<'a> {
+    /// With what nobody can be asked: an end without address has neither name nor user.
+    fn settled(mut self, request: &Request<'_>) -> Facts<'a> {
+        let has_client = request.client.address.is_some();
+        if !has_client && self.client_name == HostName::NotAsked {
+            self.client_name = HostName::Unknown;
+        }
+        if !has_client && self.user == User::NotAsked {
+            self.user = User::Unknown;
+        }
+        if request.server.address.is_none() && self.server_name == HostName::NotAsked {
+            self.server_name = HostName::Unknown;
+        }
+        self
+    }
+}
+
 impl Wrappers {
     pub const fn new() -> Self {
         Wrappers { rules: Rules::new() }
@@ -279,15 +310,17 @@ impl Wrappers {
         request: &Request<'_>,
         facts: &Facts<'_>,
     ) -> Verdict<'_> {
-        let mut cx = Context::new(files, tables, request, facts);
+        let facts = facts.settled(request);
+        let mut cx = Context::new(files, tables, request, &facts);
         let found = [Which::Allow, Which::Deny].into_iter().find_map(|which| self.scan(&mut cx, which));
+        let skipped = cx.skipped;
         let found =
             found.unwrap_or(Found::Decided { outcome: Outcome::Granted, place: None, why: Why::NoRule });
         let options = Options::new(self.rules.options(), tables.language);
         match found {
             Found::Decided { outcome, place, why } => {
                 let options = if why == Why::Rule { options } else { Options::NONE };
-                let decision = Decision { place, why, options };
+                let decision = Decision { place, why, options, skipped };
                 match outcome {
                     Outcome::Granted => Verdict::Granted(decision),
                     Outcome::Refused => Verdict::Refused(decision),
@@ -316,12 +349,23 @@ impl Wrappers {
         };
         loop {
             let line = match self.rules.advance(cx.files, &file) {
-                Ok(Some(line)) => line,
-                Ok(None) => return None,
+                Ok(Some(line)) => Some(line),
+                Ok(None) => None,
                 Err(errno) => return refused(None, Why::Unreadable { which, errno }),
             };
             let place = Place { which, line: self.rules.line(), last: self.rules.last() };
+            let Some(line) = line else {
+                // libwrap refuses everybody whom no rule above has let in.
+                let fault = Why::Fault { fault: Fault::NoNewline, line: place.last, column: 1 };
+                let place = Place { line: place.last, ..place };
+                let is_cut = which == Which::Deny && self.rules.ends_inside(cx.files, &file);
+                return if is_cut { refused(Some(place), fault) } else { None };
+            };
             match line {
+                Line::Nothing | Line::Rule if which == Which::Deny && self.rules.unread().is_some() => {
+                    let line = self.rules.unread().unwrap_or(place.line);
+                    return refused(Some(place), Why::Fault { fault: Fault::LineOver, line, column: 1 });
+                }
                 Line::Nothing => {}
                 // Nothing but a rule that grants could have been meant in hosts.allow: it has no options.
                 Line::Broken(Fault::NoColon, _) if which == Which::Allow => {}
@@ -330,7 +374,7 @@ impl Wrappers {
                     return refused(Some(place), Why::Fault { fault, line, column });
                 }
                 Line::Rule => {
-                    let found = self.rule(cx, place);
+                    let found = self.rule(cx, &file, place);
                     if found.is_some() {
                         return found;
                     }
@@ -340,35 +384,48 @@ impl Wrappers {
     }
 
     /// What the rule just read decides, if it matches.
-    fn rule<F: Files>(&self, cx: &mut Context<'_, F>, place: Place) -> Option<Found> {
+    fn rule<F: Files>(
+        &self,
+        cx: &mut Context<'_, F>,
+        file: &Source<F::Handle>,
+        place: Place,
+    ) -> Option<Found> {
         let decided = |outcome, why| Some(Found::Decided { outcome, place: Some(place), why });
-        let fault = |fault, at| {
-            let (line, column) = self.rules.place_of(at);
-            decided(Outcome::Refused, Why::Fault { fault, line, column })
-        };
+        let refused = |fault, (line, column)| decided(Outcome::Refused, Why::Fault { fault, line, column });
         let need = |need| Some(Found::Need { need, place });
         let answer = cx.matches(&self.rules);
-        let answer = match (answer, self.rules.doubt()) {
-            (Answer::Yes, Some((fault, at))) => Answer::Doubt(fault, at),
-            (answer, _) => answer,
-        };
         if answer == Answer::No {
             return None;
         }
-        if let Answer::Need(wanted) = answer {
-            return need(wanted);
-        }
         let options = Options::new(self.rules.options(), cx.tables.language);
         let effect = option::effect(options, cx.files, cx.tables, place.which);
-        if let Answer::Doubt(doubt, at) = answer {
-            return match (effect, place.which) {
-                (Ok(Effect::Grant), _) | (Ok(Effect::Delegate), Which::Allow) => None,
-                _ => fault(doubt, at),
-            };
+        let is_opening = matches!(effect, Ok(Effect::Grant | Effect::Delegate));
+        let mut doubt = match answer {
+            Answer::Doubt(fault, at) => Some((fault, at)),
+            _ => self.rules.doubt(),
+        }
+        .map(|(fault, at)| (fault, self.rules.place_of(at)))
+        .or(self.rules.unread().map(|line| (Fault::LineOver, (line, 1))));
+        if doubt.is_none() && is_opening && self.rules.is_unterminated(cx.files, file) {
+            doubt = Some((Fault::NoNewline, (place.last, 1)));
+        }
+        // A twist in place of the server keeps out, too.
+        let does_count = doubt.is_none() || effect != Ok(Effect::Grant);
+        match (answer, doubt) {
+            // Whatever the answer, it changes nothing.
+            (Answer::Need(_), _) if !does_count => return None,
+            (Answer::Need(wanted), _) => return need(wanted),
+            (_, Some((fault, (line, column)))) if !does_count => {
+                let skipped = Skipped { which: place.which, fault, line, column };
+                cx.skipped.get_or_insert(skipped);
+                return None;
+            }
+            (_, Some((fault, at))) => return refused(fault, at),
+            (_, None) => {}
         }
         let effect = match effect {
             Ok(effect) => effect,
-            Err((wrong, at)) => return fault(wrong, self.rules.options_at() + at),
+            Err((fault, at)) => return refused(fault, self.rules.place_of(self.rules.options_at() + at)),
         };
         if let Some(wanted) = options.first_need(cx.facts) {
             return need(wanted);

@@ -18,41 +18,62 @@ use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::errno::Errno;
 use usherd::wrappers::{
-    Asked, Check, Commands, Endpoint, Explanation, Facts, HostName, Language, Need, Opt, Ran, Request,
-    Tables, User, Verdict, Which, Who, Why, Wrappers, expand,
+    Asked, Check, Commands, Effects, Endpoint, Explanation, Facts, HostName, Language, Need, Opt, Ran,
+    Request, Tables, User, Verdict, Which, Who, Why, Wrappers, expand,
 };
 
+/// In what an answer differs on purpose. None lets somebody in whom tcpd kept out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Differs {
+    /// usherd refuses, and names the mistake.
+    Stricter,
+    /// The same answer, told at another place.
+    Told,
+    /// Only tcpdmatch refuses. tcpd does not: `tcpd_lets_in_whom_only_its_tester_refuses` asks it.
+    Tester,
+}
+
 /// Where the answer is another on purpose, and why.
-const DIFFERENCES: &[(&str, &str)] = &[
-    ("client-cidr-trailing-junk", "what stands behind a length may be a second thought"),
-    ("v6-bare-never", "the same answer, told at the rule that has the mistake"),
-    ("v6-prefix-not-a-number", "a length that is no number let every IPv6 client in"),
-    ("v6-unbalanced-bracket", "the same answer, told at the rule that has the mistake"),
-    ("v6-unbalanced-bracket-hides-colon", "the same answer, told at the rule that has the mistake"),
-    ("v6-mapped-hex-spelling", "an address is one, however it is spelt; only the tester can spell it"),
-    ("v6-mapped-hex-bracket", "an address is one, however it is spelt; only the tester can spell it"),
-    ("except-trailing", "whom to except is missing"),
-    ("file-hash-not-comment", "a commented address let its host in"),
-    ("file-EXCEPT-not-operator", "the exception was let in"),
-    ("syn-indented-hash", "an indented comment let everybody in"),
-    ("syn-trailing-hash-is-client", "a comment let the host in that it names"),
-    ("syn-no-final-newline-allow", "a last line without line end counts"),
-    ("syn-no-final-newline-allow-no-deny", "a last line without line end counts: it refuses"),
-    ("syn-no-final-newline-deny", "a last line without line end counts: it names another host"),
-    ("syn-no-final-newline-comment-deny", "a last line without line end counts: it is a comment"),
-    ("syn-line-2048-bytes-allow", "lines may be longer"),
-    ("syn-line-2048-bytes-deny", "lines may be longer: this one names another host"),
-    ("syn-long-comment-deny", "lines may be longer: this one is a comment"),
-    ("syn-continued-total-over-2047", "lines may be longer"),
-    ("syn-allow-is-directory", "the same answer: what cannot be read may refuse"),
-    ("syn-deny-is-directory", "what cannot be read may refuse"),
-    ("syn-allow-unreadable", "what cannot be read may refuse"),
-    ("opt-user-as-root", "the tester changed its user too early and failed"),
+const DIFFERENCES: &[(&str, Differs, &str)] = &[
+    ("client-cidr-trailing-junk", Differs::Stricter, "what stands behind a length may be a second thought"),
+    ("v6-bare-never", Differs::Told, "told at the rule that has the mistake"),
+    ("v6-prefix-not-a-number", Differs::Stricter, "a length that is no number let every IPv6 client in"),
+    ("v6-unbalanced-bracket", Differs::Told, "told at the rule that has the mistake"),
+    ("v6-unbalanced-bracket-hides-colon", Differs::Told, "told at the rule that has the mistake"),
     (
-        "opt-user-as-nobody",
-        "the tester failed to become somebody else; who evaluates does not become anybody",
+        "v6-mapped-hex-spelling",
+        Differs::Tester,
+        "tcpd never sees an address spelt so; here it is the same one, however it is spelt",
     ),
-    ("mis-v6-mask-text", "a mask in letters let every IPv6 client in"),
+    (
+        "v6-mapped-hex-bracket",
+        Differs::Stricter,
+        "no client has an IPv4 address in IPv6 form, and the pattern is a mistake",
+    ),
+    ("except-trailing", Differs::Stricter, "whom to except is missing"),
+    ("file-hash-not-comment", Differs::Stricter, "a commented address let its host in"),
+    ("file-EXCEPT-not-operator", Differs::Stricter, "the exception was let in"),
+    ("syn-indented-hash", Differs::Stricter, "an indented comment let everybody in"),
+    ("syn-trailing-hash-is-client", Differs::Stricter, "a comment let the host in that it names"),
+    (
+        "syn-no-final-newline-allow-no-deny",
+        Differs::Stricter,
+        "a last line without line end counts where it refuses",
+    ),
+    ("syn-no-final-newline-deny", Differs::Told, "the line is told"),
+    ("syn-no-final-newline-comment-deny", Differs::Told, "the line is told"),
+    ("syn-line-2048-bytes-deny", Differs::Told, "the line is told"),
+    ("syn-long-comment-deny", Differs::Told, "the line is told"),
+    ("syn-allow-is-directory", Differs::Told, "what cannot be read may refuse"),
+    ("syn-deny-is-directory", Differs::Stricter, "what cannot be read may refuse"),
+    ("syn-allow-unreadable", Differs::Stricter, "what cannot be read may refuse"),
+    (
+        "opt-user-as-root",
+        Differs::Tester,
+        "it became the user too early, and then failed to change its group",
+    ),
+    ("opt-user-as-nobody", Differs::Tester, "it failed to become somebody else"),
+    ("mis-v6-mask-text", Differs::Stricter, "a mask in letters let every IPv6 client in"),
 ];
 
 /// Files in memory. A path may be there and not be readable, or be a directory.
@@ -147,7 +168,7 @@ impl Client {
 
 fn endpoint(text: &str) -> Endpoint<'_> {
     let (address, zone) = text.split_once('%').unwrap_or((text, ""));
-    Endpoint { address: address.parse().ok(), zone: zone.as_bytes(), port: None }
+    Endpoint { address: address.parse().ok(), zone: zone.as_bytes(), ..Endpoint::default() }
 }
 
 fn host_name(text: &str) -> HostName<'_> {
@@ -178,10 +199,12 @@ fn evaluate(files: &mut Tree, client: &Client) -> (&'static str, Option<String>,
     let (request, facts) = (client.request(), client.facts());
     let verdict = wrappers.evaluate(files, &TABLES, &request, &facts);
     let (word, place) = told(&verdict);
-    let is_faulty = matches!(
-        verdict,
-        Verdict::Refused(decision) if matches!(decision.why, Why::Fault { .. } | Why::Unreadable { .. })
-    );
+    let is_faulty = match verdict {
+        Verdict::Refused(decision) | Verdict::Delegated(decision) => {
+            decision.skipped.is_some() || matches!(decision.why, Why::Fault { .. } | Why::Unreadable { .. })
+        }
+        Verdict::Granted(_) | Verdict::Need(_) => false,
+    };
     let explained = Explanation { verdict: &verdict, tables: &TABLES }.to_string();
     assert!(!explained.is_empty());
     (word, place, is_faulty, explained)
@@ -206,7 +229,8 @@ fn recorded_cases() {
     let mut unexpected = String::new();
     let mut differ = 0;
     let mut cases = 0;
-    let mut gone: Vec<&str> = DIFFERENCES.iter().map(|(name, _)| *name).collect();
+    let mut kinds = BTreeMap::<String, u32>::new();
+    let mut gone: Vec<_> = DIFFERENCES.to_vec();
     for line in text.lines().filter(|line| !line.is_empty()) {
         cases += 1;
         let case = json::object(line);
@@ -237,15 +261,25 @@ fn recorded_cases() {
             server: text("server")
                 .map(|_| (text("server_name").unwrap().into(), text("server_addr").unwrap().into())),
         };
-        let (word, place, _, explained) = evaluate(&mut files, &client);
+        let (word, place, is_faulty, explained) = evaluate(&mut files, &client);
         let expected = text("expect").unwrap();
         let matched = text("matched").map(Into::into);
         if word == expected && place == matched {
             continue;
         }
         differ += 1;
-        let listed = gone.iter().position(|listed| *listed == name).map(|at| gone.remove(at));
-        if listed.is_none() {
+        let listed = gone.iter().position(|(listed, ..)| *listed == name).map(|at| gone.remove(at).1);
+        let is_listed = match listed {
+            Some(Differs::Stricter) => {
+                word == "denied" && expected != "denied" && (is_faulty || name.starts_with("syn-no-final"))
+            }
+            Some(Differs::Told) => word == expected,
+            Some(Differs::Tester) => word == "granted" && expected == "denied",
+            None => false,
+        };
+        let kind = listed.map_or("not listed".into(), |kind| format!("{kind:?}"));
+        *kinds.entry(kind).or_insert(0) += 1;
+        if !is_listed {
             writeln!(
                 unexpected,
                 "{name}: {explained}\n    not {expected} by {matched:?}: {}",
@@ -256,7 +290,7 @@ fn recorded_cases() {
     }
     assert!(unexpected.is_empty(), "differences that are not listed:\n{unexpected}");
     assert!(gone.is_empty(), "listed differences that are gone: {gone:?}");
-    println!("{cases} cases: {} agree, {differ} differ on purpose", cases - differ);
+    println!("{cases} cases: {} agree, {differ} differ on purpose: {kinds:?}", cases - differ);
 }
 
 /// The files of real projects: what they are read as, how many rules tcpdchk saw in each, what tcpdmatch said.
@@ -287,10 +321,12 @@ fn corpus() {
                     writeln!(said, "    {d}").unwrap();
                 });
             let (errors, more) = match file {
-                // A word without a colon; placeholders that nobody filled in.
-                "001.conf" | "020.conf" => (1, 0),
+                // A word without a colon, and no line end.
+                "001.conf" => (2, 0),
+                // Placeholders that nobody filled in.
+                "020.conf" => (1, 0),
                 // The last line has no line end: tcpdchk does not count it.
-                "002.conf" => (0, 1),
+                "002.conf" => (1, 1),
                 _ => (0, 0),
             };
             if count.rules != rules + more || count.errors != errors {
@@ -497,10 +533,40 @@ const OPTIONS: &[&str] = &[
     "(/bin/true) &",
 ];
 
+/// Blanks and hosts up to a line of that many bytes.
+fn padded(random: &mut Random, begin: &str, len: usize) -> String {
+    let mut text = begin.to_string();
+    while text.len() + 10 < len && begin.contains(": ") && random.below(200) > 0 {
+        text += " 10.9.9.9";
+    }
+    text += &" ".repeat(len.saturating_sub(text.len() + 1));
+    text
+}
+
 /// What one rule file holds. Without mistakes every answer must be that of tcpdmatch.
 fn rules(random: &mut Random, dir: &str, is_clean: bool) -> String {
     let mut text = String::new();
+    if !is_clean && random.one_in(30) {
+        text.push('\u{feff}');
+    }
     for _ in 0..random.below(5) {
+        // Around what libwrap reads of a line.
+        if random.one_in(12) {
+            let begin = random.pick(&["ALL: 10.1.2.3", "#", "# ", "ALL: ALL", "in.telnetd: 10.9.9.9", " "]);
+            let len = if is_clean { 2047 - random.below(5) } else { 2040 + random.below(16) };
+            let mut line = padded(random, begin, len);
+            if random.one_in(2) && !(is_clean && begin.starts_with('#')) {
+                // Broken once: the two bytes in between do not count.
+                let at = random.below(line.len());
+                line.insert_str(at, "\\\n");
+                // libwrap's buffer holds both for a moment.
+                if is_clean && at > 2040 {
+                    line = "# never mind".into();
+                }
+            }
+            text += &line;
+            text.push('\n');
+        }
         let list = |random: &mut Random, word: &mut dyn FnMut(&mut Random) -> String| {
             let mut out = String::new();
             for nth in 0..=random.below(4) {
@@ -544,6 +610,15 @@ fn rules(random: &mut Random, dir: &str, is_clean: bool) -> String {
         }
         text += random.pick(&["\n", "\n", "\r\n", " \n"]);
     }
+    if !is_clean && random.one_in(8) {
+        match random.below(4) {
+            0 => text += random.pick(&["# no end", " ", "ALL: ALL", "ALL: 10.9.9.9", "# x \\\n", "\r", "x"]),
+            1 => text += "ALL: ALL\r",
+            _ => {
+                text.pop();
+            }
+        }
+    }
     text
 }
 
@@ -554,8 +629,10 @@ fn tcpdmatch() -> Option<PathBuf> {
     if program.exists() {
         return Some(program);
     }
-    assert!(env::var_os("CI").is_none(), "no {}: run tools/setup", program.display());
-    println!("NOT TESTED: there is no {}; tools/setup fetches it", program.display());
+    // A machine that cannot have the peers says why: the test is then not taken for one that ran.
+    let why = env::var("USHERD_NO_PEERS").unwrap_or_default();
+    assert!(!why.is_empty(), "no {}: run tools/setup, or say in USHERD_NO_PEERS why not", program.display());
+    println!("NOT TESTED: there is no {}: {why}", program.display());
     None
 }
 
@@ -671,7 +748,7 @@ fn differential() {
                     )
                 }),
             };
-            let (ours, _, _, explained) = evaluate(&mut files, &client);
+            let (ours, _, is_faulty, explained) = evaluate(&mut files, &client);
             if ours == theirs {
                 same += 1;
                 continue;
@@ -680,13 +757,199 @@ fn differential() {
                 "seed {seed} round {round}: {client:?}: {explained}, tcpdmatch says {theirs}\n{content}"
             );
             assert!(!is_clean, "{told}");
-            assert!(theirs != "denied", "{told}");
+            // Only what keeps out, and names the mistake, may be another answer than theirs.
+            let is_stricter = ours == "denied" || (ours, &*theirs) == ("delegated", "granted");
+            assert!(is_stricter && is_faulty, "{told}");
             stricter += 1;
         }
     }
     fs::remove_dir_all(&dir).unwrap();
     let names = if has_names { "" } else { "; NOT TESTED: names, which need a mount namespace" };
-    println!("{same} answers agree, {stricter} are stricter{names}");
+    println!("{cases} cases: {same} answers agree, {stricter} are stricter and name the mistake{names}");
+}
+
+/// What tcpdchk says and a check does not have to: it looks up the name of every address, and two of what it looks up are
+/// about inetd.conf.
+const ONLY_TCPDCHK: &[&str] = &[
+    "->name lookup failed",
+    "has more than one address",
+    "service possibly not wrapped",
+    "inetd.conf, line ",
+];
+
+/// Every complaint of tcpdchk is one of a check, about the same rule: the files of real projects, and random ones.
+#[test]
+fn a_check_finds_what_tcpdchk_finds() {
+    let Some(program) = tcpdmatch() else { return };
+    let tcpdchk = program.with_file_name("tcpdchk");
+    let (seed, mut random) = Random::seeded();
+    let cases: u32 = env::var("USHERD_CASES").map_or(100, |n| n.parse().expect("USHERD_CASES is a number"));
+    let dir = env::temp_dir().join(format!("usherd-tcpdchk-{}-{seed}", std::process::id()));
+    fs::create_dir_all(dir.join("dev")).unwrap();
+    let shown = dir.to_str().unwrap();
+    fs::write(dir.join("inetd.conf"), "telnet stream tcp nowait root /usr/sbin/tcpd in.telnetd\n").unwrap();
+    let words = b"10.9.9.9 10.1.2.4\n[2001:db8::]/64\nlocalhost\n";
+    let bad = b"10.9.9.9,10.1.2.4\n# 10.1.2.3 old\nbob@10.1.2.5 2001:db8:0::5\n";
+    fs::write(dir.join("words"), words).unwrap();
+    fs::write(dir.join("badlist"), bad).unwrap();
+    fs::write(dir.join("hosts"), HOSTS_FILE).unwrap();
+    let libraries = libraries(program.ancestors().nth(4).unwrap());
+    fs::write(dir.join("nsswitch.conf"), "hosts: files\n").unwrap();
+    // It complains to the system log.
+    let log = std::os::unix::net::UnixDatagram::bind(dir.join("dev/log")).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buf = [0; 8192];
+        while let Ok(n) = log.recv(&mut buf) {
+            if sender.send(String::from_utf8_lossy(&buf[..n]).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    let mark = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    let mut all: Vec<(String, BTreeMap<&str, Vec<u8>>)> = Vec::new();
+    if let Some(corpus) = shared("corpus/hosts_access") {
+        for file in fs::read_dir(corpus).unwrap().flatten() {
+            for which in ["hosts.allow", "hosts.deny"] {
+                let text = fs::read(file.path()).unwrap();
+                all.push((format!("{:?} as {which}", file.path()), BTreeMap::from([(which, text)])));
+            }
+        }
+    }
+    for round in 0..cases {
+        let texts =
+            ["hosts.allow", "hosts.deny"].map(|which| (which, rules(&mut random, shown, false).into()));
+        all.push((format!("seed {seed} round {round}"), BTreeMap::from(texts)));
+    }
+    let (mut complaints, mut left_out) = (0, 0);
+    let mut missed = String::new();
+    for (name, texts) in &all {
+        let mut files = Tree::etc();
+        files.put(&format!("{shown}/words"), words);
+        files.put(&format!("{shown}/badlist"), bad);
+        for which in ["hosts.allow", "hosts.deny"] {
+            let _ = fs::remove_file(dir.join(which));
+            if let Some(text) = texts.get(which) {
+                fs::write(dir.join(which), text).unwrap();
+                files.put(which, text);
+            }
+        }
+        let output = Command::new("unshare")
+            .args([
+                "-m",
+                "sh",
+                "-c",
+                &format!(
+                    "mount --bind dev /dev && mount --bind nsswitch.conf /etc/nsswitch.conf && {WITH_HOSTS}"
+                ),
+            ])
+            .arg(&tcpdchk)
+            .args(["-d", "-v", "-i", "inetd.conf"])
+            .env("LD_LIBRARY_PATH", &libraries)
+            .current_dir(&dir)
+            .output();
+        let Some(output) = output.ok().filter(|output| output.status.success()) else {
+            println!("NOT TESTED: tcpdchk, which needs a mount namespace");
+            break;
+        };
+        assert!(!output.stdout.is_empty(), "{output:?}");
+        mark.send_to(b"mark", dir.join("dev/log")).unwrap();
+        let mut found: Vec<(String, u32, String)> = Vec::new();
+        let does_resolve = |name: &[u8]| {
+            let names = HOSTS_FILE.split_ascii_whitespace();
+            names.filter(|word| !word.contains(':')).any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        let is_daemon = |name: &[u8]| name == b"in.telnetd";
+        let check = Check { is_daemon: Some(&is_daemon), does_resolve: Some(&does_resolve) };
+        Wrappers::new().check(&mut files, &TABLES, &check, &mut |d: &Diagnostic<'_>| {
+            found.push((String::from_utf8_lossy(d.file).into_owned(), d.line, d.to_string()));
+        });
+        for said in receiver.iter().take_while(|said| said != "mark") {
+            let Some((_, said)) = said.split_once("tcpdchk: ") else { panic!("{said}") };
+            // Else it only tells an option.
+            let Some(said) = said.strip_prefix("warning: ").or(said.strip_prefix("error: ")) else {
+                continue;
+            };
+            // It does not know wildcards, nor daemons by their ports.
+            let word = said.split(": ").nth(1).unwrap_or_default();
+            let is_new = word.contains(['*', '?']) || word.parse::<u16>().is_ok();
+            let is_name = said.contains("host not found") || said.contains("no such process name");
+            let is_elsewhere = said.starts_with('/') && !said.starts_with(shown);
+            // It takes the CR of a line end for a part of a word, as libwrap does not.
+            if is_new && is_name
+                || is_elsewhere
+                || word.contains('\r')
+                || ONLY_TCPDCHK.iter().any(|what| said.contains(what))
+            {
+                left_out += 1;
+                continue;
+            }
+            let Some((file, rest)) = said.split_once(", line ") else { panic!("{name}: {said}") };
+            let (last, what) = rest.split_once(": ").unwrap();
+            let last: usize = last.parse().unwrap();
+            // Up to the first line of the rule; a line that is not whole was not counted.
+            let text = fs::read(dir.join(file)).unwrap();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<&str> = text.split('\n').collect();
+            let last = if what.contains("missing newline") { last + 1 } else { last };
+            let mut first = last;
+            while first > 1 && lines.get(first - 2).is_some_and(|line| line.ends_with('\\')) {
+                first -= 1;
+            }
+            complaints += 1;
+            let is_found =
+                found.iter().any(|(f, line, _)| f == file && (first..=last).contains(&(*line as usize)));
+            // Words behind a # are told as one mistake, and files they name not looked into.
+            let is_commented =
+                file.starts_with('/') && found.iter().any(|(.., told)| told.contains("begin a comment"));
+            if !is_found && !is_commented {
+                let text: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
+                writeln!(missed, "{name}: {said} ({first} to {last})\n{text}").unwrap();
+            }
+        }
+    }
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(missed.is_empty(), "{missed}");
+    println!("{} files: {complaints} complaints of tcpdchk, all found; {left_out} not looked for", all.len());
+}
+
+/// tcpdmatch refuses three of the recorded cases because of what only it does. tcpd itself is asked about such rules.
+#[test]
+fn tcpd_lets_in_whom_only_its_tester_refuses() {
+    let Some(program) = tcpdmatch() else { return };
+    let tcpd = program.with_file_name("tcpd");
+    let libraries = libraries(program.ancestors().nth(4).unwrap());
+    let dir = env::temp_dir().join(format!("usherd-tcpd-{}", std::process::id()));
+    let etc = dir.join("etc");
+    fs::create_dir_all(&etc).unwrap();
+    for file in ["passwd", "group", "hosts", "nsswitch.conf", "ld.so.cache"] {
+        let _ = fs::copy(Path::new("/etc").join(file), etc.join(file));
+    }
+    fs::write(etc.join("hosts.deny"), "ALL: ALL\n").unwrap();
+    let with_etc = "mount --bind etc /etc && exec -a /bin/echo \"$0\" hello";
+    // An IPv4 client on an IPv6 socket has a mapped address.
+    for (listen, connect, rule) in
+        [("127.0.0.1:0", "127.0.0.1", "ALL: ALL: user nobody\n"), ("[::]:0", "127.0.0.1", "ALL: 127.0.0.1\n")]
+    {
+        fs::write(etc.join("hosts.allow"), rule).unwrap();
+        let listener = std::net::TcpListener::bind(listen).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let _client = std::net::TcpStream::connect((connect, port)).unwrap();
+        let socket: std::os::fd::OwnedFd = listener.accept().unwrap().0.into();
+        let output = Command::new("unshare")
+            .args(["-m", "bash", "-c", with_etc])
+            .arg(&tcpd)
+            .env("LD_LIBRARY_PATH", &libraries)
+            .current_dir(&dir)
+            .stdin(socket)
+            .output();
+        let Some(output) = output.ok().filter(|output| !output.stderr.starts_with(b"unshare")) else {
+            println!("NOT TESTED: tcpd, which needs a mount namespace");
+            break;
+        };
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n", "{rule}: {output:?}");
+    }
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 /// Both files and a client 10.1.2.3 of in.telnetd, of whom nothing else is known.
@@ -790,6 +1053,8 @@ fn mistakes_refuse() {
         "[10.1.2.3]",
         "[10.1.2.*]",
         "[::1",
+        "[::ffff:10.1.2.3]",
+        "[::ffff:0:0]/96",
         "10.*/8",
         "bob@",
         "bob@ALL@ALL",
@@ -820,14 +1085,15 @@ fn mistakes_refuse() {
             assert!(is_told || deny == "ALL: ALL\n", "{allow}/{deny}: {decision:?}");
             // A check finds it too.
             let count = wrappers.check(&mut files, &TABLES, &Check::default(), &mut |_: &Diagnostic<'_>| {});
-            let is_known_at_run_time_only = matches!(clients, "@nosuch" | "/dir/circle");
+            let is_known_at_run_time_only = clients == "/dir/circle";
             assert!(count.errors > 0 || is_known_at_run_time_only, "{clients}");
         }
     }
     // Exceptions, too: whom it is about is not let in.
     for clients in ["10. EXCEPT 10.1.2.3/24", "ALL EXCEPT \"10.1.2.3\"", "ALL EXCEPT 10.1"] {
         let told = in_words(&format!("ALL: {clients}\n"), "ALL: ALL\n", &facts);
-        assert_eq!(told, "refused by hosts.deny:1", "{clients}");
+        let because = "refused by hosts.deny:1\n  hosts.allow:1:";
+        assert!(told.starts_with(because) && told.contains(" would let it in, but "), "{clients}: {told}");
     }
     // Nobody else is touched where it is clear who is meant.
     for clients in
@@ -842,6 +1108,8 @@ fn mistakes_refuse() {
         ("", "ALL ALL\n", "refused by hosts.deny:1:1: no colon behind the daemons; write DAEMONS : CLIENTS"),
         ("", " # ALL\n", "granted"),
         (" # ALL: ALL\n", "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", "\u{feff}# ALL: ALL\n", "refused by hosts.deny:1:4: `#` does not begin a comment here"),
+        ("", "\u{feff}# words\n", "granted"),
         ("", " # ALL: ALL\n", "refused by hosts.deny:1:2: `#` does not begin a comment here"),
         ("", "# x \\\nALL: ALL\n", "refused by hosts.deny:2:1: the comment above ends in a backslash"),
         ("# x \\\nALL: ALL\n", "ALL: ALL\n", "refused by hosts.deny:1"),
@@ -959,7 +1227,7 @@ fn a_check_finds_everything_at_once() {
         b"sshd, LOCAL: 10.1.2.3/24 bob@012.0.0.0/8\n\
           ALL ALL\n\
           in.telnetd: 2001:db8::5: allow\n\
-          in.ftpd: ALL EXCEPT \\\n   !10.1 : nice fast\n\
+          in.ftpd: ALL EXCEPT \\\n   !10.1 : banners /none : nice fast\n\
           in.telnetd: ALL: spawn echo %z: user nosuch\n\
           in.telnetd: 10.1.\n\
           nosuchd: /dir/list /dir/none FAIL\n\
@@ -969,7 +1237,7 @@ fn a_check_finds_everything_at_once() {
     );
     files.put("/dir/list", b"10.1.2.3, 10.1.2.4\n  bob@10.9.9.9\n10.1.2.3\n# old 10.1\n");
     let is_daemon = |name: &[u8]| [&b"sshd"[..], b"in.ftpd", b"in.telnetd"].contains(&name);
-    let said = checked(&mut files, &Check { is_daemon: Some(&is_daemon) });
+    let said = checked(&mut files, &Check { is_daemon: Some(&is_daemon), ..Check::default() });
     assert_eq!(
         said,
         [
@@ -979,7 +1247,8 @@ fn a_check_finds_everything_at_once() {
             "hosts.allow:2:1: error: no colon behind the daemons",
             "hosts.allow:3:13: error: `2001:db8::5:` is an IPv6 address without brackets",
             "hosts.allow:5:4: error: `!10.1` has a character that no name and no address has",
-            "hosts.allow:5:12: error: `nice` needs a number",
+            "hosts.allow:5:12: warning: `banners` names a directory that is not there",
+            "hosts.allow:5:28: error: `nice` needs a number",
             "hosts.allow:6:18: warning: `spawn` has a % that stands for nothing",
             "hosts.allow:6:33: error: `user` names a user who does not exist",
             "hosts.allow:7: warning: the rule is never reached: see line 6",
@@ -993,7 +1262,7 @@ fn a_check_finds_everything_at_once() {
             "hosts.allow:10: warning: the rule is never reached: see line 9",
             "hosts.allow:11:14: error: `(/bin/true)` is not an option",
             "hosts.allow:11: warning: the rule is never reached: see line 9",
-            "hosts.allow:11: warning: the last line has no line end",
+            "hosts.allow:11: error: the last line has no line end",
         ]
     );
     let mut files = Tree::etc();
@@ -1004,12 +1273,156 @@ fn a_check_finds_everything_at_once() {
     assert_eq!(
         checked(&mut files, &Check::default()),
         [
-            "hosts.deny:1:4: error: a byte order mark in front of the first rule",
+            "hosts.deny:1:4: error: a byte order mark in front of the first line",
             "hosts.deny:1:4: error: nothing stands on one side of EXCEPT",
             "hosts.deny:3: warning: the rule was there before: see line 2",
             "hosts.deny:5:1: error: the comment above ends in a backslash, which makes this line a part of it",
         ]
     );
+}
+
+#[test]
+fn a_check_finds_what_names_nobody_or_others() {
+    let mut files = Tree::etc();
+    files.put(
+        "hosts.deny",
+        b"in. .telnetd KNOWN FAIL: 10.300. .2.3 .1.2.3.4 . 010. 1..\n\
+          sshd: .exam* 10.*. h1.example.com. 10.1. h1.example.com nosuch.example.com UNKNOWN paranoid\n\
+          sshd: .bob@ALL @x@10. LOCAL@10. /x@10. FAIL@10. bob@nosuch.example.com\n\
+          sshd@nosuch.example.com: @nosuch @friends 10.1.2.3/255.255.0.0 10.1.2.3/16\n\
+          sshd: /dir/list\n",
+    );
+    files.put("/dir/list", b"h1.example.com\nnosuch.example.com 10.300.\n");
+    let does_resolve = |name: &[u8]| name == b"h1.example.com";
+    let said = checked(&mut files, &Check { does_resolve: Some(&does_resolve), ..Check::default() });
+    let nobody = "names nobody: no address and no name is like that";
+    assert_eq!(
+        said,
+        [
+            "hosts.deny:1:1: warning: `in.` begins or ends with a dot: it is a part of names".into(),
+            "hosts.deny:1:5: warning: `.telnetd` begins or ends with a dot: it is a part of names".into(),
+            "hosts.deny:1:14: warning: `KNOWN` is every daemon".into(),
+            "hosts.deny:1:20: warning: `FAIL` is no longer understood".into(),
+            format!("hosts.deny:1:26: warning: `10.300.` {nobody}"),
+            "hosts.deny:1:34: warning: `.2.3` is the end of an address".into(),
+            format!("hosts.deny:1:39: warning: `.1.2.3.4` {nobody}"),
+            format!("hosts.deny:1:48: warning: `.` {nobody}"),
+            format!("hosts.deny:1:50: warning: `010.` {nobody}"),
+            format!("hosts.deny:1:55: warning: `1..` {nobody}"),
+            format!("hosts.deny:2:7: warning: `.exam*` {nobody}"),
+            format!("hosts.deny:2:14: warning: `10.*.` {nobody}"),
+            "hosts.deny:2:20: warning: `h1.example.com.` is the beginning of names, whatever domain they are in"
+                .into(),
+            "hosts.deny:2:57: warning: `nosuch.example.com` is a name that leads to no address".into(),
+            "hosts.deny:3:7: warning: `.bob` begins or ends with a dot: it is a part of users' names".into(),
+            "hosts.deny:3:16: warning: `@x` begins with a mark that means nothing among users".into(),
+            "hosts.deny:3:23: warning: `LOCAL` has no special meaning among users".into(),
+            "hosts.deny:3:33: warning: `/x` begins with a mark that means nothing among users".into(),
+            "hosts.deny:3:40: warning: `FAIL` is no longer understood".into(),
+            "hosts.deny:3:53: warning: `nosuch.example.com` is a name that leads to no address".into(),
+            "hosts.deny:4:6: warning: `nosuch.example.com` is a name that leads to no address".into(),
+            "hosts.deny:4:26: error: `@nosuch` is no netgroup of the netgroup file".into(),
+            "hosts.deny:4:43: error: `10.1.2.3/255.255.0.0` has bits set outside the mask".into(),
+            "hosts.deny:4:64: error: `10.1.2.3/16` has bits set outside the mask".into(),
+            "/dir/list:2:1: warning: `nosuch.example.com` is a name that leads to no address".into(),
+            format!("/dir/list:2:20: warning: `10.300.` {nobody}"),
+        ]
+    );
+}
+
+/// A server that accepts by itself learns who its client is; who starts it does not.
+#[test]
+fn a_hidden_client_comes_in_only_where_everybody_may() {
+    let request = Request {
+        daemon: b"in.telnetd",
+        client: Endpoint { is_hidden: true, ..Endpoint::default() },
+        server: Endpoint { port: Some(23), is_hidden: true, ..Endpoint::default() },
+        pid: 42,
+    };
+    let hidden = "turns on who the client is";
+    for (allow, deny, expected) in [
+        ("", "", "granted: no rule"),
+        ("ALL: ALL\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("in.telnetd: *\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("23: ALL\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("ALL: ALL@ALL\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("ALL: /dir/all\n", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("in.ftpd: 10.1.\n", "", "granted: no rule"),
+        ("", "in.ftpd: 10.1.\n", "granted: no rule"),
+        ("", "ALL: /dir/none\n", "granted: no rule"),
+        ("ALL: ALL: spawn echo %a %u %n\n", "", "granted by hosts.allow:1"),
+        ("ALL: ALL: rfc931\n", "", "granted by hosts.allow:1"),
+        (
+            "ALL: ALL EXCEPT 10.1.\n",
+            "ALL: ALL\n",
+            "refused by hosts.deny:1\n  hosts.allow:1:17 would let it in, but",
+        ),
+        ("ALL: ALL EXCEPT eve@ALL\n", "ALL: ALL\n", "refused by hosts.deny:1\n  hosts.allow:1:17 would"),
+        ("", "ALL: ALL EXCEPT 10.1.\n", "refused by hosts.deny:1:17"),
+    ] {
+        let told = in_words_of(&request, allow, deny);
+        assert!(told.starts_with(expected), "{allow}/{deny}: {told}");
+    }
+    for pattern in [
+        "10.1.2.3",
+        "10.",
+        "10.0.0.0/8",
+        "[2001:db8::5]",
+        "[::]/0",
+        "h1.example.com",
+        ".example.com",
+        "10.*",
+        "KNOWN",
+        "UNKNOWN",
+        "PARANOID",
+        "LOCAL",
+        "@friends",
+        "/dir/list",
+        "bob@ALL",
+        "UNKNOWN@ALL",
+        "10.1",
+    ] {
+        let told = in_words_of(&request, &format!("ALL: {pattern}\n"), "ALL: ALL\n");
+        assert!(told.starts_with("refused by hosts.deny:1\n  hosts.allow:1:6 would"), "{pattern}: {told}");
+        assert!(told.contains(hidden), "{pattern}: {told}");
+        let told = in_words_of(&request, &format!("ALL: {pattern}: deny\n"), "");
+        assert!(told.starts_with("refused by hosts.allow:1:6: "), "{pattern}: {told}");
+        let told = in_words_of(&request, "", &format!("ALL: {pattern}\n"));
+        assert!(
+            told.starts_with("refused by hosts.deny:1:6: ") && told.contains(hidden),
+            "{pattern}: {told}"
+        );
+        if !pattern.contains([':', '@', '/']) {
+            let told = in_words_of(&request, "", &format!("in.telnetd@{pattern}: ALL\n"));
+            assert!(
+                told.starts_with("refused by hosts.deny:1:1: ") && told.contains(hidden),
+                "{pattern}: {told}"
+            );
+        }
+    }
+    // The client of a unix socket has no address: rules call it unknown, and nobody is asked for its name or user.
+    let local = Request { daemon: b"in.telnetd", ..Request::default() };
+    for (allow, expected) in [
+        ("ALL: UNKNOWN\n", "granted by hosts.allow:1"),
+        ("ALL: UNKNOWN@ALL\n", "granted by hosts.allow:1"),
+        ("ALL: ALL EXCEPT 10.1.\n", "granted by hosts.allow:1"),
+        ("ALL: KNOWN LOCAL 10. .example.com bob@ALL\n", "refused by hosts.deny:1"),
+        ("ALL: ALL: rfc931: spawn echo %n %N\n", "granted by hosts.allow:1"),
+    ] {
+        let told = in_words_of(&local, allow, "ALL: ALL\n");
+        assert!(told.starts_with(expected) && !told.contains("would"), "{allow}: {told}");
+    }
+}
+
+fn in_words_of(request: &Request<'_>, allow: &str, deny: &str) -> String {
+    let mut files = Tree::etc();
+    files.put("hosts.allow", allow.as_bytes());
+    files.put("hosts.deny", deny.as_bytes());
+    files.put("/dir/all", b"10.9.9.9 ALL");
+    files.put("/dir/list", b"10.9.9.9");
+    let mut wrappers = Wrappers::new();
+    let verdict = wrappers.evaluate(&mut files, &TABLES, request, &Facts::default());
+    Explanation { verdict: &verdict, tables: &TABLES }.to_string()
 }
 
 #[test]
@@ -1065,6 +1478,7 @@ fn storms_break_nothing() {
         let mut facts = Facts::default();
         let mut ran: Vec<Ran> = Vec::new();
         let mut wrappers = Wrappers::new();
+        let mut effects = Effects::new();
         // Every question is asked once, whatever the files say.
         for asked in 0.. {
             assert!(asked < 200, "seed {seed} round {round}");
@@ -1085,6 +1499,7 @@ fn storms_break_nothing() {
                     ran.push(Ran { place, nth, passed });
                 }
                 Verdict::Granted(decision) | Verdict::Refused(decision) | Verdict::Delegated(decision) => {
+                    let _ = effects.take(&mut files, &TABLES, &decision, &request, &facts);
                     for opt in decision.options.iter() {
                         if let Opt::Spawn(value) | Opt::Twist(value) | Opt::Setenv(value) = opt {
                             let _ = expand(value, &request, &facts, &mut [0; 50]);
@@ -1126,36 +1541,68 @@ fn lines_have_a_longest() {
             );
         }
     }
-    let fits = format!("ALL: {}10.1.2.3\n", "10.9.9.9 ".repeat((longest - 5 - 8) / 9));
-    assert_eq!(in_words(&fits, "ALL: ALL\n", &facts), "granted by hosts.allow:1");
     let told = in_words(&format!("ALL: {}\nALL: ALL\n", "10.9.9.9 ".repeat(longest / 9 + 1)), "", &facts);
     assert!(told.starts_with("refused by hosts.allow:1:1: the line is too long"), "{told}");
 }
 
-/// What a thousand rules cost a connection. `cargo test --release --test wrappers -- --ignored --nocapture`
+/// libwrap reads a file up to a line that is too long for it, or has no end. Whom it keeps out by that stays out.
 #[test]
-#[ignore = "a measurement"]
-fn a_thousand_rules() {
-    for (daemons, client) in
-        [("sshd", "10.1.2.3"), ("ALL", "10.1.2.3"), ("ALL", "2001:db8::5"), ("a, b, ALL", "10.1.2.3")]
-    {
-        let mut allow = String::new();
-        for n in 0..1000 {
-            writeln!(allow, "{daemons}: 10.{}.{}.{}", 2 + n % 7, n % 251, n % 13).unwrap();
-        }
-        let mut files = Tree::etc();
-        files.put("hosts.allow", allow.as_bytes());
-        files.put("hosts.deny", b"ALL: ALL\n");
-        let client = Client { daemon: "in.telnetd".into(), address: client.into(), ..Client::default() };
-        let mut wrappers = Wrappers::new();
-        let began = std::time::Instant::now();
-        for _ in 0..1000 {
-            assert!(matches!(
-                wrappers.evaluate(&mut files, &TABLES, &client.request(), &Facts::default()),
-                Verdict::Refused(_)
-            ));
-        }
-        println!("{daemons}: {} bytes, {:?} each", allow.len(), began.elapsed() / 1000);
+fn what_libwrap_does_not_read_lets_nobody_in() {
+    let facts = Facts::default();
+    let line = |text: &str, len: usize| format!("{text}{}\n", " ".repeat(len - 1 - text.len()));
+    let (fits, over) = (line("ALL: 10.1.2.3", 2047), line("ALL: 10.1.2.3", 2048));
+    let (other, note) = (line("ALL: 10.9.9.9", 2048), line("#", 2048));
+    // Two physical lines that make 2047 bytes, or 2048.
+    let joined = |len: usize| format!("ALL: 10.9.9.9\\\n{}", line(" 10.1.2.3", len - 13));
+    let noted = |len: usize| format!("# one\\\n#{}", line(" two", len - 6));
+    for (allow, deny, expected) in [
+        (&*fits, "ALL: ALL\n", "granted by hosts.allow:1"),
+        (&*joined(2047), "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("", &*noted(2046), "granted: no rule"),
+        // A line that is too long lets nobody in, and no line behind it does.
+        (
+            &*over,
+            "ALL: ALL\n",
+            "refused by hosts.deny:1\n  hosts.allow:1:1 would let it in, but the line has more",
+        ),
+        (&*joined(2048), "ALL: ALL\n", "refused by hosts.deny:1\n  hosts.allow:2:1 would"),
+        (&*format!("{note}ALL: ALL\n"), "ALL: ALL\n", "refused by hosts.deny:1\n  hosts.allow:1:1 would"),
+        (&*format!("{}ALL: ALL\n", noted(2048)), "ALL: ALL\n", "refused by hosts.deny:1"),
+        (&*format!("{note}ALL: ALL: twist /bin/x\n"), "", "refused by hosts.allow:1:1: the line has more"),
+        (&*format!("ALL: ALL\n{note}"), "ALL: ALL\n", "granted by hosts.allow:1"),
+        (&*over, "", "granted: no rule"),
+        // It refuses if it says so.
+        (&*format!("{note}ALL: ALL: deny\n"), "", "refused by hosts.allow:1:1: the line has more"),
+        // Nobody is asked who cannot change the answer.
+        (&*format!("{note}ALL: .example.com\n"), "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", &*other, "refused by hosts.deny:1:1: the line has more than the 2047 bytes"),
+        ("", &*note, "refused by hosts.deny:1:1: the line has more"),
+        ("", &*noted(2048), "refused by hosts.deny:2:1: the line has more"),
+        ("", &*format!("ALL: 10.1.: allow\n{note}"), "granted by hosts.deny:1"),
+        ("", &*format!("{note}ALL: 10.1.: allow\n"), "refused by hosts.deny:1:1: the line has more"),
+        // The same without a line end.
+        (
+            "ALL: ALL",
+            "ALL: ALL\n",
+            "refused by hosts.deny:1\n  hosts.allow:1:1 would let it in, but the last line",
+        ),
+        ("ALL: ALL: twist /bin/x", "", "refused by hosts.allow:1:1: the last line has no line end"),
+        ("ALL: ALL\nALL: ALL", "ALL: ALL\n", "granted by hosts.allow:1"),
+        ("ALL: ALL: deny", "", "refused by hosts.allow:1"),
+        ("ALL: ALL\r", "ALL: ALL\n", "refused by hosts.deny:1"),
+        ("", "ALL: 10.9.9.9", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "ALL: 10.9.9.9\r", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "\n# nothing", "refused by hosts.deny:2:1: the last line has no line end"),
+        ("", "# nothing \\\n", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "\n ", "refused by hosts.deny:2:1: the last line has no line end"),
+        ("", "ALL: ALL: allow", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "ALL: ALL: twist /bin/x", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "ALL: .example.com: allow", "refused by hosts.deny:1:1: the last line has no line end"),
+        ("", "ALL: ALL", "refused by hosts.deny:1"),
+        ("", "ALL: 10.1.: allow\nALL: ALL", "granted by hosts.deny:1"),
+    ] {
+        let told = in_words(allow, deny, &facts);
+        assert!(told.starts_with(expected), "{allow:.30}/{deny:.30}: {told}");
     }
 }
 

@@ -30,7 +30,7 @@ use crate::table::Table;
 use crate::tcpmux;
 use crate::time::{Instant, Now};
 use crate::wrappers::{
-    self, Commands, Decision, Effects, Endpoint, Facts, Need, Place, Ran, Request, User, Verdict, Why,
+    self, Commands, Effects, Endpoint, Facts, Need, Place, Ran, Request, User, Verdict, Why,
 };
 
 /// Places of one address among [`WAITING`].
@@ -189,7 +189,7 @@ impl<B: Backend> Engine<B> {
                     Lookup::Full => return Err(Refusal::LookupLimit),
                 },
                 Judgement::Wants(_) => {
-                    self.reason = (None, Why::NoRule);
+                    self.reason.clear();
                     return Err(Refusal::Libwrap);
                 }
             }
@@ -260,34 +260,13 @@ impl<B: Backend> Engine<B> {
                 ..wrappers::Tables::default()
             };
             self.effects.clear();
-            let effects = &mut self.effects;
-            let mut take = |decision: &Decision<'_>, b: &mut B| {
-                effects.take(decision, &request, &facts, b.files(), &tables)
-            };
-            match self.wrappers.evaluate(b.files(), &tables, &request, &facts) {
-                Verdict::Granted(decision) => match take(&decision, b) {
-                    Ok(()) => entry = Entry::Wrapped,
-                    Err(_) => {
-                        self.reason = (decision.place, decision.why);
-                        return Refused(Refusal::Libwrap);
-                    }
-                },
-                Verdict::Delegated(decision) => match take(&decision, b) {
-                    Ok(()) => entry = Entry::Twisted,
-                    Err(_) => {
-                        self.reason = (decision.place, decision.why);
-                        return Refused(Refusal::Libwrap);
-                    }
-                },
-                Verdict::Refused(decision) => {
-                    self.reason = (decision.place, decision.why);
-                    if take(&decision, b).is_err() {
-                        self.effects.clear();
-                    }
-                    return Refused(Refusal::Libwrap);
-                }
+            self.reason.clear();
+            let verdict = self.wrappers.evaluate(b.files(), &tables, &request, &facts);
+            let (decision, outcome) = match verdict {
+                Verdict::Granted(decision) => (decision, Ok(Entry::Wrapped)),
+                Verdict::Delegated(decision) => (decision, Ok(Entry::Twisted)),
+                Verdict::Refused(decision) => (decision, Err(Refusal::Libwrap)),
                 Verdict::Need(need) => {
-                    self.reason = (None, Why::NoRule);
                     let local = guest.local.map(|(address, _)| address);
                     return match need {
                         Need::ClientName => peer.address().map(Want::Name),
@@ -301,6 +280,16 @@ impl<B: Backend> Engine<B> {
                     }
                     .map_or(Refused(Refusal::Libwrap), Wants);
                 }
+            };
+            let mut why = decision.why;
+            let taken = self.effects.take(b.files(), &tables, &decision, &request, &facts);
+            if let (Err(fault), Some(place)) = (taken, decision.place) {
+                why = Why::Fault { fault, line: place.line, column: 1 };
+            }
+            let _ = self.reason.push((decision.place, why));
+            match outcome {
+                Ok(found) if taken.is_ok() => entry = found,
+                _ => return Refused(Refusal::Libwrap),
             }
         }
         if service.flags.has(Flags::IDONLY) {
@@ -685,9 +674,9 @@ impl<B: Backend> Engine<B> {
     /// Sends the file that the `banners` option of the rule names, expanded.
     #[inline(never)]
     fn wrapped_banner(&mut self, guest: &Guest, stream: &B::Stream, b: &mut B) {
-        let Some(path) = self.effects.banner() else { return };
-        let mut raw = [0; BANNER_BYTES];
-        let Ok(len) = super::read_head(b.files(), path, &mut raw) else { return };
+        if self.effects.banners().next().is_none() {
+            return;
+        }
         let table = self.table();
         let Some(service) = table.service(guest.service) else { return };
         let request = Request {
@@ -703,10 +692,16 @@ impl<B: Backend> Engine<B> {
         let client_name =
             guest.peer.address().map_or(HostName::Unknown, |address| self.resolver.name(address, Instant(0)));
         let facts = Facts { client_name, ..Facts::default() };
-        let text = raw.get(..len).unwrap_or(&[]);
+        let mut raw = [0; BANNER_BYTES];
         let mut out = [0; BANNER_BYTES];
-        let len = wrappers::expand_banner(text, &request, &facts, &mut out);
-        let _ = b.tell(stream, out.get(..len).unwrap_or(&[]));
+        for path in self.effects.banners() {
+            let path = path.strip_suffix(b"\0").unwrap_or(path);
+            // A file that is not there is none.
+            let Ok(len) = super::read_head(b.files(), path, &mut raw) else { continue };
+            let text = raw.get(..len).unwrap_or(&[]);
+            let banner = wrappers::expand_banner(text, &request, &facts, &mut out);
+            let _ = b.tell(stream, banner.text);
+        }
     }
 }
 

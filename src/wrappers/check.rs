@@ -6,14 +6,15 @@ use heapless::Vec;
 
 use super::expand::{self, Code};
 use super::list::{SEGMENTS, cut_address, port, split_at, words};
-use super::named::{Word, Words, file_word};
+use super::named::{self, FileWord, Word, Words, file_word};
 use super::option::{self, Opt, Options};
 use super::pattern::{Host, Text};
 use super::problem::{Fault, Weight};
 use super::rule::Line;
 use super::{Tables, Which, Wrappers};
+use crate::capacity::PATH_BYTES;
 use crate::config::diagnostic::{Bytes, Diagnostic, Report, Severity};
-use crate::config::source::Files;
+use crate::config::source::{FileKind, Files};
 use crate::errno::Errno;
 
 /// What a check takes into account.
@@ -21,9 +22,12 @@ use crate::errno::Errno;
 pub struct Check<'a> {
     /// Whether there is a daemon of that name; without it names are not looked at.
     pub is_daemon: Option<IsDaemon<'a>>,
+    /// Whether there is an address for a host's name; without it names are not asked for.
+    pub does_resolve: Option<DoesResolve<'a>>,
 }
 
 pub type IsDaemon<'a> = &'a dyn Fn(&[u8]) -> bool;
+pub type DoesResolve<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// What was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -79,19 +83,29 @@ impl Wrappers {
         loop {
             let line = match self.rules.advance(files, &file) {
                 Ok(Some(line)) => line,
-                Ok(None) => return,
+                Ok(None) => {
+                    if self.rules.ends_inside(files, &file) {
+                        teller.fault(Fault::NoNewline, (self.rules.last(), 0), &[]);
+                    }
+                    return;
+                }
                 Err(errno) => return teller.unreadable(errno),
             };
+            if self.rules.is_over() && line != Line::Broken(Fault::LineTooLong, 0) {
+                teller.fault(Fault::LineOver, (self.rules.line(), 0), &[]);
+            }
             match line {
-                Line::Nothing => {}
+                Line::Nothing => {
+                    // libwrap takes a comment behind it for a rule.
+                    if let Some((Fault::ByteOrderMark, at)) = self.rules.doubt() {
+                        teller.fault(Fault::ByteOrderMark, self.rules.place_of(at), &[]);
+                    }
+                }
                 Line::Broken(fault, at) => teller.fault(fault, self.rules.place_of(at), &[]),
                 Line::Rule => {
                     teller.count.rules = teller.count.rules.saturating_add(1);
                     self.check_rule(files, tables, check, &mut earlier, teller);
                 }
-            }
-            if self.rules.is_unterminated(files, &file) {
-                teller.fault(Fault::NoNewline, (self.rules.last(), 0), &[]);
             }
         }
     }
@@ -119,7 +133,7 @@ impl Wrappers {
                     teller.fault(fault, place(at), daemon);
                 }
                 if let Some(host) = host {
-                    host_word(files, host, teller, place(at + word.len() - host.len()));
+                    host_word(files, tables, check, host, teller, place(at + word.len() - host.len()));
                 }
             }
         });
@@ -129,9 +143,14 @@ impl Wrappers {
             each(text, list, Fault::NoClients, |at, seen| match seen {
                 Seen::Fault(fault) => teller.fault(fault, place(at), &[]),
                 Seen::Word(word) => {
-                    let (first, host) = split_at(word);
-                    let host = host.unwrap_or(first);
-                    host_word(files, host, teller, place(at + word.len() - host.len()));
+                    let (user, host) = match split_at(word) {
+                        (user, Some(host)) => (user, host),
+                        (host, None) => (&[][..], host),
+                    };
+                    if let Some(fault) = user_fault(user) {
+                        teller.fault(fault, place(at), user);
+                    }
+                    host_word(files, tables, check, host, teller, place(at + word.len() - host.len()));
                 }
             });
         }
@@ -153,6 +172,13 @@ impl Wrappers {
                     }
                 }
                 Ok(Opt::Aclexec(_)) => is_certain = false,
+                Ok(Opt::Banners(directory)) => {
+                    let mut path = [0; PATH_BYTES];
+                    let kind = directory.copy_to(&mut path).map(|path| files.kind(path));
+                    if !matches!(kind, Some(Ok(FileKind::Directory))) {
+                        teller.fault(Fault::NoBanners, place(at), word);
+                    }
+                }
                 Ok(_) => {}
             }
             if let Ok(Opt::Spawn(value) | Opt::Twist(value) | Opt::Aclexec(value) | Opt::Setenv(value)) =
@@ -207,31 +233,90 @@ fn daemon_fault(word: &[u8], check: &Check<'_>) -> Option<Fault> {
     match (Text::parse(word), word) {
         (_, [b'/', ..]) => Some(Fault::DaemonPath),
         (_, [b'@', ..]) => Some(Fault::DaemonMark),
+        (Text::Suffix(_) | Text::Prefix(_), _) => Some(Fault::DaemonPart),
+        (Text::Known, _) => Some(Fault::DaemonKnown),
         (Text::Exact(_), _) if word.iter().all(u8::is_ascii_digit) => {
             port(word).is_none().then_some(Fault::PortTooBig)
         }
-        (Text::Exact(_), _)
-            if [&b"LOCAL"[..], b"UNKNOWN", b"PARANOID"].iter().any(|w| word.eq_ignore_ascii_case(w)) =>
-        {
+        (Text::Exact(_), _) if is_one_of(word, &[b"LOCAL", b"UNKNOWN", b"PARANOID"]) => {
             Some(Fault::DaemonReserved)
         }
+        (Text::Exact(_), _) if is_one_of(word, &[b"FAIL"]) => Some(Fault::Fail),
         (Text::Exact(_), _) => check.is_daemon.and_then(|is| (!is(word)).then_some(Fault::DaemonUnknown)),
         _ => None,
     }
 }
 
-fn host_word<F: Files>(files: &mut F, word: &[u8], teller: &mut Teller<'_>, place: (u32, u32)) {
+fn user_fault(word: &[u8]) -> Option<Fault> {
+    match (Text::parse(word), word) {
+        (_, [b'/' | b'@', ..]) => Some(Fault::UserMark),
+        (Text::Suffix(_) | Text::Prefix(_), _) => Some(Fault::UserPart),
+        (Text::Exact(_), _) if is_one_of(word, &[b"LOCAL", b"PARANOID"]) => Some(Fault::UserReserved),
+        (Text::Exact(_), _) if is_one_of(word, &[b"FAIL"]) => Some(Fault::Fail),
+        _ => None,
+    }
+}
+
+fn is_one_of(word: &[u8], words: &[&[u8]]) -> bool {
+    words.iter().any(|w| word.eq_ignore_ascii_case(w))
+}
+
+/// A pattern that says what it says, and yet is hardly what was meant.
+fn host_fault(host: Host<'_>, check: &Check<'_>) -> Option<Fault> {
+    let Host::Text(text) = host else { return None };
+    let is_numeric = |word: &[u8]| word.iter().all(|b| matches!(b, b'0'..=b'9' | b'.'));
+    match text {
+        Text::Suffix(word) | Text::Prefix(word) if is_numeric(word) => match text {
+            _ if !may_be_part(word) => Some(Fault::Never),
+            Text::Suffix(_) => Some(Fault::NumberEnd),
+            _ => None,
+        },
+        Text::Prefix(_) => Some(Fault::NamePrefix),
+        // Here dots are dots, and no name and no address has one at an end.
+        Text::Glob([b'.', ..] | [.., b'.']) => Some(Fault::Never),
+        Text::Exact(word) if !is_one_of(word, &[b"UNKNOWN", b"PARANOID"]) => {
+            check.does_resolve.and_then(|does| (!does(word)).then_some(Fault::NameUnknown))
+        }
+        _ => None,
+    }
+}
+
+/// Whether an IPv4 address can begin with `10.1.`, or end with `.2.3`.
+fn may_be_part(word: &[u8]) -> bool {
+    let inner = word.strip_prefix(b".").or(word.strip_suffix(b".")).unwrap_or(word);
+    let is_number = |part: &[u8]| match part {
+        [] => false,
+        [b'0', _, ..] => false,
+        _ => core::str::from_utf8(part).is_ok_and(|part| part.parse::<u8>().is_ok()),
+    };
+    inner.split(|&b| b == b'.').count() < 4 && inner.split(|&b| b == b'.').all(is_number)
+}
+
+fn host_word<F: Files>(
+    files: &mut F,
+    tables: &Tables<'_>,
+    check: &Check<'_>,
+    word: &[u8],
+    teller: &mut Teller<'_>,
+    place: (u32, u32),
+) {
     let (host, fault) = Host::parse(word);
-    if let Some(fault) = fault {
+    if let Some(fault) = fault.or_else(|| host_fault(host, check)) {
         teller.fault(fault, place, word);
     }
-    if let Host::File(path) = host {
-        file(files, path, teller, place);
+    match host {
+        Host::File(path) => file(files, check, path, teller, place),
+        Host::Netgroup(group) if fault.is_none() => {
+            if let Some(fault) = named::netgroup_fault(files, tables.netgroup, group) {
+                teller.fault(fault, place, word);
+            }
+        }
+        _ => {}
     }
 }
 
 /// The words of a file that a rule names. What it names itself is not followed.
-fn file<F: Files>(files: &mut F, path: &[u8], teller: &mut Teller<'_>, place: (u32, u32)) {
+fn file<F: Files>(files: &mut F, check: &Check<'_>, path: &[u8], teller: &mut Teller<'_>, place: (u32, u32)) {
     let handle = match files.open(path) {
         Ok(handle) => handle,
         Err(Errno::NOENT) => return teller.fault(Fault::FileMissing, place, path),
@@ -257,7 +342,10 @@ fn file<F: Files>(files: &mut F, path: &[u8], teller: &mut Teller<'_>, place: (u
                 Some(Fault::Hash)
             }
             Word::Whole if text.eq_ignore_ascii_case(b"EXCEPT") => Some(Fault::FileExcept),
-            Word::Whole => file_word(text).1,
+            Word::Whole => match file_word(text) {
+                (FileWord::Host(host), None) => host_fault(host, check),
+                (_, fault) => fault,
+            },
         };
         let Some(fault) = fault else { continue };
         found = found.saturating_add(1);

@@ -28,6 +28,18 @@ pub fn expand<'b>(
     facts: &Facts<'_>,
     buf: &'b mut [u8],
 ) -> Result<&'b [u8], Long> {
+    let len = write(value, request, facts, buf)?;
+    let text: &'b [u8] = buf;
+    Ok(trimmed(text.get(..len).unwrap_or(&[])))
+}
+
+/// Writes `value` with its expansions to the beginning of `buf`, and tells the length.
+pub(super) fn write(
+    value: Value<'_>,
+    request: &Request<'_>,
+    facts: &Facts<'_>,
+    buf: &mut [u8],
+) -> Result<usize, Long> {
     let mut out = Out { buf, len: 0 };
     let mut bytes = value.bytes();
     while let Some(byte) = bytes.next() {
@@ -42,9 +54,50 @@ pub fn expand<'b>(
         };
         written.map_err(|_| Long)?;
     }
+    Ok(out.len)
+}
+
+/// What a client is sent of a banner file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Banner<'b> {
+    pub text: &'b [u8],
+    /// There was no room for more.
+    pub is_cut: bool,
+}
+
+/// Makes what `banners` sends of the bytes of a file: NUL bytes at the beginning as they are, which prepare a client of
+/// some protocols; then every line with its expansions, and CR LF behind it.
+pub fn expand_banner<'b>(
+    file: &[u8],
+    request: &Request<'_>,
+    facts: &Facts<'_>,
+    buf: &'b mut [u8],
+) -> Banner<'b> {
+    let mut out = Out { buf, len: 0 };
+    let mut bytes = file.iter().copied().peekable();
+    let mut is_cut = false;
+    while let Some(byte) = bytes.next() {
+        let written = match byte {
+            b'\n' => out.push(b'\r').and_then(|()| out.push(b'\n')),
+            b'%' => match bytes.peek().copied() {
+                // At the end of the file it stays; the end of a line does, not being its letter.
+                None => out.push(b'%'),
+                Some(b'\n') => Ok(()),
+                Some(letter) => {
+                    bytes.next();
+                    expansion(letter, request, facts, &mut out)
+                }
+            },
+            _ => out.push(byte),
+        };
+        if written.is_err() {
+            is_cut = true;
+            break;
+        }
+    }
     let Out { buf, len } = out;
     let text: &'b [u8] = buf;
-    Ok(trimmed(text.get(..len).unwrap_or(&[])))
+    Banner { text: text.get(..len).unwrap_or(&[]), is_cut }
 }
 
 /// A word of the environment.
@@ -190,9 +243,8 @@ mod tests {
     fn expanded(value: &str, facts: &Facts<'_>) -> String {
         let end = |text: &str, port| Endpoint {
             address: text.parse().ok(),
-            zone: b"",
             port: Some(port),
-            is_hidden: false,
+            ..Endpoint::default()
         };
         let request = Request {
             daemon: b"/usr/sbin/in.telnetd",
@@ -233,6 +285,28 @@ mod tests {
         assert_eq!(expand(Value(b"12345"), &request, &facts, &mut buf), Err(Long));
         assert_eq!(expand(Value(b"%a"), &request, &facts, &mut buf), Err(Long));
         assert_eq!(expand(Value(b" \\:ab "), &request, &facts, &mut [0; 5]), Ok(&b":ab"[..]));
+    }
+
+    #[test]
+    fn banners() {
+        let request = Request { daemon: b"in.ftpd", ..Request::default() };
+        let facts = Facts { user: User::Known(b"b\nb"), ..Facts::default() };
+        for (file, expected) in [
+            (&b""[..], &b""[..]),
+            (b"\0\0hello %u\nfrom %d\n", b"\0\0hello b_b\r\nfrom in.ftpd\r\n"),
+            (b"100%\n%", b"100\r\n%"),
+            (b"%%%z|%\0|no end", b"%||no end"),
+            (b"\r\n", b"\r\r\n"),
+        ] {
+            let mut buf = [0; 64];
+            let banner = expand_banner(file, &request, &facts, &mut buf);
+            assert_eq!(banner, Banner { text: expected, is_cut: false });
+            for room in 0..expected.len() {
+                let mut buf = [0; 64];
+                let banner = expand_banner(file, &request, &facts, &mut buf[..room]);
+                assert!(banner.is_cut && banner.text == &expected[..room], "{room}");
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use core::net::IpAddr;
 
 use super::pattern::{PARANOID, UNKNOWN, ip, scoped};
 use super::{
-    Commands, Decision, Endpoint, Facts, HostName, Need, Opt, Request, Tables, User, Value, Verdict, Why,
+    Commands, Decision, Endpoint, Facts, HostName, Need, Opt, Request, Skipped, Tables, User, Value, Verdict,
+    Why,
 };
 use crate::config::diagnostic::Bytes;
 
@@ -46,9 +47,7 @@ impl<'a> Who<'a> {
 
     fn endpoint(self) -> Endpoint<'a> {
         match self {
-            Who::Address(address, zone) => {
-                Endpoint { address: Some(address), zone, port: None, is_hidden: false }
-            }
+            Who::Address(address, zone) => Endpoint { address: Some(address), zone, ..Endpoint::default() },
             Who::Name(_) | Who::Unknown | Who::Paranoid => Endpoint::default(),
         }
     }
@@ -138,6 +137,10 @@ impl Explanation<'_> {
                     _ => write!(f, ":{}", place.line)?,
                 }
             }
+        }
+        if let Some(Skipped { which, fault, line, column }) = decision.skipped {
+            let file = Bytes(self.tables.path(which));
+            write!(f, "\n  {file}:{line}:{column} would let it in, but {fault}")?;
         }
         for opt in decision.options.iter() {
             write!(f, "\n  {opt}")?;

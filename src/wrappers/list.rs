@@ -10,7 +10,7 @@ use heapless::{String, Vec};
 use super::pattern::{self, Classes, Host, PARANOID, Text, UNKNOWN};
 use super::problem::Fault;
 use super::rule::{Rules, is_separator, split};
-use super::{Endpoint, Facts, HostName, Request, Tables, User, Wanted};
+use super::{Endpoint, Facts, HostName, Request, Skipped, Tables, User, Wanted};
 use crate::addr;
 use crate::config::source::Files;
 
@@ -98,6 +98,7 @@ pub(super) struct Context<'a, F> {
     server: AddressText,
     /// Files and netgroups that may still be opened.
     pub left: u8,
+    pub skipped: Option<Skipped>,
 }
 
 /// The end of the connection that a host pattern is compared with.
@@ -123,6 +124,7 @@ impl<'a, F: Files> Context<'a, F> {
             client: address_text(&request.client),
             server: address_text(&request.server),
             left: OPENED,
+            skipped: None,
         }
     }
 
@@ -246,14 +248,15 @@ impl<'a, F: Files> Context<'a, F> {
         let Some(host) = host else { return self.host_word(first, classes, Side::Client, at) };
         match self.host_word(host, Classes::of(host), Side::Client, at) {
             Answer::No => Answer::No,
-            answer => answer.and(self.user(first)),
+            answer => answer.and(self.user(first, at)),
         }
     }
 
-    fn user(&self, word: &[u8]) -> Answer {
+    fn user(&self, word: &[u8], at: usize) -> Answer {
         let pattern = Text::parse(word);
         match (pattern, self.facts.user) {
-            (Text::All, _) => Answer::Yes,
+            _ if pattern.is_all() => Answer::Yes,
+            _ if self.request.client.is_hidden => Answer::Doubt(Fault::Hidden, at),
             (_, User::NotAsked) => Answer::Need(Wanted::User { seconds: None }),
             (_, User::Unknown) => Answer::of(pattern.matches(UNKNOWN)),
             (_, User::Known(user)) => Answer::of(pattern.matches(user)),
@@ -268,9 +271,9 @@ impl<'a, F: Files> Context<'a, F> {
     fn host_sense(&mut self, host: Host<'_>, side: Side, at: usize) -> Answer {
         match host {
             Host::File(path) => self.in_file(path, side, at, 0),
-            Host::Netgroup(group) => match self.name(side) {
+            Host::Netgroup(group) => match self.name(side, at) {
                 Ok(name) => self.in_netgroup(group, name, at),
-                Err(need) => need,
+                Err(unsure) => unsure,
             },
             host => self.host(host, side, at),
         }
@@ -280,6 +283,13 @@ impl<'a, F: Files> Context<'a, F> {
     pub fn host(&self, host: Host<'_>, side: Side, at: usize) -> Answer {
         let end = self.end(side);
         let address = end.address.map(addr::plain);
+        if end.is_hidden {
+            return match host {
+                Host::Text(text) if text.is_all() => Answer::Yes,
+                Host::Nobody => Answer::No,
+                _ => Answer::Doubt(Fault::Hidden, at),
+            };
+        }
         match host {
             Host::V4 { .. } | Host::Between(..) | Host::V6 { .. } => Answer::of(host.is_address(address)),
             Host::One6(_, zone) => {
@@ -291,10 +301,10 @@ impl<'a, F: Files> Context<'a, F> {
                 }
             }
             Host::Known if address.is_none() => Answer::No,
-            Host::Known => self.about_name(side, is_known),
-            Host::Local => self.about_name(side, |name| is_known(name) && !name.contains(&b'.')),
+            Host::Known => self.about_name(side, at, is_known),
+            Host::Local => self.about_name(side, at, |name| is_known(name) && !name.contains(&b'.')),
             Host::Text(text) if text.matches(self.address(side)) => Answer::Yes,
-            Host::Text(text) if host.may_be_name() => self.about_name(side, |name| text.matches(name)),
+            Host::Text(text) if host.may_be_name() => self.about_name(side, at, |name| text.matches(name)),
             Host::Text(_) | Host::File(_) | Host::Netgroup(_) | Host::Nobody => Answer::No,
         }
     }
@@ -314,24 +324,26 @@ impl<'a, F: Files> Context<'a, F> {
     }
 
     /// The name, or the word for what it is instead of known.
-    pub fn name(&self, side: Side) -> Result<&'a [u8], Answer> {
+    pub fn name(&self, side: Side, at: usize) -> Result<&'a [u8], Answer> {
+        if self.end(side).is_hidden {
+            return Err(Answer::Doubt(Fault::Hidden, at));
+        }
         let (name, wanted) = match side {
             Side::Client => (self.facts.client_name, Wanted::ClientName),
             Side::Server => (self.facts.server_name, Wanted::ServerName),
         };
         match name {
-            // What has no address has no name.
-            HostName::NotAsked if self.end(side).address.is_some() => Err(Answer::Need(wanted)),
-            HostName::NotAsked | HostName::Unknown => Ok(UNKNOWN),
+            HostName::NotAsked => Err(Answer::Need(wanted)),
+            HostName::Unknown => Ok(UNKNOWN),
             HostName::Paranoid => Ok(PARANOID),
             HostName::Known(name) => Ok(name),
         }
     }
 
-    fn about_name(&self, side: Side, is: impl FnOnce(&[u8]) -> bool) -> Answer {
-        match self.name(side) {
+    fn about_name(&self, side: Side, at: usize, is: impl FnOnce(&[u8]) -> bool) -> Answer {
+        match self.name(side, at) {
             Ok(name) => Answer::of(is(name)),
-            Err(need) => need,
+            Err(unsure) => unsure,
         }
     }
 }

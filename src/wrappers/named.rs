@@ -72,9 +72,9 @@ impl<F: Files> Context<'_, F> {
         let (host, fault) = file_word(word);
         match host {
             FileWord::Host(Host::File(path)) => self.in_file(path, side, at, depth + 1),
-            FileWord::Host(Host::Netgroup(group)) => match self.name(side) {
+            FileWord::Host(Host::Netgroup(group)) => match self.name(side, at) {
                 Ok(name) => self.in_netgroup(group, name, at),
-                Err(need) => need,
+                Err(unsure) => unsure,
             },
             FileWord::Host(host) => self.host(host, side, at),
             FileWord::List(list) => list
@@ -92,44 +92,59 @@ impl<F: Files> Context<'_, F> {
 
     fn netgroup(&mut self, group: &[u8], name: &[u8], at: usize, depth: u8) -> Answer {
         let deep = Answer::Doubt(Fault::NetgroupDeep, at);
-        let unreadable = Answer::Doubt(Fault::NetgroupUnreadable, at);
         if depth == DEPTH {
             return deep;
         }
         let Some(left) = self.left.checked_sub(1) else { return deep };
         self.left = left;
-        let source = match self.files.open(self.tables.netgroup) {
-            Ok(handle) => Source::File(handle),
-            Err(Errno::NOENT) => return Answer::Doubt(Fault::NetgroupUnknown, at),
-            Err(_) => return unreadable,
-        };
         let mut lines = Lines::<LINE>::new();
+        if let Err(fault) = find_netgroup(self.files, self.tables.netgroup, group, &mut lines) {
+            return Answer::Doubt(fault, at);
+        }
+        members(lines.text()).skip(1).fold(Answer::No, |answer, member| match (answer, member) {
+            (Answer::Yes, _) => answer,
+            (_, Member::Host(host)) => {
+                answer.or(Answer::of(host.is_empty() || host.eq_ignore_ascii_case(name)))
+            }
+            (_, Member::Group(inner)) => answer.or(self.netgroup(inner, name, at, depth + 1)),
+        })
+    }
+}
+
+/// What is wrong with the name of a netgroup.
+pub(super) fn netgroup_fault<F: Files>(files: &mut F, path: &[u8], group: &[u8]) -> Option<Fault> {
+    find_netgroup(files, path, group, &mut Lines::new()).err()
+}
+
+/// Reads up to the line of a netgroup.
+fn find_netgroup<F: Files>(
+    files: &mut F,
+    path: &[u8],
+    group: &[u8],
+    lines: &mut Lines<LINE>,
+) -> Result<(), Fault> {
+    let unreadable = |_: Errno| Fault::NetgroupUnreadable;
+    let source = match files.open(path) {
+        Ok(handle) => Source::File(handle),
+        Err(Errno::NOENT) => return Err(Fault::NetgroupUnknown),
+        Err(_) => return Err(Fault::NetgroupUnreadable),
+    };
+    loop {
+        match lines.advance(files, &source).map_err(unreadable)? {
+            Some(Line::Whole) => {}
+            // Whom it names is not known.
+            Some(Line::TooLong) => return Err(Fault::NetgroupUnreadable),
+            None => return Err(Fault::NetgroupUnknown),
+        }
         loop {
-            match lines.advance(self.files, &source) {
-                Ok(Some(Line::Whole)) => {}
-                // Whom it names is not known.
-                Ok(Some(Line::TooLong)) => return unreadable,
-                Ok(None) => return Answer::Doubt(Fault::NetgroupUnknown, at),
-                Err(_) => return unreadable,
+            match lines.join(files, &source, |text, _| text.ends_with(b"\\")).map_err(unreadable)? {
+                Some(Line::Whole) => {}
+                Some(Line::TooLong) => return Err(Fault::NetgroupUnreadable),
+                None => break,
             }
-            loop {
-                match lines.join(self.files, &source, |text, _| text.ends_with(b"\\")) {
-                    Ok(Some(Line::Whole)) => {}
-                    Ok(Some(Line::TooLong)) | Err(_) => return unreadable,
-                    Ok(None) => break,
-                }
-            }
-            let mut members = members(lines.text());
-            if members.next() != Some(Member::Group(group)) {
-                continue;
-            }
-            return members.fold(Answer::No, |answer, member| match (answer, member) {
-                (Answer::Yes, _) => answer,
-                (_, Member::Host(host)) => {
-                    answer.or(Answer::of(host.is_empty() || host.eq_ignore_ascii_case(name)))
-                }
-                (_, Member::Group(inner)) => answer.or(self.netgroup(inner, name, at, depth + 1)),
-            });
+        }
+        if members(lines.text()).next() == Some(Member::Group(group)) {
+            return Ok(());
         }
     }
 }

@@ -185,7 +185,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-const fn is_blank(byte: u8) -> bool {
+pub(super) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 

@@ -60,6 +60,15 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Whether it matches whatever there is.
+    pub fn is_all(self) -> bool {
+        match self {
+            Text::All => true,
+            Text::Glob(pattern) => pattern.iter().all(|&b| b == b'*'),
+            _ => false,
+        }
+    }
+
     pub fn matches(self, subject: &[u8]) -> bool {
         match self {
             Text::Glob(pattern) => glob(pattern, subject),
@@ -143,7 +152,9 @@ impl<'a> Host<'a> {
             // It may begin a comment, or be meant without.
             [b'#', ..] => {
                 let rest = word.iter().position(|&b| b != b'#').and_then(|at| word.get(at..));
-                return rest.map_or((Host::Nobody, None), |rest| (Host::parse(rest).0, Some(Fault::Hash)));
+                return rest.map_or((Host::Nobody, Some(Fault::Hash)), |rest| {
+                    (Host::parse(rest).0, Some(Fault::Hash))
+                });
             }
             _ if word.eq_ignore_ascii_case(b"KNOWN") => return (Host::Known, None),
             _ if word.eq_ignore_ascii_case(b"LOCAL") => return (Host::Local, None),
@@ -305,7 +316,10 @@ fn bracketed(word: &[u8]) -> (Host<'_>, Option<Fault>) {
         return (Host::Text(Text::Glob(inner)), Some(Fault::BracketGlob));
     }
     if let Some((address, zone)) = scoped(inner) {
-        return (Host::One6(address, zone), None);
+        return match address.to_ipv4_mapped() {
+            Some(plain) => (Host::V4 { net: plain.to_bits(), mask: u32::MAX }, Some(Fault::Mapped)),
+            None => (Host::One6(address, zone), None),
+        };
     }
     if let Some(at) = inner.iter().position(|&b| b == b'/') {
         let (net, mask) = (inner.get(..at).unwrap_or(&[]), inner.get(at + 1..).unwrap_or(&[]));
@@ -383,7 +397,12 @@ fn network<'a>(net: &'a [u8], mask: &'a [u8]) -> (Host<'a>, Option<Fault>) {
 }
 
 fn network6(net: Ipv6Addr, mask: &[u8], fault: Option<Fault>) -> (Host<'_>, Option<Fault>) {
+    let plain = net.to_ipv4_mapped();
     let net = net.to_bits();
+    if let (Some(plain), Length::Good(bits @ 96..=128)) = (plain, length(mask)) {
+        let mask = prefix(u32::from(bits) - 96);
+        return (Host::V4 { net: plain.to_bits() & mask, mask }, Some(Fault::Mapped));
+    }
     match length(mask) {
         Length::Good(bits) if bits <= 128 => (Host::V6 { net, bits }, fault),
         Length::Good(_) => (Host::V6 { net, bits: 0 }, Some(Fault::BadLength)),
@@ -573,6 +592,10 @@ mod tests {
             ("[::]/129", Host::V6 { net: 0, bits: 0 }, Some(Fault::BadLength)),
             ("[::]/abc", Host::V6 { net: 0, bits: 0 }, Some(Fault::LengthJunk)),
             ("[::/16]", Host::V6 { net: 0, bits: 16 }, Some(Fault::LengthInside)),
+            ("[::ffff:10.1.2.3]", v4([10, 1, 2, 3], 32), Some(Fault::Mapped)),
+            ("[::ffff:a01:203]/112", v4([10, 1, 0, 0], 16), Some(Fault::Mapped)),
+            ("[::ffff:0:0]/96", v4([0, 0, 0, 0], 0), Some(Fault::Mapped)),
+            ("[::ffff:0:0]/95", Host::V6 { net: 0xffff << 32, bits: 95 }, None),
             ("[::1%lo]", Host::One6(Ipv6Addr::LOCALHOST, b"lo"), None),
             ("::1", Host::One6(Ipv6Addr::LOCALHOST, b""), None),
             ("0::1", Host::One6(Ipv6Addr::LOCALHOST, b""), Some(Fault::BareV6)),

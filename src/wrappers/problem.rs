@@ -24,6 +24,7 @@ pub enum Fault {
     ByteOrderMark,
     CommentGoesOn,
     NoNewline,
+    LineOver,
     Shadowed,
     Twice,
     // Lists.
@@ -37,7 +38,13 @@ pub enum Fault {
     DaemonUnknown,
     DaemonReserved,
     DaemonMark,
+    DaemonPart,
+    DaemonKnown,
     PortTooBig,
+    // Users.
+    UserMark,
+    UserPart,
+    UserReserved,
     // Hosts.
     HostEmpty,
     HostAt,
@@ -62,9 +69,15 @@ pub enum Fault {
     BracketV4,
     BracketGlob,
     LengthInside,
+    Mapped,
     Zone,
+    Hidden,
     Fail,
     NoKeyword,
+    Never,
+    NumberEnd,
+    NamePrefix,
+    NameUnknown,
     // Files and netgroups.
     FileMissing,
     FileUnreadable,
@@ -91,6 +104,8 @@ pub enum Fault {
     BadTimeout,
     BadSeverity,
     BadVariable,
+    NoBanners,
+    OptionsLong,
     NoUser,
     NoGroup,
     NamesUnreadable,
@@ -101,8 +116,11 @@ impl Fault {
     pub const fn weight(self) -> Weight {
         use Fault::*;
         match self {
-            NoNewline | Shadowed | Twice | DaemonUnknown | DaemonReserved | DaemonMark | PortTooBig
-            | NotDecimal | Scattered | Fail | NoKeyword | FileMissing | Percent => Weight::Warning,
+            Shadowed | Twice | DaemonUnknown | DaemonReserved | DaemonMark | DaemonPart | DaemonKnown
+            | PortTooBig | UserMark | UserPart | UserReserved | Never | NumberEnd | NamePrefix
+            | NameUnknown | NoBanners | NotDecimal | Scattered | Fail | NoKeyword | FileMissing | Percent => {
+                Weight::Warning
+            }
             _ => Weight::Error,
         }
     }
@@ -120,9 +138,10 @@ impl Fault {
             Dangling => "no line follows the backslash at the line's end",
             NoColon => "no colon behind the daemons",
             Unbalanced => "a bracket without its other half hides the colons behind it",
-            ByteOrderMark => "a byte order mark in front of the first rule",
+            ByteOrderMark => "a byte order mark in front of the first line",
             CommentGoesOn => "the comment above ends in a backslash, which makes this line a part of it",
             NoNewline => "the last line has no line end",
+            LineOver => "the line has more than the 2047 bytes that libwrap reads of one",
             Shadowed => "the rule is never reached",
             Twice => "the rule was there before",
             NoDaemons => "no daemon is named",
@@ -134,6 +153,11 @@ impl Fault {
             DaemonUnknown => "is no daemon's name here",
             DaemonReserved => "has no special meaning among daemons",
             DaemonMark => "begins with a mark that means nothing among daemons",
+            DaemonPart => "begins or ends with a dot: it is a part of names",
+            DaemonKnown => "is every daemon",
+            UserMark => "begins with a mark that means nothing among users",
+            UserPart => "begins or ends with a dot: it is a part of users' names",
+            UserReserved => "has no special meaning among users",
             PortTooBig => "is no port, so it is the name of a daemon",
             HostEmpty => "has no host behind the @",
             HostAt => "has more than one @",
@@ -158,9 +182,15 @@ impl Fault {
             BracketV4 => "has brackets around an IPv4 address",
             BracketGlob => "has a wildcard inside brackets",
             LengthInside => "has its length inside the brackets",
+            Mapped => "is an IPv4 address in IPv6 form, which no client has",
             Zone => "names an interface, and it is not known where the client comes from",
+            Hidden => "turns on who the client is, which only the server learns that accepts by itself",
             Fail => "is no longer understood",
             NoKeyword => "is no keyword but the name of a host",
+            Never => "names nobody: no address and no name is like that",
+            NumberEnd => "is the end of an address",
+            NamePrefix => "is the beginning of names, whatever domain they are in",
+            NameUnknown => "is a name that leads to no address",
             FileMissing => "is not there: it names nobody",
             FileUnreadable => "cannot be read",
             FileDeep => "leads to too many files",
@@ -185,6 +215,8 @@ impl Fault {
             BadTimeout => "needs a number of seconds above 0",
             BadSeverity => "has a facility or level that is not known",
             BadVariable => "needs NAME VALUE, and no `=` in the name",
+            NoBanners => "names a directory that is not there",
+            OptionsLong => "makes the options of the rule too long",
             NoUser => "names a user who does not exist",
             NoGroup => "names a group that does not exist",
             NamesUnreadable => "names a user or group, and their file cannot be read",
@@ -203,7 +235,13 @@ impl Fault {
             Unbalanced => "close it",
             ByteOrderMark => "save the file without one",
             CommentGoesOn => "take the backslash away",
-            NoNewline => "it counts here; libwrap does not read it",
+            NoNewline => {
+                "write one: libwrap does not read the line, and refuses everybody if it is in hosts.deny"
+            }
+            LineOver => {
+                "make several rules of it, or a file of addresses, named as /PATH: libwrap reads no further, and \
+                 refuses everybody if it is in hosts.deny"
+            }
             Shadowed => "remove it, or put it before the one that says it all",
             Twice => "remove it",
             NoDaemons => "write ALL for every daemon",
@@ -215,6 +253,11 @@ impl Fault {
             DaemonUnknown => "see `server` or `libwrap` of the service it is meant for",
             DaemonReserved => "write the daemon's name, or ALL",
             DaemonMark => "remove it",
+            DaemonPart => "write the daemon's name, or with a wildcard, as in in.*",
+            DaemonKnown => "write ALL",
+            UserMark => "remove it",
+            UserPart => "write the user's name, or with a wildcard",
+            UserReserved => "write the user's name, or ALL",
             PortTooBig => "ports are 0 to 65535",
             HostEmpty => "write one, or ALL",
             HostAt => "write USER@HOST",
@@ -238,9 +281,17 @@ impl Fault {
             BracketV4 => "write it without brackets",
             BracketGlob => "write [NET]/LENGTH",
             LengthInside => "write it behind them: [2001:db8::]/32",
+            Mapped => "write the IPv4 address",
             Zone => "write the address without its interface",
+            Hidden => "write ALL for its clients, or give the service `wait = no`",
             Fail => "write EXCEPT, or the option deny",
             NoKeyword => "write ALL for all, and leave a list out that is to name nobody",
+            Never => {
+                "write an address, NET/LENGTH, .DOMAIN, or the beginning of an address with a dot behind it"
+            }
+            NumberEnd => "write NET/LENGTH, if a network is meant",
+            NamePrefix => "write the name without the dot at its end, or .DOMAIN for all in a domain",
+            NameUnknown => "write the name its address leads back to, or the address",
             FileMissing => "make an empty one if that is meant",
             FileUnreadable => "make it a file that may be read",
             FileDeep => "name files in files at most 8 deep and 64 in all",
@@ -270,6 +321,10 @@ impl Fault {
                  warning notice info debug"
             }
             BadVariable => "write setenv NAME VALUE",
+            NoBanners => "make it, with a file of the daemon's name in it",
+            OptionsLong => {
+                "write less: 16 variables, and 4096 bytes in all once % is expanded; or put it into a script"
+            }
             NoUser | NoGroup => "add it to the file, or write another",
             NamesUnreadable => "make it a file that may be read",
             Percent => "%a %A %c %d %h %H %n %N %p %r %R %s %S %u and %% are known; others become nothing",
@@ -289,6 +344,7 @@ impl Fault {
                 | ByteOrderMark
                 | CommentGoesOn
                 | NoNewline
+                | LineOver
                 | Shadowed
                 | Twice
                 | NoDaemons

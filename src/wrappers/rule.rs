@@ -36,9 +36,16 @@ pub(super) struct Rules {
     last: u32,
     marks: Marks,
     /// The rule is one only if it refuses.
-    doubt: Option<(Fault, usize)>,
+    /// A `Vec` of one place and not an `Option`: a static is free only if it is all zero.
+    doubt: heapless::Vec<(Fault, usize), 1>,
     /// The line before was a comment that ends in a backslash: libwrap takes this one for a part of it.
     in_comment: bool,
+    /// Bytes that libwrap's line has already, where this one goes on with it.
+    carried: u64,
+    /// Where libwrap stops reading the file: a line longer than [`LIBWRAP_LINE`].
+    unread: Option<u32>,
+    /// This line is one.
+    is_over: bool,
 }
 
 /// What bytes of a line mean something to all of it.
@@ -57,6 +64,9 @@ struct Marks {
 /// A line with CR LF behind it.
 const BUFFER: usize = LINE_BYTES + 2;
 
+/// Longest logical line that libwrap reads, with its line feed. It reads a file no further than to a longer one.
+const LIBWRAP_LINE: u64 = 2047;
+
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Rules {
@@ -70,8 +80,11 @@ impl Rules {
             first: 0,
             last: 0,
             marks: Marks { colons: [0; 2], nul: None, unbalanced: None, is_hidden: false, has_hash: false },
-            doubt: None,
+            doubt: heapless::Vec::new(),
             in_comment: false,
+            carried: 0,
+            unread: None,
+            is_over: false,
         }
     }
 
@@ -82,6 +95,8 @@ impl Rules {
         self.is_joined = false;
         self.last = 0;
         self.in_comment = false;
+        self.carried = 0;
+        self.unread = None;
         Ok(Source::File(handle))
     }
 
@@ -93,11 +108,13 @@ impl Rules {
     ) -> Result<Option<Line>, Errno> {
         self.is_joined = false;
         self.begin = 0;
-        self.doubt = None;
+        self.doubt.clear();
+        self.is_over = false;
         self.first = self.last.saturating_add(1);
         self.offset = self.lines.offset();
         let Some(line) = self.lines.advance(files, source)? else { return Ok(None) };
         self.last = self.first;
+        self.measure(self.offset);
         let in_comment = core::mem::take(&mut self.in_comment);
         if line == lines::Line::TooLong {
             self.cut();
@@ -105,14 +122,15 @@ impl Rules {
         }
         if self.first == 1 && self.lines.text().starts_with(MARK) {
             self.begin = MARK.len();
-            self.doubt = Some((Fault::ByteOrderMark, 0));
+            let _ = self.doubt.push((Fault::ByteOrderMark, 0));
         }
-        if self.text().first() == Some(&b'#') {
+        // Behind a mark it is a rule for libwrap.
+        if self.begin == 0 && self.text().first() == Some(&b'#') {
             self.in_comment = self.goes_on();
             return Ok(Some(Line::Nothing));
         }
         if in_comment {
-            self.doubt = Some((Fault::CommentGoesOn, 0));
+            let _ = self.doubt.push((Fault::CommentGoesOn, 0));
         }
         let fault = if self.goes_on() { self.join(files, source)? } else { None };
         self.cut();
@@ -130,11 +148,26 @@ impl Rules {
         raw.ends_with(b"\\") && self.lines.offset() < with_both
     }
 
+    /// Counts the line that begins at `from` as libwrap's buffer does: with its end, and with what it goes on with.
+    fn measure(&mut self, from: u64) {
+        let size = self.lines.offset().saturating_sub(from);
+        if self.carried.saturating_add(size) > LIBWRAP_LINE {
+            self.unread.get_or_insert(self.last);
+            self.is_over = true;
+        }
+        // The backslash and the line feed leave room for what follows.
+        self.carried = if self.goes_on() { self.carried.saturating_add(size).saturating_sub(2) } else { 0 };
+    }
+
     /// Joins what backslashes at line ends hold together.
     fn join<F: Files>(&mut self, files: &mut F, source: &Source<F::Handle>) -> Result<Option<Fault>, Errno> {
         while self.goes_on() {
+            let from = self.lines.offset();
             match self.lines.join(files, source, |_, _| true)? {
-                Some(lines::Line::Whole) => self.last = self.last.saturating_add(1),
+                Some(lines::Line::Whole) => {
+                    self.last = self.last.saturating_add(1);
+                    self.measure(from);
+                }
                 Some(lines::Line::TooLong) => {
                     self.last = self.last.saturating_add(1);
                     return Ok(Some(Fault::LineTooLong));
@@ -240,7 +273,7 @@ impl Rules {
     }
 
     pub fn doubt(&self) -> Option<(Fault, usize)> {
-        self.doubt
+        self.doubt.first().copied()
     }
 
     /// The physical lines of the rule.
@@ -250,6 +283,21 @@ impl Rules {
 
     pub fn last(&self) -> u32 {
         self.last
+    }
+
+    /// The line up to which libwrap reads the file.
+    pub fn unread(&self) -> Option<u32> {
+        self.unread
+    }
+
+    /// Whether the line just read is too long for libwrap.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// The file has ended, and not with a whole line, as libwrap sees it.
+    pub fn ends_inside<F: Files>(&self, files: &mut F, source: &Source<F::Handle>) -> bool {
+        self.in_comment || self.is_unterminated(files, source)
     }
 
     /// The line just read ends the file without a line end.

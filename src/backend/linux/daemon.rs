@@ -1,5 +1,6 @@
 //! The daemon: from the command line to the loop, and what signals do to it.
 
+use core::cell::RefCell;
 use core::ffi::CStr;
 use core::fmt::{self, Write as _};
 use core::mem::MaybeUninit;
@@ -26,7 +27,7 @@ use crate::engine::{Engine, Event};
 use crate::errno::Errno;
 use crate::record::{self, Ending, Level};
 use crate::service::{Dialect, Flags, LogFields, Service, SocketType, Standing};
-use crate::table::Table;
+use crate::table::{Pattern, Rule, Table};
 use crate::time::{Instant, Now};
 use crate::wrappers::{self, Tables};
 use crate::zone::{self, TzSource, Zone};
@@ -219,20 +220,58 @@ impl<I: Iterator<Item = &'static CStr> + Clone> Environment<I> {
 fn check(options: &Options<'_>, files: &Sources, hosts: &Hosts, parts: Parts) -> i32 {
     let mut outcome = files.load(options, parts.loader, parts.engine.spare(), &mut print_diagnostic);
     let (table, wrappers) = parts.engine.examine();
+    let asker = RefCell::new(matching::Asker::new(read_clocks).ok());
+    outcome.warnings += check_names(table, &asker);
     let is_wrapped = |service: &Service| service.flags.has(Flags::LIBWRAP);
     if table.services().iter().any(is_wrapped) {
         let is_daemon = |name: &[u8]| {
             let is_it = |service: &Service| table.bytes(service.daemon).eq_ignore_ascii_case(name);
             table.services().iter().any(|service| is_wrapped(service) && is_it(service))
         };
-        let check = wrappers::Check { is_daemon: Some(&is_daemon) };
+        let does_resolve =
+            |name: &[u8]| asker.borrow_mut().as_mut().is_none_or(|asker| asker.does_resolve(name));
+        let check = wrappers::Check { is_daemon: Some(&is_daemon), does_resolve: Some(&does_resolve) };
         let found = wrappers.check(&mut FileSystem, &hosts.tables(), &check, &mut |d: &Diagnostic<'_>| {
             print_diagnostic(d);
         });
         outcome.errors += found.errors;
         outcome.warnings += found.warnings;
     }
+    if asker.borrow().as_ref().is_some_and(|asker| asker.is_mute) {
+        say(format_args!(
+            "usherd: name servers do not answer; whether names of rules have addresses is not known\n"
+        ));
+    }
     files.report_check(&outcome, table)
+}
+
+/// Warns of hosts in only_from and no_access that have no address: such a rule is about nobody.
+fn check_names(table: &Table, asker: &RefCell<Option<matching::Asker>>) -> u32 {
+    let mut count = 0;
+    let mut told: heapless::Vec<Rule, 16> = heapless::Vec::new();
+    for service in table.services() {
+        for rule in table.rules(service.only_from).iter().chain(table.rules(service.no_access)) {
+            let Pattern::Name(name) = rule.pattern else { continue };
+            let name = table.bytes(name);
+            let does = name.starts_with(b".")
+                || asker.borrow_mut().as_mut().is_none_or(|asker| asker.does_resolve(name));
+            // A rule of `defaults` is in every service.
+            if does || told.contains(rule) {
+                continue;
+            }
+            let _ = told.push(*rule);
+            count += 1;
+            print_diagnostic(&Diagnostic {
+                severity: Severity::Warning,
+                file: table.bytes(rule.origin.file),
+                line: rule.origin.line,
+                column: 0,
+                what: format_args!("no address of `{}` is found: the rule is about nobody", Bytes(name)),
+                cure: format_args!("write a name that hosts(5) or a name server knows, or an address"),
+            });
+        }
+    }
+    count
 }
 
 #[inline(never)]

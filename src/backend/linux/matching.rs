@@ -33,14 +33,35 @@ pub struct Matter<'a> {
     pub tables: Tables<'a>,
 }
 
+/// A look-up that takes longer was answered by nobody, in milliseconds.
+const MUTE_MS: u64 = 1500;
+
 /// Asks name servers and waits for them: nobody else is served here.
-struct Asker {
+pub struct Asker {
     epoll: OwnedFd,
     resolver: Resolver<Question>,
     clock: fn() -> Now,
+    /// Name servers did not answer: what they know nobody can tell.
+    pub is_mute: bool,
 }
 
 impl Asker {
+    pub fn new(clock: fn() -> Now) -> Result<Asker, Errno> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Asker { epoll, resolver: Resolver::new(), clock, is_mute: false })
+    }
+
+    /// Whether a name has an address; once name servers have kept silent, every name may have one.
+    pub fn does_resolve(&mut self, name: &[u8]) -> bool {
+        if self.is_mute {
+            return true;
+        }
+        let begin = (self.clock)().mono;
+        let does = !self.addresses_of(name).is_empty();
+        self.is_mute = !does && (self.clock)().mono.since_ms(begin) >= MUTE_MS;
+        does || self.is_mute
+    }
+
     fn wait(&mut self) {
         let now = (self.clock)().mono;
         let Some(until) = self.resolver.next_deadline() else { return };
@@ -104,11 +125,7 @@ pub fn explain(
     out: &mut dyn fmt::Write,
 ) -> Result<bool, Errno> {
     let asked = Asked::parse(question.service, question.client);
-    let mut asker = Asker {
-        epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-        resolver: Resolver::new(),
-        clock,
-    };
+    let mut asker = Asker::new(clock)?;
     let mut addresses = Vec::<Option<IpAddr>, ADDRESSES>::new();
     match asked.client {
         Who::Address(address, _) => drop(addresses.push(Some(address))),
@@ -319,4 +336,3 @@ pub fn minute(text: &[u8]) -> Option<u16> {
     let (hour, minute) = (number(time.get(..colon)?)?, number(time.get(colon + 1..)?)?);
     (hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
-

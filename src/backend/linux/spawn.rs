@@ -476,16 +476,16 @@ fn prepare(
     pointers.push(null())?;
 
     // Who is not root cannot become anybody else: `user` of hosts_options(5) is for services of root, as it was for tcpd.
-    let becomes = match order.effects.and_then(|effects| effects.identity) {
-        Some(_) if heritage.uid != 0 || service.identity.uid.is_some_and(|uid| uid != 0) => {
-            return Err(Errno::PERM);
-        }
-        becomes => becomes,
-    };
+    let becomes = order.effects.and_then(|effects| effects.identity);
+    let joins = order.effects.and_then(|effects| effects.group);
+    let is_other = becomes.is_some() || joins.is_some();
+    if is_other && (heritage.uid != 0 || service.identity.uid.is_some_and(|uid| uid != 0)) {
+        return Err(Errno::PERM);
+    }
     let groups = service.flags.has(Flags::GROUPS).then(|| table.gids(service.identity.groups));
     let is_root = heritage.uid == 0;
     // Only root can change groups; a daemon that is somebody runs services of that somebody alone (setuid says so).
-    let has_identity = service.identity.uid.is_some() || service.identity.gid.is_some() || becomes.is_some();
+    let has_identity = service.identity.uid.is_some() || service.identity.gid.is_some() || is_other;
     let added_nice = order.effects.and_then(|effects| effects.nice);
     let nice = service.nice.map(i32::from).into_iter().chain(added_nice).reduce(i32::saturating_add);
     let umask = order.effects.and_then(|effects| effects.umask).or(service.umask);
@@ -513,10 +513,10 @@ fn prepare(
         listen_fds: service.flags.has(Flags::LISTEN_FDS),
         groups: (is_root && has_identity).then(|| {
             // Another user has none of the first one's.
-            let groups = groups.filter(|_| becomes.is_none()).unwrap_or(&[]);
+            let groups = groups.filter(|_| !is_other).unwrap_or(&[]);
             (groups.as_ptr(), groups.len())
         }),
-        gid: becomes.map(|(_, gid)| gid).or(service.identity.gid).filter(|_| is_root),
+        gid: becomes.map(|(_, gid)| gid).or(joins).or(service.identity.gid).filter(|_| is_root),
         uid: becomes
             .map(|(uid, _)| uid)
             .or(service.identity.uid)
