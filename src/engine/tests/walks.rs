@@ -24,6 +24,7 @@ impl Draft {
         self.answers(Answer::Redirect(Target { host: Host::Address(address.parse().unwrap()), port }))
     }
 
+    #[allow(dead_code)]
     fn wrapped(self) -> Draft {
         self.flag(Flags::LIBWRAP)
     }
