@@ -366,7 +366,7 @@ impl Wrappers {
                 }
                 Line::Rule => {
                     let found = self.rule(cx, &file, place);
-                    if found.is_some() {
+                    if found.is_some() || core::mem::take(&mut cx.is_left) {
                         return found;
                     }
                 }
@@ -425,7 +425,11 @@ impl Wrappers {
             for nth in 0..u8::try_from(options.commands().count()).unwrap_or(u8::MAX) {
                 match ran.iter().find(|r| r.place == place && r.nth == nth) {
                     Some(Ran { passed: true, .. }) => {}
-                    Some(Ran { passed: false, .. }) => return None,
+                    Some(Ran { passed: false, .. }) => {
+                        // No later rule of hosts.allow lets anybody in then, as in libwrap.
+                        cx.is_left = place.which == Which::Allow;
+                        return None;
+                    }
                     None => return need(Wanted::Command { nth }),
                 }
             }

@@ -102,6 +102,8 @@ pub(super) struct Context<'a, F> {
     /// Files and netgroups that may still be opened.
     pub left: u8,
     pub skipped: Option<Skipped>,
+    /// The rest of the file does not count.
+    pub is_left: bool,
 }
 
 /// The end of the connection that a host pattern is compared with.
@@ -129,6 +131,7 @@ impl<'a, F: Files> Context<'a, F> {
             plain: [request.client.address.map(addr::plain), request.server.address.map(addr::plain)],
             left: OPENED,
             skipped: None,
+            is_left: false,
         }
     }
 
