@@ -73,7 +73,7 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 8] = [
+const FIXED: [(&str, usize, &str); 10] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
     ("PATH_BYTES", PATH_BYTES, "in each of LOG_FILES; else on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
@@ -82,6 +82,8 @@ const FIXED: [(&str, usize, &str); 8] = [
     ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),
     ("ACCEPTS_A_TURN", ACCEPTS_A_TURN, "none, likewise"),
     ("DATAGRAMS_A_TURN", DATAGRAMS_A_TURN, "none, likewise"),
+    ("EFFECT_BYTES", EFFECT_BYTES, "one buffer"),
+    ("EFFECT_VARIABLES", EFFECT_VARIABLES, "none: they are in EFFECT_BYTES"),
 ];
 
 struct Page;
