@@ -10,8 +10,8 @@ use crate::addr::Prefix;
 use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
-    ACCEPTS_A_TURN, ADJUSTABLE, BANNER_BYTES, DATAGRAM_BYTES, DATAGRAMS_A_TURN, INCLUDE_DEPTH, NAME_BYTES,
-    PATH_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
+    ACCEPTS_A_TURN, ADJUSTABLE, BANNER_BYTES, DATAGRAM_BYTES, DATAGRAMS_A_TURN, EFFECT_BYTES,
+    EFFECT_VARIABLES, INCLUDE_DEPTH, NAME_BYTES, PATH_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
 };
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};

@@ -397,7 +397,8 @@ impl Wrappers {
         }
         .map(|(fault, at)| (fault, self.rules.place_of(at)))
         .or(self.rules.unread().map(|line| (Fault::LineOver, (line, 1))));
-        if doubt.is_none() && is_opening && self.rules.is_unterminated(cx.files, file) {
+        let is_told = is_opening || place.which == Which::Allow;
+        if doubt.is_none() && is_told && self.rules.is_unterminated(cx.files, file) {
             doubt = Some((Fault::NoNewline, (place.last, 1)));
         }
         // A twist in place of the server keeps out, too.
