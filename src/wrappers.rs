@@ -375,7 +375,7 @@ impl Wrappers {
                 }
                 Line::Rule => {
                     let found = self.rule(cx, &file, place);
-                    if found.is_some() {
+                    if found.is_some() || core::mem::take(&mut cx.is_left) {
                         return found;
                     }
                 }
@@ -406,7 +406,8 @@ impl Wrappers {
         }
         .map(|(fault, at)| (fault, self.rules.place_of(at)))
         .or(self.rules.unread().map(|line| (Fault::LineOver, (line, 1))));
-        if doubt.is_none() && is_opening && self.rules.is_unterminated(cx.files, file) {
+        let is_told = is_opening || place.which == Which::Allow;
+        if doubt.is_none() && is_told && self.rules.is_unterminated(cx.files, file) {
             doubt = Some((Fault::NoNewline, (place.last, 1)));
         }
         // A twist in place of the server keeps out, too.
@@ -434,7 +435,11 @@ impl Wrappers {
             for nth in 0..u8::try_from(options.commands().count()).unwrap_or(u8::MAX) {
                 match ran.iter().find(|r| r.place == place && r.nth == nth) {
                     Some(Ran { passed: true, .. }) => {}
-                    Some(Ran { passed: false, .. }) => return None,
+                    Some(Ran { passed: false, .. }) => {
+                        // No later rule of hosts.allow lets anybody in then, as in libwrap.
+                        cx.is_left = place.which == Which::Allow;
+                        return None;
+                    }
                     None => return need(Wanted::Command { nth }),
                 }
             }

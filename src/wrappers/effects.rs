@@ -381,10 +381,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(
-            taken(&"setenv A b:".repeat(EFFECT_VARIABLES).trim_end_matches(':'), &mut effects),
-            Ok(())
-        );
+        assert_eq!(taken("setenv A b:".repeat(EFFECT_VARIABLES).trim_end_matches(':'), &mut effects), Ok(()));
         assert_eq!(words(effects.env()), ["A=b"]);
     }
 }

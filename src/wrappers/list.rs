@@ -4,6 +4,7 @@
 //! name is asked for only if the answer turns on it, and a mistake counts only if it does.
 
 use core::fmt::Write;
+use core::net::IpAddr;
 
 use heapless::{String, Vec};
 
@@ -96,9 +97,13 @@ pub(super) struct Context<'a, F> {
     daemon: &'a [u8],
     client: AddressText,
     server: AddressText,
+    /// The addresses, plain: of the client and of the server.
+    plain: [Option<IpAddr>; 2],
     /// Files and netgroups that may still be opened.
     pub left: u8,
     pub skipped: Option<Skipped>,
+    /// The rest of the file does not count.
+    pub is_left: bool,
 }
 
 /// The end of the connection that a host pattern is compared with.
@@ -123,8 +128,10 @@ impl<'a, F: Files> Context<'a, F> {
             daemon: base_name(request.daemon),
             client: address_text(&request.client),
             server: address_text(&request.server),
+            plain: [request.client.address.map(addr::plain), request.server.address.map(addr::plain)],
             left: OPENED,
             skipped: None,
+            is_left: false,
         }
     }
 
@@ -282,7 +289,8 @@ impl<'a, F: Files> Context<'a, F> {
     /// A host that is told by its address and name alone.
     pub fn host(&self, host: Host<'_>, side: Side, at: usize) -> Answer {
         let end = self.end(side);
-        let address = end.address.map(addr::plain);
+        let [client, server] = self.plain;
+        let address = if side == Side::Client { client } else { server };
         if end.is_hidden {
             return match host {
                 Host::Text(text) if text.is_all() => Answer::Yes,

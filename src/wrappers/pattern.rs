@@ -508,6 +508,14 @@ struct Quad {
 
 /// Four numbers as inet_addr(3) reads them: in octal behind a 0, in hexadecimal behind 0x.
 fn quad(text: &[u8]) -> Option<Quad> {
+    // Nearly all are written so. A length is no quad.
+    match dotted(text) {
+        Some(Dotted { address, parts: 4, is_spelling: true, ends_in_dot: false }) => {
+            return Some(Quad { address, is_odd: false });
+        }
+        Some(Dotted { parts: 1, .. }) => return None,
+        _ => {}
+    }
     let mut quad = Quad { address: 0, is_odd: false };
     let mut count = 0;
     for part in text.split(|&b| b == b'.') {

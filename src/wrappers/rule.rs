@@ -61,6 +61,18 @@ struct Marks {
     has_hash: bool,
 }
 
+/// The bytes that [`Marks`] are about: few, in lines that are read at every connection.
+static IS_MARK: [bool; 256] = {
+    let mut all = [false; 256];
+    let marks = *b"[]:#\0";
+    let mut at = 0;
+    while at < marks.len() {
+        all[marks[at] as usize] = true;
+        at += 1;
+    }
+    all
+};
+
 /// A line with CR LF behind it.
 const BUFFER: usize = LINE_BYTES + 2;
 
@@ -200,6 +212,9 @@ impl Rules {
             Marks { colons: [text.len(); 2], nul: None, unbalanced: None, is_hidden: false, has_hash: false };
         let (mut depth, mut found) = (0i32, 0);
         for (at, byte) in text.iter().enumerate() {
+            if !IS_MARK[usize::from(*byte)] {
+                continue;
+            }
             match byte {
                 b'[' | b']' if found < 2 => {
                     if depth == 0 {
