@@ -35,7 +35,7 @@ use crate::tcpmux;
 use crate::time::{Instant, Now};
 use crate::wrappers::{Effects, Place, Why, Wrappers};
 use crate::zone::Zone;
-use admission::{Command, Entry, Guest, Known, Waiting};
+use admission::{Caller, Command, Entry, Guest, Known, Waiting};
 use inquiry::{Inquiry, Purpose};
 use relay::Relay;
 
@@ -489,7 +489,8 @@ impl<B: Backend> Engine<B> {
             self.banner(index, Banner::Always, &stream, b);
             let local = if self.asks_for_local(index) { b.local(&stream) } else { None };
             let guest = Guest { service: index, door: index, peer, local };
-            self.arrive(guest, Known::default(), Some(listener), stream, now, b);
+            let caller = Caller { guest, listener: Some(listener), stream };
+            self.arrive(caller, Known::default(), now, b);
             // A pause may have begun, and the next client belongs into the backlog.
             if self.runs.get(usize::from(index)).is_none_or(|run| run.state != State::Listening) {
                 return;
@@ -669,15 +670,8 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Answers an admitted client.
-    fn answer(
-        &mut self,
-        guest: Guest,
-        entry: Entry,
-        listener: Option<&B::Listener>,
-        stream: B::Stream,
-        now: Now,
-        b: &mut B,
-    ) {
+    fn answer(&mut self, caller: Caller<'_, B>, entry: Entry, now: Now, b: &mut B) {
+        let Caller { guest, listener, stream } = caller;
         let Guest { service: index, peer, .. } = guest;
         let Some(service) = self.table().service(index) else { return b.close(stream) };
         if entry != Entry::Twisted && !service.is_program() {
@@ -805,7 +799,10 @@ impl<B: Backend> Engine<B> {
         let local = b.local(&stream);
         let guest = Guest { service, door, peer, local };
         match self.must_wait(service, now) {
-            None => self.arrive(guest, Known::default(), listener.as_ref(), stream, now, b),
+            None => {
+                let caller = Caller { guest, listener: listener.as_ref(), stream };
+                self.arrive(caller, Known::default(), now, b);
+            }
             // A backlog is what it does not have.
             Some(_) => {
                 let _ = b.tell(&stream, tcpmux::UNAVAILABLE);
@@ -919,10 +916,11 @@ impl<B: Backend> Engine<B> {
         let seconds = now.mono.since_s(began);
         self.note(index, Fact::Exit { pid: 0, peer, ending: Ending::Exited(0), seconds }, b);
         let (received, sent) = match talk {
+            // Its bytes are a name, which is in the next record.
+            Talk::Mux(_) => return self.place_free(index, now, b),
             Talk::Echo => (moved, moved),
             Talk::Discard => (moved, 0),
             Talk::Chargen(_) | Talk::Say { .. } => (0, moved),
-            Talk::Mux(_) => (0, 0),
         };
         self.note(index, Fact::Traffic { received, sent }, b);
         self.place_free(index, now, b);

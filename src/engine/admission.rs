@@ -24,7 +24,7 @@ use crate::errno::Errno;
 use crate::ident;
 use crate::record::{Banner, Fact, Refusal};
 use crate::resolver::{Lookup, Paths};
-use crate::service::{Answer, Family, Flags, Host, LogFields, Service, SocketType, Target};
+use crate::service::{Answer, Family, Flags, Host, LogFields, SocketType, Target};
 use crate::slots::Handle;
 use crate::table::Table;
 use crate::tcpmux;
@@ -55,6 +55,14 @@ pub(super) struct Guest {
     pub peer: Peer,
     /// Our end of his connection.
     pub local: Option<(IpAddr, u16)>,
+}
+
+/// A guest with his connection, which has not been answered yet.
+pub(super) struct Caller<'a, B: Backend> {
+    pub guest: Guest,
+    /// The socket of the door, if it still listens.
+    pub listener: Option<&'a B::Listener>,
+    pub stream: B::Stream,
 }
 
 /// What is known of a guest's user.
@@ -140,38 +148,31 @@ impl Known {
 impl<B: Backend> Engine<B> {
     /// A connection was taken: answers it, turns it away, or lets it wait.
     #[inline(never)]
-    pub(super) fn arrive(
-        &mut self,
-        guest: Guest,
-        mut known: Known,
-        listener: Option<&B::Listener>,
-        stream: B::Stream,
-        now: Now,
-        b: &mut B,
-    ) {
+    pub(super) fn arrive(&mut self, caller: Caller<'_, B>, mut known: Known, now: Now, b: &mut B) {
+        let guest = caller.guest;
         let entry = loop {
             match self.judge(&guest, &known, now, b) {
                 Judgement::Admitted(entry) => break entry,
                 Judgement::Refused(refusal) => {
-                    return self.turn_away(&guest, refusal, listener, stream, now, b);
+                    return self.turn_away(caller, refusal, now, b);
                 }
                 Judgement::Wants(Want::Name(address)) => match self.look_up(address, now, b) {
                     Lookup::Done => known.name_asked(address, &guest),
                     Lookup::Pending => {
-                        return self.wait(guest, known, Want::Name(address), listener, stream, now, b);
+                        return self.wait(caller, known, Want::Name(address), now, b);
                     }
                     Lookup::Full => {
-                        return self.turn_away(&guest, Refusal::LookupLimit, listener, stream, now, b);
+                        return self.turn_away(caller, Refusal::LookupLimit, now, b);
                     }
                 },
                 Judgement::Wants(want) => {
-                    return self.wait(guest, known, want, listener, stream, now, b);
+                    return self.wait(caller, known, want, now, b);
                 }
             }
         };
         match self.limits(&guest, now, b).and_then(|()| self.take_place(&guest, now)) {
-            Ok(()) => self.enter(guest, &known, entry, listener, stream, now, b),
-            Err(refusal) => self.turn_away(&guest, refusal, listener, stream, now, b),
+            Ok(()) => self.enter(caller, &known, entry, now, b),
+            Err(refusal) => self.turn_away(caller, refusal, now, b),
         }
     }
 
@@ -361,25 +362,18 @@ impl<B: Backend> Engine<B> {
     }
 
     /// A connection that may not come in.
-    fn turn_away(
-        &mut self,
-        guest: &Guest,
-        refusal: Refusal,
-        listener: Option<&B::Listener>,
-        stream: B::Stream,
-        now: Now,
-        b: &mut B,
-    ) {
+    fn turn_away(&mut self, caller: Caller<'_, B>, refusal: Refusal, now: Now, b: &mut B) {
+        let Caller { guest, listener, stream } = caller;
         if refusal == Refusal::Libwrap {
-            self.run_spawns(guest, listener, b);
-            self.wrapped_banner(guest, &stream, b);
+            self.run_spawns(&guest, listener, b);
+            self.wrapped_banner(&guest, &stream, b);
         }
         self.banner(guest.service, Banner::Fail, &stream, b);
         if guest.door != guest.service {
             let _ = b.tell(&stream, tcpmux::UNAVAILABLE);
         }
         self.refuse(guest.service, refusal, guest.peer, b);
-        self.ask_for_record(guest, &stream, LogFields::USERID, false, now, b);
+        self.ask_for_record(&guest, &stream, LogFields::USERID, false, now, b);
         b.close(stream);
         if refusal == Refusal::ConnectionsPerSecond
             && guest.door == guest.service
@@ -390,41 +384,34 @@ impl<B: Backend> Engine<B> {
     }
 
     /// A connection that may come in.
-    fn enter(
-        &mut self,
-        guest: Guest,
-        known: &Known,
-        entry: Entry,
-        listener: Option<&B::Listener>,
-        stream: B::Stream,
-        now: Now,
-        b: &mut B,
-    ) {
+    fn enter(&mut self, caller: Caller<'_, B>, known: &Known, entry: Entry, now: Now, b: &mut B) {
+        let Caller { guest, listener, stream } = &caller;
+        let guest = *guest;
         if entry != Entry::Plain {
-            self.run_spawns(&guest, listener, b);
+            self.run_spawns(&guest, *listener, b);
             if self.effects.keepalive {
-                b.keep_alive(&stream);
+                b.keep_alive(stream);
             }
             if let Some(seconds) = self.effects.linger {
-                b.linger(&stream, seconds);
+                b.linger(stream, seconds);
             }
-            self.wrapped_banner(&guest, &stream, b);
+            self.wrapped_banner(&guest, stream, b);
         }
-        self.banner(guest.service, Banner::Success, &stream, b);
-        let Some(service) = self.table().service(guest.service) else { return b.close(stream) };
+        self.banner(guest.service, Banner::Success, stream, b);
+        let Some(service) = self.table().service(guest.service) else { return b.close(caller.stream) };
         if service.flags.has(Flags::MUX_PLUS) {
-            let _ = b.tell(&stream, tcpmux::GO);
+            let _ = b.tell(stream, tcpmux::GO);
         }
         if service.log_on_success.has(LogFields::USERID) {
             match &known.user {
                 Identity::Known(text) => self.note(guest.service, Fact::UserId { text }, b),
                 Identity::Unknown(_) => {}
                 Identity::NotAsked => {
-                    self.ask_for_record(&guest, &stream, LogFields::USERID, true, now, b);
+                    self.ask_for_record(&guest, stream, LogFields::USERID, true, now, b);
                 }
             }
         }
-        self.answer(guest, entry, listener, stream, now, b);
+        self.answer(caller, entry, now, b);
     }
 
     /// Asks for a client's user in the background, if the service wants him in its log.
@@ -447,26 +434,18 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Puts a guest aside until something is found out. He is there already, as far as limits go.
-    fn wait(
-        &mut self,
-        guest: Guest,
-        known: Known,
-        want: Want,
-        listener: Option<&B::Listener>,
-        stream: B::Stream,
-        now: Now,
-        b: &mut B,
-    ) {
+    fn wait(&mut self, caller: Caller<'_, B>, known: Known, want: Want, now: Now, b: &mut B) {
+        let guest = caller.guest;
         // Who would not be let in whatever is found out costs nobody a question.
         if want != Want::Addresses
             && let Err(refusal) = self.limits(&guest, now, b)
         {
-            return self.turn_away(&guest, refusal, listener, stream, now, b);
+            return self.turn_away(caller, refusal, now, b);
         }
         let address = guest.peer.address();
         let own = self.waiting.iter().filter(|(_, w)| w.guest.peer.address() == address).count();
         if own >= WAITING_EACH || self.waiting.is_full() {
-            return self.turn_away(&guest, Refusal::LookupLimit, listener, stream, now, b);
+            return self.turn_away(caller, Refusal::LookupLimit, now, b);
         }
         let ms = match want {
             Want::Name(_) | Want::Addresses => NAME_MS,
@@ -475,6 +454,7 @@ impl<B: Backend> Engine<B> {
             Want::Command { .. } => COMMAND_MS,
         };
         let deadline = now.mono.plus_ms(ms);
+        let Caller { listener, stream, .. } = caller;
         let waiting = Waiting { guest, known, want, deadline, stream };
         let Ok(id) = self.waiting.insert(waiting) else { return };
         if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
@@ -488,16 +468,9 @@ impl<B: Backend> Engine<B> {
             }
             Want::Command { place, nth, len } => {
                 let text = self.scratch.get(..len).unwrap_or(&[]);
-                let begun = begin_command(
-                    &mut self.commands,
-                    self.tables.get(usize::from(self.active)),
-                    &guest,
-                    listener,
-                    text,
-                    None,
-                    Some((id, place, nth)),
-                    b,
-                );
+                let errand = Errand { guest: &guest, text, effects: None, waiting: Some((id, place, nth)) };
+                let table = self.tables.get(usize::from(self.active));
+                let begun = errand.begin(&mut self.commands, table, listener, b);
                 if let Err(errno) = begun {
                     self.note(guest.service, Fact::CommandFailed { errno }, b);
                 }
@@ -544,7 +517,7 @@ impl<B: Backend> Engine<B> {
         }
         match want {
             Want::Addresses => self.redirect(guest, stream, now, b),
-            _ => self.arrive(guest, known, listener, stream, now, b),
+            _ => self.arrive(Caller { guest, listener, stream }, known, now, b),
         }
     }
 
@@ -618,7 +591,7 @@ impl<B: Backend> Engine<B> {
 
     /// One who is in waits for the address of the host he is led to.
     pub(super) fn wait_for_host(&mut self, guest: Guest, stream: B::Stream, now: Now, b: &mut B) {
-        self.wait(guest, Known::default(), Want::Addresses, None, stream, now, b);
+        self.wait(Caller { guest, listener: None, stream }, Known::default(), Want::Addresses, now, b);
     }
 
     /// Runs the `spawn` commands of the rule that has just decided. They are not waited for.
@@ -626,9 +599,8 @@ impl<B: Backend> Engine<B> {
         let mut failed = None;
         for text in self.effects.spawns() {
             let table = self.tables.get(usize::from(self.active));
-            if let Err(errno) =
-                begin_command(&mut self.commands, table, guest, listener, text, Some(&self.effects), None, b)
-            {
+            let errand = Errand { guest, text, effects: Some(&self.effects), waiting: None };
+            if let Err(errno) = errand.begin(&mut self.commands, table, listener, b) {
                 failed = Some(errno);
             }
         }
@@ -719,25 +691,32 @@ fn command_text(
     Some(text.len() + 1)
 }
 
-/// Starts a command with the user and everything else of a guest's service.
-fn begin_command<B: Backend>(
-    commands: &mut Vec<Command, COMMANDS>,
-    table: Option<&Table>,
-    guest: &Guest,
-    listener: Option<&B::Listener>,
-    text: &[u8],
-    effects: Option<&Effects>,
+/// A command that goes with a guest.
+struct Errand<'a> {
+    guest: &'a Guest,
+    text: &'a [u8],
+    effects: Option<&'a Effects>,
     waiting: Option<(WaitingId, Place, u8)>,
-    b: &mut B,
-) -> Result<(), Errno> {
-    if commands.is_full() {
-        return Err(Errno::AGAIN);
+}
+
+impl Errand<'_> {
+    /// Starts it with the user and everything else of the guest's service.
+    fn begin<B: Backend>(
+        &self,
+        commands: &mut Vec<Command, COMMANDS>,
+        table: Option<&Table>,
+        listener: Option<&B::Listener>,
+        b: &mut B,
+    ) -> Result<(), Errno> {
+        if commands.is_full() {
+            return Err(Errno::AGAIN);
+        }
+        let Errand { guest, text, effects, waiting } = *self;
+        let table = table.ok_or(Errno::INVAL)?;
+        let service = table.service(guest.service).ok_or(Errno::INVAL)?;
+        let (peer, command, given) = (guest.peer, Some(text), Given::Nothing);
+        let pid = b.spawn(Spawn { table, service, listener, given, peer, effects, command })?;
+        let _ = commands.push(Command { pid, waiting });
+        Ok(())
     }
-    let table = table.ok_or(Errno::INVAL)?;
-    let service: &Service = table.service(guest.service).ok_or(Errno::INVAL)?;
-    let peer = guest.peer;
-    let spawn = Spawn { table, service, listener, given: Given::Nothing, peer, effects, command: Some(text) };
-    let pid = b.spawn(spawn)?;
-    let _ = commands.push(Command { pid, waiting });
-    Ok(())
 }
