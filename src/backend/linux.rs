@@ -39,6 +39,7 @@ use crate::table::Table;
 use crate::time::{Instant, Now};
 
 pub use cache::Cache;
+use cache::Disk;
 pub use listen::{Inherited, Listener};
 pub use spawn::Spawner;
 pub use stream::{Socket, SocketIo, Spills};
@@ -93,7 +94,7 @@ impl Source {
 pub struct Linux {
     epoll: OwnedFd,
     null: OwnedFd,
-    cache: &'static mut Cache,
+    disk: Disk,
     pub inherited: Inherited,
     spills: &'static mut Spills,
     pub spawner: &'static mut Spawner,
@@ -129,7 +130,7 @@ impl Linux {
         Ok(Linux {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             null: open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?,
-            cache,
+            disk: Disk::cached(cache),
             inherited,
             spills,
             spawner,
@@ -141,7 +142,7 @@ impl Linux {
 
     pub fn set_now(&mut self, now: Now) {
         self.mono = now.mono;
-        self.cache.begin_turn(now.unix.unwrap_or(0));
+        self.disk.begin_turn(now.unix.unwrap_or(0));
         self.log.set_now(now.unix.unwrap_or(0));
     }
 
@@ -385,16 +386,16 @@ impl Backend for Linux {
         Ok(())
     }
 
-    type Files = Cache;
+    type Files = Disk;
     type Question = Question;
     type Network<'a> = Names<'a>;
 
-    fn files(&mut self) -> &mut Cache {
-        self.cache
+    fn files(&mut self) -> &mut Disk {
+        &mut self.disk
     }
 
-    fn resolving(&mut self) -> (&mut Cache, Names<'_>) {
-        (self.cache, Names { epoll: &self.epoll })
+    fn resolving(&mut self) -> (&mut Disk, Names<'_>) {
+        (&mut self.disk, Names { epoll: &self.epoll })
     }
 
     fn unwatch(&mut self, stream: &Socket) {

@@ -146,9 +146,7 @@ impl Cache {
     }
 }
 
-impl Files for Cache {
-    type Handle = Handle;
-
+impl Cache {
     fn open(&mut self, path: &[u8]) -> Result<Handle, Errno> {
         let Some(at) = self.entry(path) else { return FileSystem.open(path).map(Handle::File) };
         let Some(entry) = self.entries.get_mut(at) else { return Err(Errno::NOENT) };
@@ -191,6 +189,47 @@ impl Files for Cache {
             *to = *from;
         }
         Ok(n)
+    }
+}
+
+/// The file system, with a cache or without: one type, so that the code that reads files is in the program once.
+pub struct Disk {
+    cache: Option<&'static mut Cache>,
+}
+
+impl Disk {
+    pub const fn cached(cache: &'static mut Cache) -> Disk {
+        Disk { cache: Some(cache) }
+    }
+
+    /// For what is read once: configuration files.
+    pub const fn plain() -> Disk {
+        Disk { cache: None }
+    }
+
+    pub fn begin_turn(&mut self, unix: i64) {
+        if let Some(cache) = &mut self.cache {
+            cache.begin_turn(unix);
+        }
+    }
+}
+
+impl Files for Disk {
+    type Handle = Handle;
+
+    fn open(&mut self, path: &[u8]) -> Result<Handle, Errno> {
+        match &mut self.cache {
+            Some(cache) => cache.open(path),
+            None => FileSystem.open(path).map(Handle::File),
+        }
+    }
+
+    fn read_at(&mut self, file: &Handle, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        match (&mut self.cache, file) {
+            (_, Handle::File(file)) => FileSystem.read_at(file, offset, buf),
+            (Some(cache), Handle::Held { .. }) => cache.read_at(file, offset, buf),
+            (None, Handle::Held { .. }) => Err(Errno::IO),
+        }
     }
 
     fn next_name(&mut self, dir: &[u8], after: &[u8], buf: &mut [u8]) -> Result<Option<usize>, Errno> {

@@ -11,7 +11,7 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait, waitpid};
 
-use super::files::FileSystem;
+use super::cache::Disk;
 use super::log::{self, FACILITY_DAEMON, Log, Main};
 use super::notify::Notify;
 use super::spawn::Heritage;
@@ -231,7 +231,7 @@ fn check(options: &Options<'_>, files: &Sources, hosts: &Hosts, parts: Parts) ->
         let does_resolve =
             |name: &[u8]| asker.borrow_mut().as_mut().is_none_or(|asker| asker.does_resolve(name));
         let check = wrappers::Check { is_daemon: Some(&is_daemon), does_resolve: Some(&does_resolve) };
-        let found = wrappers.check(&mut FileSystem, &hosts.tables(), &check, &mut |d: &Diagnostic<'_>| {
+        let found = wrappers.check(&mut Disk::plain(), &hosts.tables(), &check, &mut |d: &Diagnostic<'_>| {
             print_diagnostic(d);
         });
         outcome.errors += found.errors;
@@ -476,7 +476,7 @@ impl Sources {
             (None, Personality::Xinetd) => b"/etc/xinetd.conf",
             (None, Personality::Inetd) => b"/etc/inetd.conf",
             (None, Personality::Usherd) => {
-                match PLACES.into_iter().find(|path| FileSystem.kind(path).is_ok()) {
+                match PLACES.into_iter().find(|path| Disk::plain().kind(path).is_ok()) {
                     Some(path) => path,
                     None => return Ok(Sources::Builtin),
                 }
@@ -519,14 +519,14 @@ impl Sources {
                 if path.as_slice() == b"/etc/inetd.conf" {
                     settings.also = None;
                 }
-                loader.load(&mut FileSystem, &mut report, table, path, &settings)
+                loader.load(&mut Disk::plain(), &mut report, table, path, &settings)
             }
             (Sources::Words, Some(standalone)) => {
                 load_standalone(loader, table, standalone, &mut report, &settings)
             }
             (Sources::Builtin | Sources::Words, _) => {
                 let text = (b"built-in table".as_slice(), config::BUILTIN);
-                loader.load_text(&mut FileSystem, &mut report, table, text, &settings)
+                loader.load_text(&mut Disk::plain(), &mut report, table, text, &settings)
             }
         };
         for service in table.services_mut() {
@@ -619,7 +619,7 @@ fn load_standalone(
         .chain(standalone.settings.iter().copied())
         .chain(program.iter().copied())
         .chain(standalone.program.iter().skip(1).copied());
-    loader.load_words(&mut FileSystem, &mut |d: &Diagnostic<'_>| report(d), table, all, settings)
+    loader.load_words(&mut Disk::plain(), &mut |d: &Diagnostic<'_>| report(d), table, all, settings)
 }
 
 /// The path of a program, looked for in PATH's usual places if it is a plain name.
@@ -630,7 +630,7 @@ fn find_program(name: &[u8], path: &mut heapless::Vec<u8, PATH_BYTES>) {
         for directory in DIRECTORIES {
             path.clear();
             let fits = path.extend_from_slice(directory).and_then(|()| path.extend_from_slice(name));
-            if fits.is_ok() && FileSystem.executable(path).is_ok() {
+            if fits.is_ok() && Disk::plain().executable(path).is_ok() {
                 return;
             }
         }
@@ -1074,9 +1074,9 @@ fn open_standard_descriptors() {
 /// Whether a process that changes its user can be looked into by that user (fs.suid_dumpable is 1, proc(5)).
 fn makes_dumpable() -> bool {
     let mut value = [0; 1];
-    FileSystem
-        .open(b"/proc/sys/fs/suid_dumpable")
-        .and_then(|file| FileSystem.read_at(&file, 0, &mut value))
+    let mut disk = Disk::plain();
+    disk.open(b"/proc/sys/fs/suid_dumpable")
+        .and_then(|file| disk.read_at(&file, 0, &mut value))
         .is_ok_and(|_| value == *b"1")
 }
 
@@ -1126,11 +1126,11 @@ fn set_zone(tz: Option<&'static [u8]>, engine: &mut Engine<Linux>, log: &mut Log
         Ok(TzSource::Path(path)) => {
             let mut bytes = [0; zone::ZONE_BYTES + 1];
             let mut len = 0;
-            let Ok(file) = FileSystem.open(&path) else { return };
+            let Ok(file) = Disk::plain().open(&path) else { return };
             while let Some(rest) = bytes.get_mut(len..)
                 && !rest.is_empty()
             {
-                match FileSystem.read_at(&file, len as u64, rest) {
+                match Disk::plain().read_at(&file, len as u64, rest) {
                     Ok(0) | Err(_) => break,
                     Ok(n) => len += n,
                 }

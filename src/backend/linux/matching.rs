@@ -11,7 +11,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 
-use super::files::FileSystem;
+use super::cache::Disk;
 use super::{Names, Question, Source};
 use crate::access::{self, Outcome};
 use crate::addr::{HostName, Peer};
@@ -75,7 +75,7 @@ impl Asker {
         for event in events.get(..count).unwrap_or(&[]) {
             let event = *event;
             if let Some(Source::Question(id)) = Source::from_data(event.data) {
-                let _ = self.resolver.answered(id, now, &mut FileSystem, &mut names);
+                let _ = self.resolver.answered(id, now, &mut Disk::plain(), &mut names);
             }
         }
         while self.resolver.tick(now, &mut names).is_some() {}
@@ -85,7 +85,7 @@ impl Asker {
         loop {
             let now = (self.clock)().mono;
             let mut names = Names { epoll: &self.epoll };
-            match self.resolver.name_of(address, now, &mut FileSystem, &mut names) {
+            match self.resolver.name_of(address, now, &mut Disk::plain(), &mut names) {
                 Lookup::Pending => self.wait(),
                 Lookup::Done | Lookup::Full => break,
             }
@@ -106,7 +106,7 @@ impl Asker {
         loop {
             let now = (self.clock)().mono;
             let mut names = Names { epoll: &self.epoll };
-            match self.resolver.addresses_of(name, now, &mut FileSystem, &mut names) {
+            match self.resolver.addresses_of(name, now, &mut Disk::plain(), &mut names) {
                 Lookup::Pending => self.wait(),
                 Lookup::Done | Lookup::Full => break,
             }
@@ -281,7 +281,7 @@ fn hosts(
             _ => asker.known_name(address, is_name_asked),
         };
         let facts = Facts { client_name, user: asked.user.map_or(User::Unknown, User::Known), ..told };
-        let verdict = wrappers.evaluate(&mut FileSystem, &question.tables, &request, &facts);
+        let verdict = wrappers.evaluate(&mut Disk::plain(), &question.tables, &request, &facts);
         if let (Verdict::Need(Need::ClientName), Some(address), false) = (&verdict, address, is_name_asked) {
             is_name_asked = true;
             let _ = asker.name_of(address);
