@@ -180,6 +180,12 @@ impl Linux {
         }
     }
 
+    fn unwatch(&self, stream: &Socket) {
+        if stream.is_watched.replace(false) {
+            let _ = epoll::delete(&self.epoll, &stream.fd);
+        }
+    }
+
     /// Adds, changes or removes what epoll watches a descriptor for.
     fn set_watch(&self, fd: BorrowedFd<'_>, source: Source, is_watched: &core::cell::Cell<bool>, on: bool) {
         let result = match (is_watched.get(), on) {
@@ -195,11 +201,12 @@ impl Linux {
     }
 }
 
-/// What epoll is to report for a session that waits for `step`.
+/// What epoll is to report for a stream that waits for `step`. Errors, and the end of both directions, always.
 const fn interest(step: Step) -> EventFlags {
     match step {
         Step::Read => EventFlags::IN,
-        Step::Write | Step::Close => EventFlags::OUT,
+        Step::Write => EventFlags::OUT,
+        Step::Close => EventFlags::empty(),
     }
 }
 
@@ -322,47 +329,45 @@ impl Backend for Linux {
         &mut self.files
     }
 
-    fn hand_over(&mut self, _stream: &Socket) -> Result<(), Errno> {
-        Err(Errno::NOSYS)
+    fn hand_over(&mut self, stream: &Socket) -> Result<(), Errno> {
+        self.unwatch(stream);
+        stream.make_plain()
     }
 
-    fn connect(&mut self, _from: Option<IpAddr>, _to: SocketAddr) -> Result<Socket, Errno> {
-        Err(Errno::NOSYS)
+    fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Socket, Errno> {
+        Socket::connect(from, to)
     }
 
-    fn connected(&mut self, _stream: &Socket) -> Result<(), Errno> {
-        Err(Errno::NOSYS)
+    fn connected(&mut self, stream: &Socket) -> Result<(), Errno> {
+        stream.connected()
     }
 
-    fn local(&mut self, _stream: &Socket) -> Option<(IpAddr, u16)> {
-        None
+    fn local(&mut self, stream: &Socket) -> Option<(IpAddr, u16)> {
+        stream.local().map(|address| (address.ip(), address.port()))
     }
 
-    fn relay(&mut self, _from: &mut Socket, _to: &mut Socket, _scratch: &mut [u8]) -> Result<Forward, Errno> {
-        Err(Errno::NOSYS)
+    fn relay(&mut self, from: &mut Socket, to: &mut Socket, scratch: &mut [u8]) -> Result<Forward, Errno> {
+        stream::relay(from, to, self.spills, scratch)
     }
 
-    fn finish(&mut self, _stream: &Socket) {}
+    fn finish(&mut self, stream: &Socket) {
+        stream.finish();
+    }
 
-    fn keep_alive(&mut self, _stream: &Socket) {}
+    fn keep_alive(&mut self, stream: &Socket) {
+        let _ = rustix::net::sockopt::set_socket_keepalive(&stream.fd, true);
+    }
 
-    fn linger(&mut self, _stream: &Socket, _seconds: u32) {}
+    fn linger(&mut self, stream: &Socket, seconds: u32) {
+        // Its server will have it; see there.
+        stream.linger.set(seconds);
+    }
 
     fn close(&mut self, stream: Socket) {
         // A child whose program has not begun has all our sockets, and may take its time. Until then closing ours ends
         // neither the connection nor the watch on it.
-        if stream.is_watched.get() {
-            let _ = epoll::delete(&self.epoll, &stream.fd);
-        }
-        // Closing a TCP socket with unread input resets the connection, and the reset may overtake what was written.
-        // What came so far is taken out, within bounds; a client that goes on sending after that gets its reset.
-        let mut sink = [0; 2048];
-        for _ in 0..8 {
-            match rustix::net::recv(&stream.fd, &mut sink, RecvFlags::DONTWAIT) {
-                Ok((n, _)) if n == sink.len() => {}
-                _ => break,
-            }
-        }
+        self.unwatch(&stream);
+        stream.drain();
         if !self.spawner.is_idle() {
             let _ = rustix::net::shutdown(&stream.fd, rustix::net::Shutdown::Both);
         }
@@ -370,14 +375,16 @@ impl Backend for Linux {
     }
 
     fn spawn(&mut self, spawn: Spawn<'_, Listener, Socket>) -> Result<Pid, Errno> {
-        let Spawn { table, service, listener, given, peer, effects: _, command: _ } = spawn;
-        let socket = match given {
-            Given::Connection(stream) => stream.fd.as_fd(),
-            Given::Listener(listener) => listener.fd.as_fd(),
-            Given::Nothing => self.null.as_fd(),
+        let Spawn { table, service, listener, given, peer, effects, command } = spawn;
+        let (socket, linger) = match given {
+            Given::Connection(stream) => (stream.fd.as_fd(), stream.linger.get()),
+            Given::Listener(listener) => (listener.fd.as_fd(), 0),
+            Given::Nothing => (self.null.as_fd(), 0),
         };
+        let gets_nothing = matches!(given, Given::Nothing);
         let stderr = match service.stderr {
             Stderr::Client => socket,
+            _ if gets_nothing => socket,
             Stderr::Log => {
                 listener.stderr.as_ref().and_then(stderr::Pipe::write_end).unwrap_or(self.null.as_fd())
             }
@@ -395,8 +402,12 @@ impl Backend for Linux {
             service,
             socket: socket.as_raw_fd(),
             stderr: stderr.as_raw_fd(),
+            gets_nothing,
             peer,
             local,
+            effects,
+            command,
+            linger,
         })
     }
 

@@ -37,13 +37,15 @@ use crate::errno::Errno;
 use crate::record::ChildStep;
 use crate::service::{Flags, Limit, Resource, Service};
 use crate::table::{Table, Text};
+use crate::wrappers::Effects;
 
 /// Bytes of a child's stack. It makes some twenty system calls from one function.
 pub(crate) const STACK_BYTES: usize = 8192;
 /// argv and envp together, with their nulls.
 const POINTERS: usize = 1280;
-/// Bytes for what differs from client to client: REMOTE_HOST and its relatives, arguments with `%` replaced.
-const TEXT_BYTES: usize = 2048;
+/// Bytes for what differs from client to client: REMOTE_HOST and its relatives, arguments with `%` replaced, a command of
+/// up to 4096 bytes and the variables that go with it. What needs more is not started (E2BIG).
+pub(crate) const TEXT_BYTES: usize = 6144;
 /// Variables of the daemon's own environment that can be handed on. More are left out, and said so at start.
 pub const ENVIRONMENT: usize = 256;
 
@@ -65,6 +67,8 @@ struct Plan {
     uid: Option<u32>,
     umask: u32,
     nice: Option<i32>,
+    /// Seconds of SO_LINGER for the connection; 0: none.
+    linger: u32,
     limits: [Option<(u64, u64)>; Resource::ALL.len()],
 }
 
@@ -83,6 +87,7 @@ impl Plan {
         uid: None,
         umask: 0,
         nice: None,
+        linger: 0,
         limits: [None; Resource::ALL.len()],
     };
 }
@@ -98,6 +103,8 @@ struct Slot {
     /// The table its child reads is the one that serves since this reload.
     reload: u32,
     plan: Plan,
+    /// The group of a rule's `user` option: the plan points here.
+    group: [u32; 1],
     pointers: [*const u8; POINTERS],
     text: [u8; TEXT_BYTES],
     stack: Stack,
@@ -120,6 +127,7 @@ impl Slot {
             pid: 0,
             reload: 0,
             plan: Plan::EMPTY,
+            group: [0],
             pointers: [null(); POINTERS],
             text: [0; TEXT_BYTES],
             stack: Stack { _bytes: [0; STACK_BYTES] },
@@ -131,12 +139,20 @@ impl Slot {
 pub struct Order<'a> {
     pub table: &'a Table,
     pub service: &'a Service,
-    /// The connection, or the service's own socket.
+    /// The connection, or the service's own socket, or /dev/null.
     pub socket: RawFd,
     pub stderr: RawFd,
+    /// `socket` is /dev/null: nothing is passed as LISTEN_FDS.
+    pub gets_nothing: bool,
     pub peer: Peer,
     /// The address and port the client reached.
     pub local: Option<(IpAddr, u16)>,
+    /// What the rule that let the client in changes.
+    pub effects: Option<&'a Effects>,
+    /// Run by the shell in place of the program; may end in a NUL byte. Copied: the caller's memory may change.
+    pub command: Option<&'a [u8]>,
+    /// Seconds of SO_LINGER for the connection; 0: none.
+    pub linger: u32,
 }
 
 /// What all servers inherit from how the daemon was started.
@@ -342,6 +358,15 @@ struct SlotText<'a> {
 }
 
 impl SlotText<'_> {
+    /// Copies one string; its place. One with a NUL inside would come out cut.
+    fn copy(&mut self, bytes: &[u8]) -> Result<*const u8, Errno> {
+        let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+        if bytes.contains(&0) {
+            return Err(Errno::INVAL);
+        }
+        self.string(|out| out.push(bytes))
+    }
+
     /// Writes one string and its NUL; its place.
     fn string(&mut self, write: impl FnOnce(&mut Self) -> core::fmt::Result) -> Result<*const u8, Errno> {
         let from = self.len;
@@ -384,6 +409,56 @@ fn is_same_variable(entry: &[u8], other: &[u8]) -> bool {
     entry.get(..name(entry)) == other.get(..name(other))
 }
 
+/// The shell that runs commands, and the name it is given.
+const SHELL: &core::ffi::CStr = c"/bin/sh";
+const SHELL_ARGUMENTS: [&core::ffi::CStr; 2] = [c"sh", c"-c"];
+
+/// Gives the server the variables that `added` brings, then the service's own, then the daemon's. What comes first shadows
+/// the rest; among those of `added` the last of a name counts, as setenv(3) would have it.
+fn push_environment<'a, I: Iterator<Item = &'a [u8]>>(
+    pointers: &mut Pointers<'_>,
+    text: &mut SlotText<'_>,
+    order: &Order<'_>,
+    added: impl Fn() -> I,
+    inherited: &[*const c_char],
+    laundered: &[bool],
+) -> Result<(), Errno> {
+    let (table, service) = (order.table, order.service);
+    let is_added = |bytes: &[u8]| added().any(|word| is_same_variable(bytes, word));
+    for (at, word) in added().enumerate() {
+        if !added().skip(at + 1).any(|later| is_same_variable(word, later)) {
+            pointers.push(text.copy(word)?)?;
+        }
+    }
+    let own = table.words(service.env);
+    for word in own {
+        if !is_added(table.bytes(*word)) {
+            pointers.push(table.c_bytes(*word).as_ptr())?;
+        }
+    }
+    for (pointer, laundered) in inherited.iter().zip(laundered) {
+        // SAFETY: `set_environment` took it from the initial stack, where it stays as long as the process.
+        let bytes = unsafe { core::ffi::CStr::from_ptr(*pointer) }.to_bytes();
+        let passed = if service.flags.has(Flags::PASSENV) {
+            table.words(service.passenv).iter().any(|name| is_same_variable(bytes, table.bytes(*name)))
+        } else {
+            !(*laundered && service.dialect == crate::service::Dialect::Inetd)
+        };
+        if passed && !own.iter().any(|word| is_same_variable(bytes, table.bytes(*word))) && !is_added(bytes) {
+            pointers.push(pointer.cast())?;
+        }
+    }
+    Ok(())
+}
+
+/// The user and group that a rule gives a server. Only root can become somebody else, and a service that its file runs as
+/// somebody must not become somebody else by a rule, least of all root.
+fn imposed_identity(order: &Order<'_>, heritage: &Heritage) -> Result<Option<(u32, u32)>, Errno> {
+    let Some(identity) = order.effects.and_then(|effects| effects.identity) else { return Ok(None) };
+    let is_roots = matches!(order.service.identity.uid, None | Some(0));
+    if heritage.uid == 0 && is_roots { Ok(Some(identity)) } else { Err(Errno::PERM) }
+}
+
 /// Writes into the slot what the child needs.
 fn prepare(
     slot: &mut Slot,
@@ -394,37 +469,30 @@ fn prepare(
 ) -> Result<(), Errno> {
     let (table, service) = (order.table, order.service);
     let c = |text: Text| table.c_bytes(text).as_ptr();
+    let imposed = imposed_identity(order, heritage)?;
     let mut text = SlotText { bytes: &mut slot.text, len: 0 };
     let mut pointers = Pointers { list: &mut slot.pointers, len: 0 };
 
-    for word in table.words(service.argv) {
-        let bytes = table.bytes(*word);
-        if service.flags.has(Flags::EXPAND) && bytes.contains(&b'%') {
-            pointers.push(text.string(|out| expand(out, bytes, order))?)?;
-        } else {
-            pointers.push(c(*word))?;
+    if let Some(command) = order.command {
+        for word in SHELL_ARGUMENTS {
+            pointers.push(word.as_ptr().cast())?;
+        }
+        pointers.push(text.copy(command)?)?;
+    } else {
+        for word in table.words(service.argv) {
+            let bytes = table.bytes(*word);
+            if service.flags.has(Flags::EXPAND) && bytes.contains(&b'%') {
+                pointers.push(text.string(|out| expand(out, bytes, order))?)?;
+            } else {
+                pointers.push(c(*word))?;
+            }
         }
     }
     pointers.push(null())?;
     let env_from = pointers.len;
 
-    // What the service sets comes first and shadows what the daemon has.
-    let own = table.words(service.env);
-    for word in own {
-        pointers.push(c(*word))?;
-    }
-    for (pointer, laundered) in inherited.iter().zip(laundered) {
-        // SAFETY: `set_environment` took it from the initial stack, where it stays as long as the process.
-        let bytes = unsafe { core::ffi::CStr::from_ptr(*pointer) }.to_bytes();
-        let passed = if service.flags.has(Flags::PASSENV) {
-            table.words(service.passenv).iter().any(|name| is_same_variable(bytes, table.bytes(*name)))
-        } else {
-            !(*laundered && service.dialect == crate::service::Dialect::Inetd)
-        };
-        if passed && !own.iter().any(|word| is_same_variable(bytes, table.bytes(*word))) {
-            pointers.push(pointer.cast())?;
-        }
-    }
+    let added = || order.effects.into_iter().flat_map(Effects::env);
+    push_environment(&mut pointers, &mut text, order, added, inherited, laundered)?;
     // Nothing where there is no address: a variable that says so helps no script.
     if let Peer::Ip { address, port } = order.peer {
         pointers.push(text.string(|out| write!(out, "REMOTE_HOST={address}"))?)?;
@@ -443,7 +511,8 @@ fn prepare(
         }
     }
     let mut pid_text = core::ptr::null_mut();
-    if service.flags.has(Flags::LISTEN_FDS) {
+    let listen_fds = service.flags.has(Flags::LISTEN_FDS) && !order.gets_nothing;
+    if listen_fds {
         pointers.push(text.string(|out| out.write_str("LISTEN_FDS=1"))?)?;
         let variable = text.string(|out| out.write_str("LISTEN_PID=0000000000"))?;
         pointers.push(variable)?;
@@ -469,25 +538,42 @@ fn prepare(
         };
     }
     let argv = pointers.list.as_ptr();
-    slot.plan = Plan {
-        program: c(service.program),
+    let groups = groups.unwrap_or(&[]);
+    let mut plan = Plan {
+        program: if order.command.is_some() { SHELL.as_ptr().cast() } else { c(service.program) },
         argv,
         envp: argv.wrapping_add(env_from),
         pid_text,
         connection: order.socket,
         stderr: order.stderr,
-        listen_fds: service.flags.has(Flags::LISTEN_FDS),
-        groups: (is_root && has_identity).then(|| {
-            let groups = groups.unwrap_or(&[]);
-            (groups.as_ptr(), groups.len())
-        }),
+        listen_fds,
+        groups: (is_root && has_identity).then_some((groups.as_ptr(), groups.len())),
         gid: service.identity.gid.filter(|_| is_root),
         uid: service.identity.uid.filter(|uid| *uid != heritage.uid || is_root),
         umask: service.umask.map_or(heritage.umask | 0o022, u32::from),
-        nice: service.nice.map(|nice| (heritage.nice + i32::from(nice)).clamp(-20, 19)),
+        nice: service.nice.map(|nice| nice_value(heritage.nice, i32::from(nice))),
+        linger: order.linger,
         limits,
     };
+    if let Some(umask) = order.effects.and_then(|effects| effects.umask) {
+        plan.umask = u32::from(umask);
+    }
+    if let Some(nice) = order.effects.and_then(|effects| effects.nice) {
+        plan.nice = Some(nice_value(plan.nice.unwrap_or(heritage.nice), nice));
+    }
+    if let Some((uid, gid)) = imposed {
+        slot.group = [gid];
+        plan.groups = Some((slot.group.as_ptr(), slot.group.len()));
+        plan.gid = Some(gid);
+        plan.uid = Some(uid);
+    }
+    slot.plan = plan;
     Ok(())
+}
+
+/// A nice value changed by `by`, within the system's bounds.
+fn nice_value(from: i32, by: i32) -> i32 {
+    from.saturating_add(by).clamp(-20, 19)
 }
 
 /// Writes a word of server_args with `%a` and `%r` (client's address and port), `%A` and `%R` (server's), `%d` (the
@@ -661,6 +747,13 @@ unsafe fn become_server(plan: &Plan) -> (ChildStep, Errno) {
         } else {
             step!(ChildStep::Descriptors, Sysno::dup3, plan.connection, 3, 0);
         }
+    }
+    if plan.linger > 0 {
+        const SOL_SOCKET: usize = 1;
+        const SO_LINGER: usize = 13;
+        let linger = [1, plan.linger];
+        // SAFETY: the kernel reads two numbers. What it does not allow is left.
+        let _ = unsafe { syscall!(Sysno::setsockopt, 0, SOL_SOCKET, SO_LINGER, linger.as_ptr(), 8) };
     }
     if !plan.pid_text.is_null() {
         // SAFETY: the parent left ten digits and a NUL there.
