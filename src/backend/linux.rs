@@ -23,8 +23,7 @@ use core::net::{IpAddr, SocketAddr};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getpeername, getsockname, recvfrom,
-    sendto, sockopt,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsockname, recvfrom, sendto, sockopt,
 };
 
 use crate::addr::Peer;
@@ -208,7 +207,7 @@ impl Linux {
     }
 }
 
-/// What epoll is to report for a session that waits for `step`.
+/// What epoll is to report for a stream that waits for `step`. Errors, and the end of both directions, always.
 const fn interest(step: Step) -> EventFlags {
     match step {
         Step::Read => EventFlags::IN,
@@ -406,51 +405,27 @@ impl Backend for Linux {
 
     fn hand_over(&mut self, stream: &Socket) -> Result<(), Errno> {
         self.unwatch(stream);
-        rustix::io::ioctl_fionbio(&stream.fd, false)?;
-        if sockopt::socket_domain(&stream.fd)? == AddressFamily::INET6
-            && let Some(IpAddr::V4(_)) =
-                getpeername(&stream.fd).ok().and_then(|peer| listen::peer(peer).address())
-        {
-            let _ = sys::become_ipv4(stream.fd.as_fd());
-        }
-        Ok(())
+        stream.make_plain()
     }
 
     fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Socket, Errno> {
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(family, rustix::net::SocketType::STREAM, flags, None)?;
-        // As xinetd: what one side sends at once should not wait for the other's acknowledgement.
-        sockopt::set_tcp_nodelay(&fd, true)?;
-        if let Some(from) = from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
-            rustix::net::bind(&fd, &SocketAddr::new(from, 0))?;
-        }
-        match rustix::net::connect(&fd, &to) {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(Socket::new(fd)),
-            Err(errno) => Err(errno.into()),
-        }
+        Socket::connect(from, to)
     }
 
     fn connected(&mut self, stream: &Socket) -> Result<(), Errno> {
-        sockopt::socket_error(&stream.fd)??;
-        match getpeername(&stream.fd) {
-            Err(rustix::io::Errno::NOTCONN) => Err(Errno::AGAIN),
-            // A unix socket's end may have no name.
-            _ => Ok(()),
-        }
+        stream.connected()
     }
 
     fn local(&mut self, stream: &Socket) -> Option<(IpAddr, u16)> {
-        let address = SocketAddr::try_from(getsockname(&stream.fd).ok()?).ok()?;
-        Some((address.ip().to_canonical(), address.port()))
+        stream.local().map(|address| (address.ip(), address.port()))
     }
 
     fn relay(&mut self, from: &mut Socket, to: &mut Socket, scratch: &mut [u8]) -> Result<Forward, Errno> {
-        stream::carry(from, to.fd.as_fd(), self.spills, scratch)
+        stream::relay(from, to, self.spills, scratch)
     }
 
     fn finish(&mut self, stream: &Socket) {
-        let _ = rustix::net::shutdown(&stream.fd, rustix::net::Shutdown::Write);
+        stream.finish();
     }
 
     fn keep_alive(&mut self, stream: &Socket) {
@@ -458,25 +433,15 @@ impl Backend for Linux {
     }
 
     fn linger(&mut self, stream: &Socket, seconds: u32) {
-        let linger = (seconds > 0).then(|| core::time::Duration::from_secs(u64::from(seconds)));
-        let _ = sockopt::set_socket_linger(&stream.fd, linger);
+        // Its server will have it; see there.
+        stream.linger.set(seconds);
     }
 
     fn close(&mut self, stream: Socket) {
         // A child whose program has not begun has all our sockets, and may take its time. Until then closing ours ends
         // neither the connection nor the watch on it.
-        if stream.is_watched.get() {
-            let _ = epoll::delete(&self.epoll, &stream.fd);
-        }
-        // Closing a TCP socket with unread input resets the connection, and the reset may overtake what was written.
-        // What came so far is taken out, within bounds; a client that goes on sending after that gets its reset.
-        let mut sink = [0; 2048];
-        for _ in 0..8 {
-            match rustix::net::recv(&stream.fd, &mut sink, RecvFlags::DONTWAIT) {
-                Ok((n, _)) if n == sink.len() => {}
-                _ => break,
-            }
-        }
+        self.unwatch(&stream);
+        stream.drain();
         if !self.spawner.is_idle() {
             let _ = rustix::net::shutdown(&stream.fd, rustix::net::Shutdown::Both);
         }
@@ -485,17 +450,17 @@ impl Backend for Linux {
 
     fn spawn(&mut self, spawn: Spawn<'_, Listener, Socket>) -> Result<Pid, Errno> {
         let Spawn { table, service, listener, given, peer, effects, command } = spawn;
-        let socket = match given {
-            Given::Connection(stream) => stream.fd.as_fd(),
-            Given::Listener(listener) => listener.fd.as_fd(),
-            Given::Nothing => self.null.as_fd(),
+        let (socket, linger) = match given {
+            Given::Connection(stream) => (stream.fd.as_fd(), stream.linger.get()),
+            Given::Listener(listener) => (listener.fd.as_fd(), 0),
+            Given::Nothing => (self.null.as_fd(), 0),
         };
+        let gets_nothing = matches!(given, Given::Nothing);
+        let pipe = listener.and_then(|listener| listener.stderr.as_ref());
         let stderr = match service.stderr {
             Stderr::Client => socket,
-            Stderr::Log => listener
-                .and_then(|l| l.stderr.as_ref())
-                .and_then(stderr::Pipe::write_end)
-                .unwrap_or(self.null.as_fd()),
+            _ if gets_nothing => socket,
+            Stderr::Log => pipe.and_then(stderr::Pipe::write_end).unwrap_or(self.null.as_fd()),
             Stderr::Null => self.null.as_fd(),
         };
         let local = match peer {
@@ -510,10 +475,12 @@ impl Backend for Linux {
             service,
             socket: socket.as_raw_fd(),
             stderr: stderr.as_raw_fd(),
+            gets_nothing,
             peer,
             local,
             effects,
             command,
+            linger,
         })
     }
 
