@@ -1110,7 +1110,8 @@ impl<B: Backend> Engine<B> {
 
     /// A child ended.
     fn ended(&mut self, pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)>, now: Now, b: &mut B) {
-        if self.command_ended(pid, ending == Ending::Exited(0) && failed.is_none(), now, b) {
+        let passed = failed.is_none().then_some(ending == Ending::Exited(0));
+        if self.command_ended(pid, passed, now, b) {
             return;
         }
         // Not a server: an orphan that came to us because we are process 1.

@@ -24,7 +24,7 @@ use crate::errno::Errno;
 use crate::ident;
 use crate::record::{Banner, Fact, Refusal};
 use crate::resolver::{Lookup, Paths};
-use crate::service::{Answer, Family, Flags, Host, LogFields, SocketType, Target};
+use crate::service::{Answer, Family, Flags, Host, LogFields, SocketType, Standing, Target};
 use crate::slots::Handle;
 use crate::table::Table;
 use crate::tcpmux;
@@ -511,9 +511,10 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
             run.running = run.running.saturating_sub(1);
         }
-        if self.table().service(guest.service).is_none() {
-            // His service went with a reload.
-            return b.close(stream);
+        // His service went with a reload.
+        if self.table().service(guest.service).is_none_or(|service| service.standing != Standing::Ready) {
+            b.close(stream);
+            return;
         }
         match want {
             Want::Addresses => self.redirect(guest, stream, now, b),
@@ -609,15 +610,17 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// A child ended that is no server: whether it was a command.
-    pub(super) fn command_ended(&mut self, pid: Pid, passed: bool, now: Now, b: &mut B) -> bool {
+    /// A child ended that is no server: whether it was a command. `passed`: its status was 0; `None` if it never became
+    /// its program.
+    pub(super) fn command_ended(&mut self, pid: Pid, passed: Option<bool>, now: Now, b: &mut B) -> bool {
         let Some(at) = self.commands.iter().position(|command| command.pid == pid) else { return false };
         let Command { waiting, .. } = self.commands.swap_remove(at);
         if let Some((id, place, nth)) = waiting
             && let Some(waiting) = self.waiting.get_mut(id)
         {
             // Room for one more was seen when it was begun.
-            waiting.known.is_stuck |= waiting.known.ran.push(Ran { place, nth, passed }).is_err();
+            waiting.known.is_stuck |=
+                passed.is_none_or(|passed| waiting.known.ran.push(Ran { place, nth, passed }).is_err());
             self.resume(id, now, b);
         }
         true
