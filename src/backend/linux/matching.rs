@@ -329,7 +329,6 @@ fn limits(service: &Service, out: &mut dyn fmt::Write) -> fmt::Result {
     }
     if lead == ", " { out.write_char('\n') } else { Ok(()) }
 }
-}
 
 /// The minute of `HH:MM`, or of a time of day behind a date: `2026-11-25T09:30`.
 pub fn minute(text: &[u8]) -> Option<u16> {
