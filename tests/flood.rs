@@ -62,8 +62,8 @@ fn start<'n>(net: &'n Net, conf: &str, ports: &[u16]) -> Daemon<'n> {
     Daemon::start(net, Subject::Usherd, Conf::Xinetd(conf)).ready(&ports)
 }
 
-/// A connection from 127.0.0.`from`.
-fn connect(from: u8, port: u16) -> std::io::Result<TcpStream> {
+/// A connection from 127.0.0.`sender`.
+fn connect(sender: u8, port: u16) -> std::io::Result<TcpStream> {
     let raw = |a: SocketAddrV4| libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: a.port().to_be(),
@@ -72,7 +72,7 @@ fn connect(from: u8, port: u16) -> std::io::Result<TcpStream> {
     };
     let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
     let (from, to) = (
-        raw(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, from), 0)),
+        raw(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, sender), 0)),
         raw(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)),
     );
     // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
@@ -82,7 +82,11 @@ fn connect(from: u8, port: u16) -> std::io::Result<TcpStream> {
             return Err(std::io::Error::last_os_error());
         }
         let stream = TcpStream::from_raw_fd(fd);
-        let wait = libc::timeval { tv_sec: 5, tv_usec: 0 };
+        // A flood does not stop because one of its connections finds no room.
+        let wait = match sender {
+            FLOODER => libc::timeval { tv_sec: 0, tv_usec: 50_000 },
+            _ => libc::timeval { tv_sec: 5, tv_usec: 0 },
+        };
         let size = size_of::<libc::timeval>() as libc::socklen_t;
         libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const wait).cast(), size);
         libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const wait).cast(), size);
