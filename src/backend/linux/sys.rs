@@ -370,7 +370,7 @@ pub fn give_back_file(part: (usize, usize), page: usize) {
 #[inline(always)]
 pub fn give_back_stack(page: usize) {
     /// More than any path of the daemon uses (see memory-budget.md); pages that were never used cost nothing here.
-    const DEEPEST: usize = 192 * 1024;
+    const DEEPEST: usize = 512 * 1024;
     let top: usize;
     // SAFETY: reads the stack pointer.
     unsafe {
