@@ -163,15 +163,6 @@ pub fn become_ipv4(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     set_option(fd, IPPROTO_IPV6, IPV6_ADDRFORM, &AF_INET, size_of::<u32>())
 }
 
-/// Lets the kernel choose the port of a socket that is about to be bound to an address when it is connected (ip(7),
-/// IP_BIND_ADDRESS_NO_PORT, from Linux 4.2; IPv6 sockets take it too): only then can two connections to different places
-/// have the same one, and an address does not run out of ports. Older kernels choose at once.
-pub fn bind_without_port(fd: BorrowedFd<'_>) {
-    const IPPROTO_IP: usize = 0;
-    const IP_BIND_ADDRESS_NO_PORT: usize = 24;
-    let _ = set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &1u32, size_of::<u32>());
-}
-
 /// Restricts a socket to an interface (socket(7), SO_BINDTODEVICE): ENODEV while there is none of that name.
 pub fn bind_to_device(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     const SOL_SOCKET: usize = 1;
@@ -369,7 +360,8 @@ pub fn give_back_file(part: (usize, usize), page: usize) {
 /// Gives back what the stack needed below the caller's own frame.
 #[inline(always)]
 pub fn give_back_stack(page: usize) {
-    /// More than any path of the daemon uses (see memory-budget.md); pages that were never used cost nothing here.
+    /// More than any path of the daemon uses: making the filter of a wait service needs 200 KB. Pages that were never used
+    /// cost nothing here, and below the stack the kernel keeps a megabyte free.
     const DEEPEST: usize = 512 * 1024;
     let top: usize;
     // SAFETY: reads the stack pointer.
