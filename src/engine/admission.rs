@@ -15,7 +15,7 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
-use super::{Engine, Purpose, ServiceIndex};
+use super::{Engine, Purpose, ServiceIndex, Severity};
 use crate::access::{self, Outcome};
 use crate::addr::{HostName, Peer};
 use crate::backend::{Backend, End, Given, Pid, Spawn};
@@ -86,6 +86,8 @@ pub(super) struct Known {
     ran: Vec<Ran, RAN, u8>,
     /// A command could not be run, or did not end in time: nobody can tell whether its rule stands.
     is_stuck: bool,
+    /// What the rule that let him in says of his record: of one who waits for the host he is led to.
+    severity: Severity,
 }
 
 /// How a guest comes in.
@@ -517,7 +519,7 @@ impl<B: Backend> Engine<B> {
             return;
         }
         match want {
-            Want::Addresses => self.redirect(guest, stream, now, b),
+            Want::Addresses => self.redirect(guest, stream, known.severity, now, b),
             _ => self.arrive(Caller { guest, listener, stream }, known, now, b),
         }
     }
@@ -591,8 +593,16 @@ impl<B: Backend> Engine<B> {
     }
 
     /// One who is in waits for the address of the host he is led to.
-    pub(super) fn wait_for_host(&mut self, guest: Guest, stream: B::Stream, now: Now, b: &mut B) {
-        self.wait(Caller { guest, listener: None, stream }, Known::default(), Want::Addresses, now, b);
+    pub(super) fn wait_for_host(
+        &mut self,
+        guest: Guest,
+        stream: B::Stream,
+        severity: Severity,
+        now: Now,
+        b: &mut B,
+    ) {
+        let known = Known { severity, ..Known::default() };
+        self.wait(Caller { guest, listener: None, stream }, known, Want::Addresses, now, b);
     }
 
     /// Runs the `spawn` commands of the rule that has just decided. They are not waited for.
