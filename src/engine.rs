@@ -217,6 +217,7 @@ pub struct Engine<B: Backend> {
     reason: Vec<(Option<Place>, Why), 1>,
     /// Our own, for `%p`.
     pid: Pid,
+    is_root: bool,
     denied: Denied,
     sources: Sources,
     zone: Zone,
@@ -254,6 +255,7 @@ impl<B: Backend> Engine<B> {
             effects: Effects::new(),
             reason: Vec::new(),
             pid: 0,
+            is_root: false,
             denied: Denied::new(),
             sources: Sources::new(),
             zone: Zone::UTC,
@@ -293,10 +295,10 @@ impl<B: Backend> Engine<B> {
         &self.zone
     }
 
-    /// Where hosts.allow and hosts.deny are, and our own process number; `false` if a path is too long. Without it nobody
-    /// is let in by them.
-    pub fn set_hosts(&mut self, allow: &[u8], deny: &[u8], pid: Pid) -> bool {
+    /// Where hosts.allow and hosts.deny are, and who we are, of which their rules may speak; `false` if a path is too long.
+    pub fn set_hosts(&mut self, allow: &[u8], deny: &[u8], pid: Pid, is_root: bool) -> bool {
         self.pid = pid;
+        self.is_root = is_root;
         self.hosts_allow.clear();
         self.hosts_deny.clear();
         self.hosts_allow.extend_from_slice(allow).is_ok() && self.hosts_deny.extend_from_slice(deny).is_ok()

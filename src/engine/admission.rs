@@ -30,7 +30,7 @@ use crate::table::Table;
 use crate::tcpmux;
 use crate::time::{Instant, Now};
 use crate::wrappers::{
-    self, Commands, Effects, Endpoint, Facts, Need, Place, Ran, Request, User, Verdict, Why,
+    self, Commands, Effects, Endpoint, Facts, Fault, Need, Place, Ran, Request, User, Verdict, Why,
 };
 
 /// Places of one address among [`WAITING`].
@@ -279,13 +279,24 @@ impl<B: Backend> Engine<B> {
                             command_text(command, &request, &facts, &mut self.scratch)
                                 .map(|len| Want::Command { place, nth, len })
                         }
-                        Need::Command { .. } => None,
+                        Need::Command { place, .. } => {
+                            let _ = self.reason.push((Some(place), Why::Rule));
+                            None
+                        }
                     }
                     .map_or(Refused(Refusal::Libwrap), Wants);
                 }
             };
             let mut why = decision.why;
-            let taken = self.effects.take(b.files(), &tables, &decision, &request, &facts);
+            let mut taken = self.effects.take(b.files(), &tables, &decision, &request, &facts);
+            // Only root can become somebody else, and whom a file makes somebody a rule must not make somebody else.
+            let is_root = self.is_root && service.identity.uid.is_none_or(|uid| uid == 0);
+            if outcome.is_ok()
+                && !is_root
+                && (self.effects.identity.is_some() || self.effects.group.is_some())
+            {
+                taken = Err(Fault::NotRoot);
+            }
             if let (Err(fault), Some(place)) = (taken, decision.place) {
                 why = Why::Fault { fault, line: place.line, column: 1 };
             }
