@@ -86,8 +86,6 @@ pub(super) struct Known {
     ran: Vec<Ran, RAN, u8>,
     /// A command could not be run, or did not end in time: nobody can tell whether its rule stands.
     is_stuck: bool,
-    /// What the rule that let him in says of his record: of one who waits for the host he is led to.
-    severity: Severity,
 }
 
 /// How a guest comes in.
@@ -109,8 +107,9 @@ pub(super) enum Want {
     User { seconds: Option<u32> },
     /// Whether a command succeeds. Its text is the first `len` bytes of the scratch buffer.
     Command { place: Place, nth: u8, len: usize },
-    /// The addresses of the host that the service redirects to: the guest is in already.
-    Addresses,
+    /// The addresses of the host that the service redirects to: the guest is in already, and this is what the rule that
+    /// let him in says of his record.
+    Addresses { severity: Severity },
 }
 
 pub(super) enum Judgement {
@@ -450,7 +449,7 @@ impl<B: Backend> Engine<B> {
     fn wait(&mut self, caller: Caller<'_, B>, known: Known, want: Want, now: Now, b: &mut B) {
         let guest = caller.guest;
         // Who would not be let in whatever is found out costs nobody a question.
-        if want != Want::Addresses
+        if !matches!(want, Want::Addresses { .. })
             && let Err(refusal) = self.limits(&guest, now, b)
         {
             return self.turn_away(caller, refusal, now, b);
@@ -461,7 +460,7 @@ impl<B: Backend> Engine<B> {
             return self.turn_away(caller, Refusal::LookupLimit, now, b);
         }
         let ms = match want {
-            Want::Name(_) | Want::Addresses => NAME_MS,
+            Want::Name(_) | Want::Addresses { .. } => NAME_MS,
             // It has a deadline of its own.
             Want::User { .. } => u64::from(u32::MAX),
             Want::Command { .. } => COMMAND_MS,
@@ -475,7 +474,7 @@ impl<B: Backend> Engine<B> {
         }
         self.timers_changed = true;
         let begun = match want {
-            Want::Name(_) | Want::Addresses => Ok(()),
+            Want::Name(_) | Want::Addresses { .. } => Ok(()),
             Want::User { seconds } => {
                 self.ask_user(guest.peer, guest.local, seconds, Purpose::Guest(id), now, b)
             }
@@ -503,7 +502,7 @@ impl<B: Backend> Engine<B> {
             Want::Name(address) => waiting.known.name_asked(address, &waiting.guest),
             Want::User { .. } => waiting.known.user = Identity::Unknown(why),
             Want::Command { .. } => waiting.known.is_stuck = true,
-            Want::Addresses => {}
+            Want::Addresses { .. } => {}
         }
     }
 
@@ -530,7 +529,7 @@ impl<B: Backend> Engine<B> {
             return;
         }
         match want {
-            Want::Addresses => self.redirect(guest, stream, known.severity, now, b),
+            Want::Addresses { severity } => self.redirect(guest, stream, severity, now, b),
             _ => self.arrive(Caller { guest, listener, stream }, known, now, b),
         }
     }
@@ -549,7 +548,7 @@ impl<B: Backend> Engine<B> {
         for (id, waiting) in self.waiting.iter() {
             let is_found = match waiting.want {
                 Want::Name(address) => self.resolver.name(address, now.mono) != HostName::NotAsked,
-                Want::Addresses => match self.redirect_host(waiting.guest.service) {
+                Want::Addresses { .. } => match self.redirect_host(waiting.guest.service) {
                     Some(name) => self.resolver.addresses(name, now.mono).is_some(),
                     None => true,
                 },
@@ -612,8 +611,8 @@ impl<B: Backend> Engine<B> {
         now: Now,
         b: &mut B,
     ) {
-        let known = Known { severity, ..Known::default() };
-        self.wait(Caller { guest, listener: None, stream }, known, Want::Addresses, now, b);
+        let want = Want::Addresses { severity };
+        self.wait(Caller { guest, listener: None, stream }, Known::default(), want, now, b);
     }
 
     /// Runs the `spawn` commands of the rule that has just decided. They are not waited for.
