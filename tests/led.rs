@@ -210,6 +210,46 @@ fn a_host_that_does_not_read_stops_its_client() {
     });
 }
 
+/// Processor time a process has used so far.
+fn used(pid: i32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+    let fields = stat.rsplit_once(')').expect("a name").1;
+    let ticks =
+        |n: usize| fields.split_whitespace().nth(n).and_then(|t| t.parse::<u64>().ok()).expect("a number");
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
+
+/// One way is over, and nobody says anything on the other: nothing is done for it.
+#[test]
+fn half_closed_relays_cost_nothing() {
+    in_net(|net| {
+        let port = host("127.0.0.1:0", |mut stream| {
+            let mut word = [0; 1];
+            let _ = stream.read_exact(&mut word);
+            if word == *b"h" {
+                let _ = stream.shutdown(Shutdown::Write);
+            }
+            thread::sleep(PATIENCE);
+        });
+        let daemon = start(net, &redirected(&format!("127.0.0.1 {port}"), ""), &["tcp/9901"]);
+        let mut host_is_done = tcp("127.0.0.1:9901");
+        host_is_done.write_all(b"h").expect("send");
+        assert_eq!(read_to_end(&mut host_is_done), b"");
+        let mut client_is_done = tcp("127.0.0.1:9901");
+        client_is_done.write_all(b"c").expect("send");
+        client_is_done.shutdown(Shutdown::Write).expect("shut down");
+        let mut is_full = tcp("127.0.0.1:9901");
+        is_full.set_write_timeout(Some(Duration::from_millis(200))).expect("time-out");
+        is_full.write_all(b"f").expect("send");
+        while is_full.write(&[b'x'; 65536]).is_ok() {}
+        thread::sleep(Duration::from_millis(100));
+        let before = used(daemon.pid());
+        thread::sleep(Duration::from_millis(500));
+        let spent = used(daemon.pid()) - before;
+        assert!(spent < Duration::from_millis(50), "{spent:?} of the processor for nothing");
+    });
+}
+
 /// A host by a name that name servers know, looked up for each client; and one that nobody knows.
 #[test]
 fn a_host_by_name_is_looked_up() {
@@ -391,7 +431,7 @@ fn a_reload_does_not_disturb_who_is_naming_his_service() {
         let mut client = tcp(MUX);
         client.write_all(b"pl").expect("send");
         daemon.wait_log("START: tcpmux");
-        daemon.reload(&muxed("").replace("tcpmux\n", "tcpmux\n").replace("service own", "service mine"));
+        daemon.reload(&muxed("").replace("service own", "service mine"));
         daemon.wait_log("Reconfigured");
         client.write_all(b"us\r\nx").expect("send");
         assert_eq!(read_n(&mut client, 6), b"+Go\r\nx");

@@ -371,3 +371,80 @@ fn an_answer_about_other_ports_is_none() {
         daemon.wait_log("NOID: hello 127.0.0.1 bad response");
     });
 }
+
+/// The socket is IPv6, the client is not: he is asked for, and asked, as the IPv4 client he is.
+#[test]
+fn an_ipv4_client_of_an_ipv6_socket_has_a_user() {
+    in_net(|net| {
+        let idents = IdentServer::of("joe");
+        let daemon = start(net, &hello("flags = IDONLY IPv6"), &["tcp/9901"]);
+        assert_eq!(from("127.0.0.10"), "hello\n", "{}", daemon.log());
+        assert_eq!(listen_to("[::1]:9901"), "hello\n", "{}", daemon.log());
+        assert_eq!(idents.asked().len(), 2);
+    });
+}
+
+/// A name, a user and a command, one after the other.
+#[test]
+fn everything_may_have_to_be_found_out_about_one_client() {
+    in_net(|net| {
+        let names = NameServer::start(net, &["PTR 127.0.0.10 a.example.org", "A a.example.org 127.0.0.10"]);
+        let idents = IdentServer::of("joe");
+        net.write("/etc/hosts.allow", "hello: joe@.example.org: aclexec test %u = joe: twist echo %u %h\n");
+        net.write("/etc/hosts.deny", "ALL: ALL\n");
+        let conf =
+            hello("libwrap = hello; flags = IDONLY; only_from = .example.org; log_on_success = USERID");
+        let daemon = start(net, &conf, &["tcp/9901"]);
+        assert_eq!(from("127.0.0.10"), "joe a.example.org\n", "{}", daemon.log());
+        assert_eq!((names.asked().len(), idents.asked().len()), (2, 1), "each is asked once");
+        daemon.wait_log("USERID: hello UNIX : joe");
+    });
+}
+
+/// Somebody whose ident server hangs comes again and again: who needs his user to come in has a place all the same.
+#[test]
+fn ident_servers_that_hang_keep_nobody_else_out() {
+    in_net(|net| {
+        let idents = IdentServer::start(|ports, mut stream| {
+            let ours = stream.local_addr().expect("our end").ip().to_string();
+            if ours.ends_with("127.0.0.10") {
+                std::thread::sleep(PATIENCE);
+            }
+            let _ = stream.write_all(format!("{ports} : USERID : UNIX : joe\r\n").as_bytes());
+        });
+        let conf = format!("defaults\n{{\n\tcps = 0 0\n}}\n")
+            + &hello("log_on_success = USERID")
+            + &service("strict", 9902, "server = /run/test/hello; flags = IDONLY");
+        let daemon = start(net, &conf, &["tcp/9901", "tcp/9902"]);
+        for _ in 0..40 {
+            assert_eq!(from("127.0.0.10"), "hello\n");
+        }
+        until("questions", || (idents.asked().len() >= 4).then_some(()));
+        assert_eq!(
+            text(&read_to_end(&mut tcp_from("127.0.0.11:0", "127.0.0.1:9902"))),
+            "hello\n",
+            "{}",
+            daemon.log()
+        );
+    });
+}
+
+/// Nobody waits for those who wait: the end is at once.
+#[test]
+fn the_daemon_ends_while_clients_wait() {
+    in_net(|net| {
+        let names = NameServer::start(net, &["PTR 127.0.0.10 SILENCE"]);
+        net.write("/etc/hosts.allow", "hello: 127.0.0.11: aclexec sleep 60\n");
+        let conf = hello("only_from = .example.org 127.0.0.11; libwrap = hello");
+        let mut daemon = start(net, &conf, &["tcp/9901"]);
+        let mut waits = ["127.0.0.10:0", "127.0.0.11:0"].map(|source| tcp_from(source, "127.0.0.1:9901"));
+        until("a question", || (!names.asked().is_empty()).then_some(()));
+        let begin = Instant::now();
+        daemon.signal(libc::SIGTERM);
+        daemon.wait_exit();
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        for client in &mut waits {
+            assert_eq!(read_to_end(client), b"");
+        }
+    });
+}

@@ -104,6 +104,68 @@ fn the_address_a_client_came_to_decides() {
     });
 }
 
+/// Our end of an IPv4 connection is an IPv4 address, also on an IPv6 socket.
+#[test]
+fn the_address_a_client_came_to_decides_on_an_ipv6_socket_too() {
+    in_net(|net| {
+        allow(net, "hello@127.0.0.5 hello@[::1]: ALL\n");
+        deny(net, "ALL: ALL\n");
+        let _daemon = start(net, &conf("flags = IPv6"));
+        assert_eq!(heard("127.0.0.1", "127.0.0.5:9901"), "hello\n");
+        assert_eq!(heard("127.0.0.1", "127.0.0.6:9901"), "");
+        assert_eq!(listen_to("[::1]:9901"), "hello\n");
+    });
+}
+
+/// What a ban tool has written for years.
+#[test]
+fn a_large_file_is_read_to_its_end() {
+    in_net(|net| {
+        let daemon = start(net, &conf(""));
+        let mut all = String::new();
+        for n in 0..50_000 {
+            all += &format!("hello: 10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255);
+        }
+        deny(net, &(all + "hello: 127.0.0.2\n"));
+        let begin = Instant::now();
+        for _ in 0..10 {
+            assert!(hello("127.0.0.1"));
+            assert!(!hello("127.0.0.2"));
+        }
+        assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+        daemon.wait_log("by hosts.deny:50001");
+    });
+}
+
+/// What has no end, or nobody at the other side, in the place of a file.
+#[test]
+fn devices_and_fifos_in_the_place_of_files_stop_nobody() {
+    in_net(|net| {
+        let daemon = start(net, &conf(""));
+        let fifo = std::ffi::CString::new("/etc/fifo").expect("no NUL");
+        // SAFETY: a NUL-terminated string.
+        assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+        let begin = Instant::now();
+        for path in ["/etc/fifo", "/dev/zero", "/dev/urandom", "/dev/full", "/dev/tty", "/etc", "/etc/none"] {
+            allow(net, &format!("hello: {path}\nhello: 127.0.0.1: banners /dev: banners /etc/none\n"));
+            deny(net, "hello: ALL\n");
+            assert!(!hello("127.0.0.2"), "{path}");
+            // One that cannot be read may be about anybody: the rule behind it may be left alone or not.
+            let _ = hello("127.0.0.1");
+            for which in ["hosts.allow", "hosts.deny"] {
+                allow(net, "");
+                deny(net, "hello: ALL\n");
+                let _ = fs::remove_file(format!("/etc/{which}"));
+                std::os::unix::fs::symlink(path, format!("/etc/{which}")).expect("link");
+                let got_in = hello("127.0.0.1");
+                let may = which == "hosts.deny" && path == "/etc/none";
+                assert_eq!(got_in, may, "{which} is {path}: {}", daemon.log());
+            }
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    });
+}
+
 #[test]
 fn the_files_may_be_elsewhere() {
     in_net(|net| {
@@ -258,6 +320,41 @@ fn spawn_runs_beside_the_server() {
         let open: Vec<&str> = lines.filter_map(|line| line.split_once(" -> ")).map(|(_, to)| to).collect();
         assert!(!open.iter().any(|to| to.contains("socket")), "{out}");
         assert!(open.contains(&"/dev/null"), "{out}");
+    });
+}
+
+/// So many commands run at one time; whose is one too many is served, and the log says so.
+#[test]
+fn commands_that_hang_use_up_their_places_and_no_more() {
+    in_net(|net| {
+        allow(net, "hello: 127.0.0.1: spawn exec sleep 60\nhello: 127.0.0.2: aclexec true\n");
+        deny(net, "hello: ALL\n");
+        let daemon = start(net, &conf("cps = 0 0"));
+        for _ in 0..40 {
+            assert!(hello("127.0.0.1"));
+        }
+        daemon.wait_log("hello: a command of hosts.allow or hosts.deny was not run");
+        assert!(!hello("127.0.0.2"), "nobody can tell whether its rule stands");
+        assert!(listen_to("127.0.0.1:9902").ends_with("end\n"), "others are served");
+    });
+}
+
+/// The command gets the socket, and the datagram is still in it.
+#[test]
+fn twist_answers_a_datagram_in_place_of_its_server() {
+    in_net(|net| {
+        programs(net);
+        deny(
+            net,
+            "udponce: 127.0.0.2: twist dd bs=512 count=1 2>/dev/null | tr a-z A-Z > /run/test/new; mv /run/test/new /run/test/out\n",
+        );
+        let lines =
+            format!("socket_type = dgram; wait = yes; server = /run/test/udponce; libwrap = udponce; {LOGS}");
+        let conf = service("once", 9901, &lines);
+        let daemon = Daemon::start(net, Subject::Usherd, Conf::Xinetd(&conf)).ready(&["udp/9901"]);
+        udp("127.0.0.2:0", HERE).send(b"let me in\n").expect("send");
+        assert_eq!(written("/run/test/out"), "LET ME IN\n", "{}", daemon.log());
+        assert_eq!(ask_udp(HERE, b"mine"), b"mine");
     });
 }
 
