@@ -28,7 +28,7 @@ use crate::errno::Errno;
 use crate::limits::{Denied, Refusals, Sources, Window};
 use crate::record::{Banner, ChildStep, Ending, Fact, Record, Refusal};
 use crate::resolver::{QuestionId, Resolver};
-use crate::service::{Answer, Builtin, DenyTime, Dialect, Family, Flags, SocketType};
+use crate::service::{Answer, Builtin, DenyTime, Dialect, Family, Flags, Service, SocketType};
 use crate::slots::Slots;
 use crate::table::{ServiceIndex, Table};
 use crate::tcpmux;
@@ -86,6 +86,9 @@ struct Run<L> {
     /// Refused datagrams, as far as they are told one by one.
     refusals: Refusals,
     cps: Window,
+    /// At most so many more have waited through the pause of `cps`. They came in all of its seconds, not in this one: what
+    /// is too much of them is refused and begins no other pause.
+    late: u16,
     minute: Window,
     /// Wait servers in a row that ended at once and took nothing.
     hasty: u8,
@@ -107,6 +110,7 @@ impl<L> Run<L> {
             refused: 0,
             refusals: Refusals::new(),
             cps: Window::new(),
+            late: 0,
             minute: Window::new(),
             hasty: 0,
             refits_later: false,
@@ -476,7 +480,7 @@ impl<B: Backend> Engine<B> {
             }
             let (stream, peer) = match b.accept(listener) {
                 Ok(taken) => taken,
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => return self.count_late(index, true),
                 Err(errno) if is_starved(errno) => {
                     self.hold_starved(index, listener, errno, now, b);
                     return;
@@ -496,6 +500,7 @@ impl<B: Backend> Engine<B> {
             let guest = Guest { service: index, door: index, peer, local };
             let caller = Caller { guest, listener: Some(listener), stream };
             self.arrive(caller, Known::default(), now, b);
+            self.count_late(index, false);
             // A pause may have begun, and the next client belongs into the backlog.
             if self.runs.get(usize::from(index)).is_none_or(|run| run.state != State::Listening) {
                 return;
@@ -590,16 +595,27 @@ impl<B: Backend> Engine<B> {
         self.hold(index, listener, State::Paused { until }, b);
     }
 
-    /// Begins the pause of `cps`; false if it is 0 seconds long, which refuses just what is too much.
+    /// Begins the pause of `cps`; false if it is 0 seconds long, which refuses just what is too much, or if this is about
+    /// those who waited through the last one.
     fn pause_for_cps(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) -> bool {
         let pause = self.table().service(index).and_then(|s| s.cps).map_or(0, |cps| cps.pause);
-        if pause == 0 {
+        if pause == 0 || self.runs.get(usize::from(index)).is_some_and(|run| run.late > 0) {
             return false;
         }
         let seconds = u64::from(pause);
         self.note(index, Fact::CpsPause { seconds }, b);
         self.hold_told(index, listener, now.mono.plus_s(seconds), b);
         true
+    }
+
+    /// One of those who may have waited through a pause has been taken, or there `is_none` left. Whoever comes after them
+    /// is counted anew.
+    fn count_late(&mut self, index: ServiceIndex, is_none: bool) {
+        let Some(run) = self.runs.get_mut(usize::from(index)).filter(|run| run.late > 0) else { return };
+        run.late = if is_none { 0 } else { run.late - 1 };
+        if run.late == 0 {
+            run.cps = Window::new();
+        }
     }
 
     fn refuse(&mut self, index: ServiceIndex, refusal: Refusal, peer: Peer, b: &mut B) {
@@ -734,15 +750,19 @@ impl<B: Backend> Engine<B> {
     /// refused ones, and keep nobody out.
     fn sense_datagrams(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
         for _ in 0..DATAGRAMS_A_TURN {
-            let Ok((_, peer)) = b.receive(listener, &mut self.datagram) else { return };
+            let Ok((_, peer)) = b.receive(listener, &mut self.datagram) else {
+                return self.count_late(index, true);
+            };
             let guest = Guest { service: index, door: index, peer, local: None };
             if let Err(refusal) = self.admit(&guest, now, b) {
                 self.refuse_datagram(index, refusal, peer, now, b);
                 if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
                     return;
                 }
+                self.count_late(index, false);
                 continue;
             }
+            self.count_late(index, false);
             self.started(index, peer, None, b);
             self.sense(index, DenyTime::Never, peer, now, b);
         }
@@ -1041,7 +1061,9 @@ impl<B: Backend> Engine<B> {
         b: &mut B,
     ) {
         for _ in 0..DATAGRAMS_A_TURN {
-            let Ok((len, peer)) = b.receive(listener, &mut self.datagram) else { return };
+            let Ok((len, peer)) = b.receive(listener, &mut self.datagram) else {
+                return self.count_late(index, true);
+            };
             let entry = match self.admit_datagram(index, peer, now, b) {
                 Ok(entry) => entry,
                 Err(refusal) => {
@@ -1050,9 +1072,11 @@ impl<B: Backend> Engine<B> {
                     {
                         return;
                     }
+                    self.count_late(index, false);
                     continue;
                 }
             };
+            self.count_late(index, false);
             let [first, second] = &self.tables;
             let table = if self.active { second } else { first };
             let at = usize::from(index);
@@ -1239,6 +1263,7 @@ impl<B: Backend> Engine<B> {
         self.end_silent_sessions(now, b);
         for index in 0..self.runs.len() {
             let generation = self.generation;
+            let late = self.table().service(index as u16).map_or(0, Service::most_waiting);
             let Some(run) = self.runs.get_mut(index) else { return };
             let id = ServiceId { index: index as u16, generation };
             match run.state {
@@ -1247,6 +1272,7 @@ impl<B: Backend> Engine<B> {
                     run.state = State::Listening;
                     b.watch(id, listener, true);
                     if core::mem::take(&mut run.told) {
+                        run.late = late;
                         self.note(id.index, Fact::Resumed, b);
                     }
                 }

@@ -393,6 +393,14 @@ pub struct Service {
 pub const DEFAULT_BACKLOG: u16 = 1024;
 
 impl Service {
+    /// How many connections the kernel holds for it until they are taken, and about as many datagrams; none, if they are
+    /// its server's to take.
+    pub fn most_waiting(&self) -> u16 {
+        let backlog = if self.backlog == 0 { DEFAULT_BACKLOG } else { self.backlog };
+        // listen(2) gives one more.
+        if self.is_owned_by_server() { 0 } else { backlog.saturating_add(1) }
+    }
+
     pub const fn waits(&self) -> bool {
         self.flags.has(Flags::WAIT)
     }

@@ -13,6 +13,7 @@ pub mod listen;
 pub mod log;
 mod matching;
 mod notify;
+mod question;
 pub mod spawn;
 mod stderr;
 mod stream;
@@ -23,7 +24,7 @@ use core::net::{IpAddr, SocketAddr};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsockname, recvfrom, sendto, sockopt,
+    RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsockname, recvfrom, sendto, sockopt,
 };
 
 use crate::addr::Peer;
@@ -31,7 +32,7 @@ use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Step};
 use crate::errno::Errno;
 use crate::record::Record;
-use crate::resolver::{Network, QuestionId};
+use crate::resolver::QuestionId;
 use crate::service::{Service, Stderr};
 use crate::slots::Handle;
 use crate::table::Table;
@@ -40,6 +41,7 @@ use crate::time::{Instant, Now};
 pub use cache::Cache;
 use cache::Disk;
 pub use listen::{Inherited, Listener};
+pub use question::{Names, Question};
 pub use spawn::Spawner;
 pub use stream::{Socket, SocketIo, Spills};
 
@@ -218,56 +220,6 @@ const fn interest(step: Step) -> EventFlags {
     }
 }
 
-/// The way to name servers.
-pub struct Names<'a> {
-    epoll: &'a OwnedFd,
-}
-
-/// A question to a name server. Dropping it closes its socket.
-pub struct Question {
-    fd: OwnedFd,
-    id: QuestionId,
-}
-
-/// Reported once and then no more until asked for again: a child whose program has not begun has our sockets too, and
-/// what it holds must not go on reporting after we have closed ours.
-const ONCE: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
-
-impl Network for Names<'_> {
-    type Question = Question;
-
-    fn ask(&mut self, id: QuestionId, server: SocketAddr, query: &[u8]) -> Result<Question, Errno> {
-        let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(family, rustix::net::SocketType::DGRAM, flags, None)?;
-        rustix::net::connect(&fd, &server)?;
-        rustix::net::send(&fd, query, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
-        epoll::add(self.epoll, &fd, Source::Question(id).data(), ONCE)?;
-        Ok(Question { fd, id })
-    }
-
-    fn answer(&mut self, question: &Question, buf: &mut [u8]) -> Result<usize, Errno> {
-        match rustix::net::recv(&question.fd, buf, RecvFlags::DONTWAIT) {
-            Ok((len, _)) => Ok(len),
-            Err(errno) => {
-                if errno == rustix::io::Errno::AGAIN {
-                    epoll::modify(self.epoll, &question.fd, Source::Question(question.id).data(), ONCE)?;
-                }
-                Err(errno.into())
-            }
-        }
-    }
-
-    fn random(&mut self) -> u32 {
-        let mut bytes = [0; 4];
-        match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
-            Ok(4) => u32::from_ne_bytes(bytes),
-            // In the first moments of a machine without entropy; the port of the question is still the kernel's choice.
-            _ => (sys::monotonic_us() as u32).wrapping_mul(0x9e37_79b9).rotate_left(15),
-        }
-    }
-}
-
 impl Backend for Linux {
     type Listener = Listener;
     type Stream = Socket;
@@ -396,7 +348,7 @@ impl Backend for Linux {
     }
 
     fn resolving(&mut self) -> (&mut Disk, Names<'_>) {
-        (&mut self.disk, Names { epoll: &self.epoll })
+        (&mut self.disk, Names::new(&self.epoll))
     }
 
     fn unwatch(&mut self, stream: &Socket) {
@@ -510,3 +462,6 @@ impl Backend for Linux {
         self.log.record(record);
     }
 }
+
+#[cfg(test)]
+mod tests;

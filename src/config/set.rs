@@ -12,7 +12,7 @@ use super::token::{Assignment, Operator, Quoting, Word, Words};
 use super::value::{self, Address};
 use super::{Context, base_name, is_tcpd, mark};
 use crate::addr::{Prefix, plain};
-use crate::capacity::{DRAFT_RULES, DRAFT_WORDS, NAME_BYTES};
+use crate::capacity::{BANNER_BYTES, DRAFT_RULES, DRAFT_WORDS, NAME_BYTES};
 use crate::names;
 use crate::service::{Cps, Flags, Host, LogFields, LogFile, LogType, SocketType, Stderr, Target};
 use crate::table::{Full, Origin, Pattern, Rule, Text};
@@ -711,10 +711,21 @@ impl<F: Files> Setting<'_, '_, F> {
     }
 
     /// The path of a banner. That the file is there now is not asked: it may be made later, and is read for each client.
+    /// If it is there, a word about an end that clients will not see.
     fn banner(&mut self, word: Word<'_>) -> Text {
         if !word.bytes.starts_with(b"/") {
             let what = format_args!("`{}` is no whole path", Bytes(word.bytes));
             self.cx.wrong(self.draft, word.column, what, format_args!("write /.../NAME"));
+        }
+        let files = &mut *self.cx.files;
+        let is_longer = files
+            .open(word.bytes)
+            .and_then(|file| files.read_at(&file, BANNER_BYTES as u64, &mut [0; 1]))
+            .is_ok_and(|len| len > 0);
+        if is_longer {
+            let what = format_args!("{} is longer than a banner", Bytes(word.bytes));
+            let cure = format_args!("clients get its first {BANNER_BYTES} bytes; shorten it");
+            self.cx.warning(word.column, what, cure);
         }
         self.cx.text(self.draft, word)
     }

@@ -285,6 +285,16 @@ mod sections {
     }
 
     #[test]
+    fn a_banner_that_will_be_cut_is_told() {
+        let text = TELNET.replace("wait", "banner = /b\nwait");
+        let with = |len: usize| load(system().file("/b", std::vec![b'x'; len]).file("/x.conf", &text));
+        with(crate::capacity::BANNER_BYTES).says(&[]);
+        let loaded = with(crate::capacity::BANNER_BYTES + 1);
+        loaded.mentions("warning: /b is longer than a banner; clients get its first 4096 bytes; shorten it");
+        assert_eq!(loaded.ready(), ["telnet"]);
+    }
+
+    #[test]
     fn what_is_not_enforced_keeps_its_service_from_starting() {
         for line in ["flags = LABELED", "rpc_version = 1", "rpc_number = 1"] {
             let loaded = service(line);

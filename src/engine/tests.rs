@@ -658,6 +658,45 @@ fn cps_pauses_and_nobody_loses_count() {
 }
 
 #[test]
+fn who_waited_through_a_pause_begins_no_other() {
+    let mut sim = serving(&[tcp("ssh", 22).cps(2, 4)]);
+    sim.together(|sim| {
+        for n in 1..=8 {
+            sim.client(&format!("192.0.2.{n}")).connects("ssh");
+        }
+    });
+    sim.passes_ms(3999);
+    sim.transcript();
+    sim.passes_ms(1);
+    // Two of the five who waited have the places of this second; then counting begins anew.
+    let after: Vec<String> = sim.transcript().into_iter().filter(|line| line.contains("record")).collect();
+    assert_eq!(
+        after,
+        [
+            "record Activating service ssh",
+            "record START: ssh pid=3 from=192.0.2.4",
+            "record START: ssh pid=4 from=192.0.2.5",
+            "record FAIL: ssh connections per second from=192.0.2.6",
+            "record FAIL: ssh connections per second from=192.0.2.7",
+            "record FAIL: ssh connections per second from=192.0.2.8",
+        ]
+    );
+    for n in 11..=13 {
+        sim.client(&format!("192.0.2.{n}")).connects("ssh");
+    }
+    let after: Vec<String> = sim.transcript().into_iter().filter(|line| line.contains("record")).collect();
+    assert_eq!(
+        after,
+        [
+            "record START: ssh pid=5 from=192.0.2.11",
+            "record START: ssh pid=6 from=192.0.2.12",
+            "record FAIL: ssh connections per second from=192.0.2.13",
+            "record Deactivating service ssh due to excessive incoming connections.  Restarting in 4 seconds.",
+        ]
+    );
+}
+
+#[test]
 fn per_minute_pauses_to_the_end_of_the_minute() {
     let mut sim = serving(&[tcp("ssh", 22).inetd().per_minute(2)]);
     sim.client("192.0.2.1").connects("ssh");

@@ -71,7 +71,7 @@ impl Asker {
         let mut events = [none; 8];
         let count = epoll::wait(&self.epoll, &mut events, Some(&timeout)).unwrap_or(0);
         let now = (self.clock)().mono;
-        let mut names = Names { epoll: &self.epoll };
+        let mut names = Names::new(&self.epoll);
         for event in events.get(..count).unwrap_or(&[]) {
             let event = *event;
             if let Some(Source::Question(id)) = Source::from_data(event.data) {
@@ -84,7 +84,7 @@ impl Asker {
     fn name_of(&mut self, address: IpAddr) -> HostName<'_> {
         loop {
             let now = (self.clock)().mono;
-            let mut names = Names { epoll: &self.epoll };
+            let mut names = Names::new(&self.epoll);
             match self.resolver.name_of(address, now, &mut Disk::plain(), &mut names) {
                 Lookup::Pending => self.wait(),
                 Lookup::Done | Lookup::Full => break,
@@ -105,7 +105,7 @@ impl Asker {
     fn addresses_of(&mut self, name: &[u8]) -> Vec<IpAddr, ADDRESSES> {
         loop {
             let now = (self.clock)().mono;
-            let mut names = Names { epoll: &self.epoll };
+            let mut names = Names::new(&self.epoll);
             match self.resolver.addresses_of(name, now, &mut Disk::plain(), &mut names) {
                 Lookup::Pending => self.wait(),
                 Lookup::Done | Lookup::Full => break,

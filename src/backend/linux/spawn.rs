@@ -848,3 +848,6 @@ unsafe fn write_pid(to: *mut u8) {
     // SAFETY: as above.
     unsafe { to.add(len).write(0) };
 }
+
+#[cfg(test)]
+mod tests;

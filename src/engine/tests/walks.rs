@@ -285,6 +285,34 @@ fn a_user_for_the_log_holds_up_nobody() {
     sim.check_quiet();
 }
 
+#[test]
+fn a_question_for_the_log_makes_room_for_a_client_who_waits() {
+    let mut sim = serving(&[tcp("ssh", 22).success(LogFields::USERID), tcp("rsh", 514).flag(Flags::IDONLY)]);
+    for n in 0..IDENTS {
+        sim.client("192.0.2.3").port(7000 + n as u16).connects("ssh");
+    }
+    assert_eq!(sim.engine.outgoing(), IDENTS);
+    sim.transcript();
+    let c = sim.client("192.0.2.1").port(6191).connects("rsh");
+    let lines = sim.transcript();
+    assert!(lines.contains(&"close 113 192.0.2.3".into()), "{lines:?}");
+    assert_eq!((sim.engine.outgoing(), sim.sees(c)), (IDENTS, Sight::Taken));
+    let identd = sim.dialled(113);
+    sim.picks_up(identd);
+    sim.says(identd, b"6191,514:USERID:UNIX:joe\r\n");
+    assert!(sim.transcript().iter().any(|line| line.starts_with("record START: rsh")));
+    // Of those who wait none makes room for another.
+    for n in 0..IDENTS + 1 {
+        sim.client(&format!("192.0.2.{}", 10 + n)).connects("rsh");
+    }
+    let lines = sim.transcript();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("record NOID")).count(), 1, "{lines:?}");
+    assert_eq!(sim.engine.outgoing(), IDENTS);
+    sim.passes_s(6);
+    assert_eq!(sim.engine.outgoing(), 0);
+    sim.check_quiet();
+}
+
 // redirect.
 
 #[test]

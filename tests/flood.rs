@@ -1,0 +1,496 @@
+//! Floods: one of several addresses connects as fast as it can, or keeps the daemon waiting for something, and everybody
+//! else is served as if nothing were. Bounded in number and time; nothing leaves the loopback of the test's own network.
+//!
+//! Times are those of a machine that does other things too: each comparison has a few rounds, and the best of them counts.
+//! What is really wrong is wrong in all of them.
+
+mod harness;
+
+use harness::*;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The address that floods, and the others.
+const FLOODER: u8 = 2;
+const OTHERS: [u8; 3] = [3, 4, 5];
+/// How long a flood takes, and how long the others are measured without one.
+const FLOOD: Duration = Duration::from_millis(1500);
+const ROUNDS: usize = 3;
+/// What one of the others waits between two questions.
+const PACE: Duration = Duration::from_millis(3);
+/// A flood's p99 is at most so many times the idle one's.
+const SLOWER: u32 = 10;
+/// What the scheduler makes of the clients, the daemon and its programs on two processors: two slices of it. Nothing
+/// shorter is told from nothing.
+const GRAIN: Duration = Duration::from_millis(2);
+
+const ECHO: u16 = 7;
+const PROGRAM: u16 = 9901;
+const SECOND: u16 = 9902;
+
+/// `more` are attributes.
+fn echo(more: &str) -> String {
+    format!(
+        "service echo\n{{\n\ttype = INTERNAL\n\tsocket_type = stream\n\twait = no\n\tuser = root\n{more}}}\n"
+    )
+}
+
+/// A program that says `hi` and ends, or `abc` when it has been told so.
+fn greeter(port: u16, more: &str) -> String {
+    program(port, "/bin/echo\n\tserver_args = hi", more)
+}
+
+fn program(port: u16, server: &str, more: &str) -> String {
+    format!(
+        "service greeter{port}\n{{\n\ttype = UNLISTED\n\tport = {port}\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tuser = root\n\
+         \tserver = {server}\n{more}}}\n"
+    )
+}
+
+/// So that what is refused for is known.
+const QUIET: &str = "defaults\n{\n\tcps = 0 0\n\tlog_on_success =\n\tlog_on_failure =\n}\n";
+
+fn start<'n>(net: &'n Net, conf: &str, ports: &[u16]) -> Daemon<'n> {
+    let ports: Vec<_> = ports.iter().map(|port| format!("tcp/{port}")).collect();
+    let ports: Vec<_> = ports.iter().map(String::as_str).collect();
+    Daemon::start(net, Subject::Usherd, Conf::Xinetd(conf)).ready(&ports)
+}
+
+/// A connection from 127.0.0.`sender`.
+fn connect(sender: u8, port: u16) -> std::io::Result<TcpStream> {
+    let raw = |a: SocketAddrV4| libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: a.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
+        sin_zero: [0; 8],
+    };
+    let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    let (from, to) = (
+        raw(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, sender), 0)),
+        raw(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)),
+    );
+    // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let stream = TcpStream::from_raw_fd(fd);
+        // A flood does not stop because one of its connections finds no room.
+        let wait = match sender {
+            FLOODER => libc::timeval { tv_sec: 0, tv_usec: 50_000 },
+            _ => libc::timeval { tv_sec: 5, tv_usec: 0 },
+        };
+        let size = size_of::<libc::timeval>() as libc::socklen_t;
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const wait).cast(), size);
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const wait).cast(), size);
+        let one: libc::c_int = 1;
+        libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, (&raw const one).cast(), 4);
+        for rc in
+            [libc::bind(fd, (&raw const from).cast(), len), libc::connect(fd, (&raw const to).cast(), len)]
+        {
+            if rc != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(stream)
+    }
+}
+
+/// Closing this connection resets it: neither end remembers it.
+fn reset(stream: TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let size = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: a valid option.
+    unsafe {
+        let fd = stream.as_raw_fd();
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size);
+    }
+}
+
+/// Whether a service served one client, and how long that took.
+fn ask(from: u8, port: u16) -> Option<Duration> {
+    let began = Instant::now();
+    let mut stream = connect(from, port).ok()?;
+    let mut answer = [0; 3];
+    let wanted = if port != PROGRAM {
+        stream.write_all(b"abc").ok()?;
+        b"abc"
+    } else {
+        b"hi\n"
+    };
+    stream.read_exact(&mut answer).ok()?;
+    let took = began.elapsed();
+    if port == PROGRAM {
+        // Its program has ended then, and does not count for the next one.
+        let _ = stream.read(&mut [0; 1]);
+    }
+    reset(stream);
+    (answer == *wanted).then_some(took)
+}
+
+/// What the others got.
+#[derive(Default)]
+struct Served {
+    times: Vec<Duration>,
+    failed: usize,
+}
+
+impl Served {
+    fn p99(&mut self) -> Duration {
+        assert!(self.times.len() >= 200, "only {} served, {} not", self.times.len(), self.failed);
+        self.times.sort_unstable();
+        self.times[self.times.len() * 99 / 100]
+    }
+}
+
+/// Asks from all other addresses for a while.
+fn others(port: u16, pace: Duration, length: Duration) -> Served {
+    let threads: Vec<_> = OTHERS
+        .into_iter()
+        .map(|from| {
+            thread::spawn(move || {
+                let mut served = Served::default();
+                let began = Instant::now();
+                while began.elapsed() < length {
+                    match ask(from, port) {
+                        Some(took) => served.times.push(took),
+                        None => served.failed += 1,
+                    }
+                    thread::sleep(pace);
+                }
+                served
+            })
+        })
+        .collect();
+    let mut all = Served::default();
+    for thread in threads {
+        let one = thread.join().expect("a client");
+        all.times.extend(one.times);
+        all.failed += one.failed;
+    }
+    all
+}
+
+/// A flood comes from elsewhere: what it costs its sender is not to be taken from the daemon and its programs.
+fn step_back() {
+    // SAFETY: no pointers; of Linux's threads each has its own.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as libc::id_t, 19) };
+}
+
+/// One address that connects as fast as it can, as long as this lives.
+struct Flood {
+    over: Arc<AtomicBool>,
+    thread: thread::JoinHandle<usize>,
+}
+
+impl Flood {
+    /// It holds its last `hold` connections and resets those before; of a program it does not wait for the answer.
+    fn start(port: u16, hold: usize) -> Flood {
+        let over = Arc::new(AtomicBool::new(false));
+        let stop = over.clone();
+        let thread = thread::spawn(move || {
+            step_back();
+            let mut held: Vec<TcpStream> = vec![];
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                // No port or no room: that is as fast as it can.
+                let Ok(stream) = connect(FLOODER, port) else { continue };
+                count += 1;
+                if held.len() < hold {
+                    held.push(stream);
+                } else {
+                    reset(stream);
+                }
+            }
+            held.into_iter().for_each(reset);
+            count
+        });
+        Flood { over, thread }
+    }
+
+    /// How many connections it made.
+    fn end(self) -> usize {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("a flood")
+    }
+}
+
+/// How many descriptors a daemon holds, and how many children, the dead included.
+fn holdings(pid: i32) -> (usize, usize) {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
+    (descriptors, children.split_whitespace().count())
+}
+
+/// The state dump.
+fn dump(daemon: &Daemon) -> String {
+    let _ = fs::remove_file("/run/usherd.dump");
+    daemon.signal(libc::SIGUSR1);
+    until("the dump", || {
+        fs::read_to_string("/run/usherd.dump")
+            .ok()
+            .filter(|text| text.contains("Outgoing") || text.len() > 100)
+    })
+}
+
+/// Nothing is left: no descriptor, no child, nobody counted.
+fn is_clean(daemon: &Daemon, before: (usize, usize)) {
+    until(&format!("as before, {before:?}"), || (holdings(daemon.pid()) == before).then_some(()));
+    let text = dump(daemon);
+    for line in text.lines().filter(|line| line.contains("running_servers")) {
+        assert_eq!(line.trim(), "running_servers = 0", "{text}");
+    }
+}
+
+/// What a machine without a flood leaves a daemon with.
+fn at_rest(daemon: &Daemon) -> (usize, usize) {
+    until("rest", || {
+        let one = holdings(daemon.pid());
+        thread::sleep(Duration::from_millis(50));
+        (one.1 == 0 && one == holdings(daemon.pid())).then_some(one)
+    })
+}
+
+/// While one address floods the first port, the others are served at the second as they are without a flood.
+fn is_unharmed(daemon: &Daemon, flooded: u16, measured: u16, hold: usize) {
+    assert!(ask(OTHERS[0], measured).is_some(), "{}", daemon.log());
+    let before = at_rest(daemon);
+    let mut told = vec![];
+    for _ in 0..ROUNDS {
+        let idle = others(measured, PACE, FLOOD / 2).p99();
+        let flood = Flood::start(flooded, hold);
+        let mut served = others(measured, PACE, FLOOD);
+        let count = flood.end();
+        assert_eq!(served.failed, 0, "of {}: {}", served.times.len(), dump(daemon));
+        let under = served.p99();
+        is_clean(daemon, before);
+        let (n, median) = (served.times.len(), served.times[served.times.len() / 2]);
+        let line = format!("p99 {idle:?}; beside {count} connections {under:?} of {n}, median {median:?}");
+        println!("{line}");
+        if count > 1000 && under < SLOWER * idle.max(GRAIN) {
+            return;
+        }
+        told.push(line);
+    }
+    panic!("others wait too long, or that was no flood: {told:#?}");
+}
+
+/// `cps` counts all sources together: it is only to stay out of the way here.
+const SHARE: &str = "\tper_source = 4\n\tinstances = 40\n\tcps = 5000 1\n";
+
+#[test]
+fn a_flood_of_a_builtin_exhausts_its_own_share() {
+    in_net(|net| is_unharmed(&start(net, &[QUIET, &echo(SHARE)].concat(), &[ECHO]), ECHO, ECHO, 4));
+}
+
+#[test]
+fn a_flood_of_a_program_exhausts_its_own_share() {
+    in_net(|net| {
+        let conf = [QUIET, &program(SECOND, "/bin/cat", SHARE)].concat();
+        is_unharmed(&start(net, &conf, &[SECOND]), SECOND, SECOND, 4);
+    });
+}
+
+/// Whoever is refused frees a place at once: the flood has programs started as fast as they end.
+#[test]
+fn a_flood_of_a_program_that_ends_at_once_exhausts_its_own_share() {
+    in_net(|net| {
+        let share = "\tper_source = 2\n\tinstances = 40\n\tcps = 0 0\n";
+        let conf = [QUIET, &greeter(PROGRAM, share)].concat();
+        is_unharmed(&start(net, &conf, &[PROGRAM]), PROGRAM, PROGRAM, 0);
+    });
+}
+
+/// Those whom `per_source` refuses do not count for `cps`: thousands a second, and a limit that the others stay below.
+#[test]
+fn a_flood_beyond_its_share_does_not_trip_cps() {
+    in_net(|net| {
+        let share = "\tper_source = 4\n\tinstances = 40\n\tcps = 50 3600\n";
+        let daemon = start(net, &[QUIET, &echo(share)].concat(), &[ECHO]);
+        let before = at_rest(&daemon);
+        // Its share is taken before the flood begins: only what is refused is left.
+        let held: Vec<_> = (0..4).map(|_| connect(FLOODER, ECHO).expect("its share")).collect();
+        thread::sleep(Duration::from_millis(1100));
+        let flood = Flood::start(ECHO, 0);
+        let served = others(ECHO, Duration::from_millis(100), FLOOD);
+        let count = flood.end();
+        assert!(count > 1000 && served.times.len() > 20, "{count} {}", served.times.len());
+        assert_eq!(served.failed, 0, "{}", dump(&daemon));
+        assert!(!daemon.log().contains("deactivat"), "{}", daemon.log());
+        held.into_iter().for_each(reset);
+        is_clean(&daemon, before);
+    });
+}
+
+#[test]
+fn a_flood_that_hosts_deny_refuses_stops_nobody() {
+    in_net(|net| {
+        net.write("/etc/hosts.deny", "sshd: ALL\nALL: 192.0.2. 127.0.0.2\n");
+        let daemon = start(net, &[QUIET, &echo("")].concat(), &[ECHO]);
+        assert!(ask(FLOODER, ECHO).is_none());
+        is_unharmed(&daemon, ECHO, ECHO, 0);
+    });
+}
+
+#[test]
+fn a_flood_from_an_address_that_a_sensor_caught_stops_nobody() {
+    in_net(|net| {
+        let sensor = format!(
+            "service trap\n{{\n\ttype = UNLISTED\n\tport = {SECOND}\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tuser = root\n\tflags = SENSOR\n\tdeny_time = FOREVER\n}}\n"
+        );
+        let daemon = start(net, &[QUIET, &echo(""), &sensor].concat(), &[ECHO, SECOND]);
+        assert!(ask(FLOODER, ECHO).is_some());
+        drop(connect(FLOODER, SECOND).expect("the trap"));
+        until("a word about it", || ask(FLOODER, ECHO).is_none().then_some(()));
+        is_unharmed(&daemon, ECHO, ECHO, 0);
+    });
+}
+
+/// Nothing bounds the flood of one service: the others have their turns all the same.
+#[test]
+fn a_flood_of_one_service_leaves_the_others_their_turns() {
+    in_net(|net| {
+        let second = format!(
+            "service echo\n{{\n\tid = second\n\ttype = INTERNAL UNLISTED\n\tport = {SECOND}\n\tprotocol = tcp\n\tsocket_type = stream\n\twait = no\n\tuser = root\n}}\n"
+        );
+        let daemon = start(net, &[QUIET, &echo(""), &second].concat(), &[ECHO, SECOND]);
+        is_unharmed(&daemon, ECHO, SECOND, 0);
+    });
+}
+
+/// How long after a flood's end the others are served.
+fn back_after(conf: &str, hold: usize) -> Duration {
+    let conf = [QUIET, conf].concat();
+    in_net(move |net| {
+        let daemon = start(net, &conf, &[ECHO]);
+        let before = at_rest(&daemon);
+        let flood = Flood::start(ECHO, hold);
+        thread::sleep(FLOOD);
+        let count = flood.end();
+        let ended = Instant::now();
+        until("service", || ask(OTHERS[0], ECHO));
+        let took = ended.elapsed();
+        println!("{count} connections, back after {took:?}");
+        is_clean(&daemon, before);
+        took
+    })
+}
+
+#[test]
+fn the_service_is_back_within_a_second_of_the_end_of_a_flood() {
+    for (limits, hold) in [("\tcps = 50 0\n", 0), ("\tper_source = 4\n", 4), ("\tinstances = 4\n", 4)] {
+        let took = back_after(&echo(limits), hold);
+        assert!(took <= Duration::from_millis(1100), "{limits}: {took:?}");
+    }
+}
+
+/// However many were still waiting when the pause ended.
+#[test]
+fn the_service_is_back_when_the_pause_of_cps_is_over() {
+    let took = back_after(&echo("\tcps = 20 2\n"), 0);
+    assert!(took <= Duration::from_millis(3100), "{took:?}");
+}
+
+/// The others are served at the port as fast beside those who keep the daemon waiting as without them.
+fn is_not_slowed(daemon: &Daemon, port: u16, hinder: impl Fn() -> Vec<TcpStream>) {
+    let before = at_rest(daemon);
+    let mut told = vec![];
+    for _ in 0..ROUNDS {
+        let alone = others(port, PACE, FLOOD / 2).p99();
+        let hindering = hinder();
+        let mut served = others(port, PACE, FLOOD / 2);
+        assert_eq!(served.failed, 0, "{}", dump(daemon));
+        let beside = served.p99();
+        drop(hindering);
+        let line = format!("p99 {alone:?} alone, {beside:?} beside them");
+        println!("{line}");
+        if beside < 3 * alone.max(GRAIN / 4) {
+            return is_clean_in_time(daemon, before);
+        }
+        told.push(line);
+    }
+    panic!("{told:#?}");
+}
+
+/// As before, when names and users that were asked for have been given up, too.
+fn is_clean_in_time(daemon: &Daemon, before: (usize, usize)) {
+    let deadline = Instant::now() + 4 * PATIENCE;
+    while holdings(daemon.pid()) != before {
+        assert!(Instant::now() < deadline, "{before:?} {:?}\n{}", holdings(daemon.pid()), dump(daemon));
+        thread::sleep(Duration::from_millis(50));
+    }
+    is_clean(daemon, before);
+}
+
+/// Eight clients of the second service, from an address of the flooder's network each.
+fn crowd() -> Vec<TcpStream> {
+    (20..60).map(|from| connect(from, SECOND).expect("a connection")).collect()
+}
+
+#[test]
+fn clients_that_never_read_a_banner_slow_nobody() {
+    in_net(|net| {
+        let text: Vec<u8> = (0..1 << 20).map(|n| b'a' + (n % 23) as u8).collect();
+        net.write("banner", &text);
+        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "\tbanner = /run/test/banner\n")].concat();
+        let daemon = start(net, &conf, &[ECHO, SECOND]);
+        assert!(daemon.log().contains("/run/test/banner is longer than a banner"), "{}", daemon.log());
+        let mut reader = connect(FLOODER, SECOND).expect("a connection");
+        let mut got = vec![0; 4096];
+        reader.read_exact(&mut got).expect("a banner");
+        assert!(got == text[..4096], "another banner");
+        // And no more of it.
+        round_trip(&mut reader, b"abc");
+        drop(reader);
+        is_not_slowed(&daemon, ECHO, crowd);
+    });
+}
+
+#[test]
+fn a_name_server_that_never_answers_slows_nobody() {
+    in_net(|net| {
+        let server = UdpSocket::bind("127.0.0.53:53").expect("port 53");
+        net.write("/etc/resolv.conf", "nameserver 127.0.0.53\n");
+        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "\tonly_from = .example.org\n")].concat();
+        let daemon = start(net, &conf, &[ECHO, SECOND]);
+        is_not_slowed(&daemon, ECHO, crowd);
+        server.set_nonblocking(true).expect("flag");
+        assert!(server.recv(&mut [0; 512]).is_ok(), "nobody asked");
+    });
+}
+
+#[test]
+fn an_identd_that_trickles_slows_nobody() {
+    in_net(|net| {
+        let listener = TcpListener::bind("0.0.0.0:113").expect("port 113");
+        let asked = Arc::new(AtomicBool::new(false));
+        let seen = asked.clone();
+        thread::spawn(move || {
+            let mut clients = vec![];
+            listener.set_nonblocking(true).expect("flag");
+            for n in 0.. {
+                while let Ok((client, _)) = listener.accept() {
+                    seen.store(true, Ordering::Relaxed);
+                    clients.push(client);
+                }
+                for client in &mut clients {
+                    let _ = client.write(&b"1234 , 5678 : USERID : UNIX : "[n % 30..][..1]);
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        net.write("/etc/hosts.allow", "cat: joe@ALL\n");
+        net.write("/etc/hosts.deny", "cat: ALL\n");
+        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "")].concat();
+        let daemon = start(net, &conf, &[ECHO, SECOND]);
+        is_not_slowed(&daemon, ECHO, crowd);
+        assert!(asked.load(Ordering::Relaxed), "nobody asked");
+    });
+}
