@@ -269,6 +269,7 @@ impl Backend for Linux {
             rustix::io::ioctl_fionbio(&listener.fd, false)?;
         }
         let (fd, address) = taken?;
+        self.disk.look_again();
         let peer = listen::peer(address);
         if listener.for_programs
             && listener.is_ipv6
@@ -282,6 +283,7 @@ impl Backend for Linux {
 
     fn receive(&mut self, listener: &Listener, buf: &mut [u8]) -> Result<(usize, Peer), Errno> {
         let (n, _, from) = recvfrom(&listener.fd, buf, RecvFlags::DONTWAIT)?;
+        self.disk.look_again();
         Ok((n, listen::peer(from)))
     }
 

@@ -15,7 +15,7 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
-use super::{Engine, Purpose, ServiceIndex};
+use super::{Engine, Purpose, ServiceIndex, Severity};
 use crate::access::{self, Outcome};
 use crate::addr::{HostName, Peer};
 use crate::backend::{Backend, End, Given, Pid, Spawn};
@@ -107,8 +107,9 @@ pub(super) enum Want {
     User { seconds: Option<u32> },
     /// Whether a command succeeds. Its text is the first `len` bytes of the scratch buffer.
     Command { place: Place, nth: u8, len: usize },
-    /// The addresses of the host that the service redirects to: the guest is in already.
-    Addresses,
+    /// The addresses of the host that the service redirects to: the guest is in already, and this is what the rule that
+    /// let him in says of his record.
+    Addresses { severity: Severity },
 }
 
 pub(super) enum Judgement {
@@ -448,7 +449,7 @@ impl<B: Backend> Engine<B> {
     fn wait(&mut self, caller: Caller<'_, B>, known: Known, want: Want, now: Now, b: &mut B) {
         let guest = caller.guest;
         // Who would not be let in whatever is found out costs nobody a question.
-        if want != Want::Addresses
+        if !matches!(want, Want::Addresses { .. })
             && let Err(refusal) = self.limits(&guest, now, b)
         {
             return self.turn_away(caller, refusal, now, b);
@@ -459,7 +460,7 @@ impl<B: Backend> Engine<B> {
             return self.turn_away(caller, Refusal::LookupLimit, now, b);
         }
         let ms = match want {
-            Want::Name(_) | Want::Addresses => NAME_MS,
+            Want::Name(_) | Want::Addresses { .. } => NAME_MS,
             // It has a deadline of its own.
             Want::User { .. } => u64::from(u32::MAX),
             Want::Command { .. } => COMMAND_MS,
@@ -473,7 +474,7 @@ impl<B: Backend> Engine<B> {
         }
         self.timers_changed = true;
         let begun = match want {
-            Want::Name(_) | Want::Addresses => Ok(()),
+            Want::Name(_) | Want::Addresses { .. } => Ok(()),
             Want::User { seconds } => {
                 self.ask_user(guest.peer, guest.local, seconds, Purpose::Guest(id), now, b)
             }
@@ -501,7 +502,7 @@ impl<B: Backend> Engine<B> {
             Want::Name(address) => waiting.known.name_asked(address, &waiting.guest),
             Want::User { .. } => waiting.known.user = Identity::Unknown(why),
             Want::Command { .. } => waiting.known.is_stuck = true,
-            Want::Addresses => {}
+            Want::Addresses { .. } => {}
         }
     }
 
@@ -528,7 +529,7 @@ impl<B: Backend> Engine<B> {
             return;
         }
         match want {
-            Want::Addresses => self.redirect(guest, stream, now, b),
+            Want::Addresses { severity } => self.redirect(guest, stream, severity, now, b),
             _ => self.arrive(Caller { guest, listener, stream }, known, now, b),
         }
     }
@@ -547,7 +548,7 @@ impl<B: Backend> Engine<B> {
         for (id, waiting) in self.waiting.iter() {
             let is_found = match waiting.want {
                 Want::Name(address) => self.resolver.name(address, now.mono) != HostName::NotAsked,
-                Want::Addresses => match self.redirect_host(waiting.guest.service) {
+                Want::Addresses { .. } => match self.redirect_host(waiting.guest.service) {
                     Some(name) => self.resolver.addresses(name, now.mono).is_some(),
                     None => true,
                 },
@@ -602,8 +603,16 @@ impl<B: Backend> Engine<B> {
     }
 
     /// One who is in waits for the address of the host he is led to.
-    pub(super) fn wait_for_host(&mut self, guest: Guest, stream: B::Stream, now: Now, b: &mut B) {
-        self.wait(Caller { guest, listener: None, stream }, Known::default(), Want::Addresses, now, b);
+    pub(super) fn wait_for_host(
+        &mut self,
+        guest: Guest,
+        stream: B::Stream,
+        severity: Severity,
+        now: Now,
+        b: &mut B,
+    ) {
+        let want = Want::Addresses { severity };
+        self.wait(Caller { guest, listener: None, stream }, Known::default(), want, now, b);
     }
 
     /// Runs the `spawn` commands of the rule that has just decided. They are not waited for.
