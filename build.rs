@@ -69,7 +69,7 @@ const CAPACITIES: [(&str, usize, &str); 25] = [
     (
         "IDENTS",
         16,
-        "Questions to ident servers at one time. When full a rule that needs a user takes him for unknown, and a record goes without.",
+        "Questions to ident servers at one time. When full the oldest that only a record waits for makes room for a client that a rule needs the user of; if there is none his user is unknown. A record goes without.",
     ),
     (
         "COMMANDS",

@@ -60,7 +60,10 @@ fn bytes_each(name: &str) -> (usize, String) {
         "DENIED" => (each.denied, "a network and a time".into()),
         "SCRATCH_BYTES" => (1 + SPILLS, format!("the scratch buffer and {SPILLS} spill buffers")),
         "SPILLS" => (SCRATCH_BYTES, "a buffer of SCRATCH_BYTES".into()),
-        "SPAWN_SLOTS" => (spawn::SLOT_BYTES, format!("{} of it the child's stack", spawn::STACK_BYTES)),
+        "SPAWN_SLOTS" => (
+            spawn::SLOT_BYTES,
+            format!("{} of it the child's stack, {} its texts", spawn::STACK_BYTES, spawn::TEXT_BYTES),
+        ),
         "FILTER_STEPS" => (
             0,
             format!(

@@ -145,6 +145,9 @@ struct Session<S> {
     stream: S,
 }
 
+/// Facility and level that a rule of hosts.allow or hosts.deny names, if one does.
+type Severity = Option<(Option<u8>, u8)>;
+
 /// Why nobody is taken from a backlog.
 #[derive(Clone, Copy)]
 enum Obstacle {
@@ -218,6 +221,7 @@ pub struct Engine<B: Backend> {
     reason: Vec<(Option<Place>, Why), 1>,
     /// Our own, for `%p`.
     pid: Pid,
+    is_root: bool,
     denied: Denied,
     sources: Sources,
     zone: Zone,
@@ -255,6 +259,7 @@ impl<B: Backend> Engine<B> {
             effects: Effects::new(),
             reason: Vec::new(),
             pid: 0,
+            is_root: false,
             denied: Denied::new(),
             sources: Sources::new(),
             zone: Zone::UTC,
@@ -294,10 +299,10 @@ impl<B: Backend> Engine<B> {
         &self.zone
     }
 
-    /// Where hosts.allow and hosts.deny are, and our own process number; `false` if a path is too long. Without it nobody
-    /// is let in by them.
-    pub fn set_hosts(&mut self, allow: &[u8], deny: &[u8], pid: Pid) -> bool {
+    /// Where hosts.allow and hosts.deny are, and who we are, of which their rules may speak; `false` if a path is too long.
+    pub fn set_hosts(&mut self, allow: &[u8], deny: &[u8], pid: Pid, is_root: bool) -> bool {
         self.pid = pid;
+        self.is_root = is_root;
         self.hosts_allow.clear();
         self.hosts_deny.clear();
         self.hosts_allow.extend_from_slice(allow).is_ok() && self.hosts_deny.extend_from_slice(deny).is_ok()
@@ -658,8 +663,13 @@ impl<B: Backend> Engine<B> {
         self.note_as(index, fact, None, b);
     }
 
+    /// What the rule that has just let somebody in so says of his record.
+    fn severity(&self, entry: Entry) -> Severity {
+        if entry == Entry::Plain { None } else { self.effects.severity() }
+    }
+
     /// The same, for the log that a rule of hosts.allow or hosts.deny names.
-    fn note_as(&self, index: ServiceIndex, fact: Fact<'_>, severity: Option<(Option<u8>, u8)>, b: &mut B) {
+    fn note_as(&self, index: ServiceIndex, fact: Fact<'_>, severity: Severity, b: &mut B) {
         let table = self.table();
         let Some(service) = table.service(index) else { return };
         let record = Record { table, service, fact, severity };
@@ -691,12 +701,13 @@ impl<B: Backend> Engine<B> {
         let Guest { service: index, peer, .. } = guest;
         let Some(service) = self.table().service(index) else { return b.close(stream) };
         if entry != Entry::Twisted && !service.is_program() {
+            let severity = self.severity(entry);
             return match service.answer {
-                Answer::Builtin(builtin) => self.converse(index, builtin, stream, peer, now, b),
-                Answer::Tcpmux => self.read_name(index, stream, peer, now, b),
-                Answer::Redirect(_) => self.redirect(guest, stream, now, b),
+                Answer::Builtin(builtin) => self.converse(&guest, builtin, stream, severity, now, b),
+                Answer::Tcpmux => self.read_name(&guest, stream, severity, now, b),
+                Answer::Redirect(_) => self.redirect(guest, stream, severity, now, b),
                 Answer::Sensor(time) => {
-                    self.started(index, peer, b);
+                    self.started(index, peer, severity, b);
                     self.sense(index, time, peer, now, b);
                     b.close(stream);
                 }
@@ -752,13 +763,14 @@ impl<B: Backend> Engine<B> {
                 continue;
             }
             self.count_late(index, false);
-            self.started(index, peer, b);
+            self.started(index, peer, None, b);
             self.sense(index, DenyTime::Never, peer, now, b);
         }
     }
 
     /// Begins to read the name of the service a client of tcpmux wants.
-    fn read_name(&mut self, index: ServiceIndex, stream: B::Stream, peer: Peer, now: Now, b: &mut B) {
+    fn read_name(&mut self, guest: &Guest, stream: B::Stream, severity: Severity, now: Now, b: &mut B) {
+        let Guest { service: index, peer, .. } = *guest;
         let deadline = Some(now.mono.plus_ms(tcpmux::LINE_MS));
         let talk = Talk::Mux(tcpmux::Line::default());
         let waits_for = talk.first();
@@ -767,7 +779,7 @@ impl<B: Backend> Engine<B> {
         if self.open_session(session, b) {
             self.unnamed += 1;
             self.timers_changed = true;
-            self.started(index, peer, b);
+            self.started(index, peer, severity, b);
         }
     }
 
@@ -837,23 +849,24 @@ impl<B: Backend> Engine<B> {
     }
 
     /// A client of a built-in service is being answered.
-    fn started(&mut self, index: ServiceIndex, peer: Peer, b: &mut B) {
+    fn started(&mut self, index: ServiceIndex, peer: Peer, severity: Severity, b: &mut B) {
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.started += 1;
         }
-        self.note(index, Fact::Start { pid: 0, peer }, b);
+        self.note_as(index, Fact::Start { pid: 0, peer }, severity, b);
     }
 
     /// Begins the session of a client of a built-in service.
     fn converse(
         &mut self,
-        index: ServiceIndex,
+        guest: &Guest,
         builtin: Builtin,
         mut stream: B::Stream,
-        peer: Peer,
+        severity: Severity,
         now: Now,
         b: &mut B,
     ) {
+        let Guest { service: index, peer, .. } = *guest;
         let Some(service) = self.table().service(index) else { return };
         let Some(mut talk) = Talk::new(builtin, service.dialect, now, &self.zone) else {
             self.refuse(index, Refusal::NoTime, peer, b);
@@ -865,7 +878,7 @@ impl<B: Backend> Engine<B> {
         let says = matches!(talk, Talk::Say { .. });
         if says {
             // A fresh connection has room: daytime and time end right here, without a slot.
-            self.started(index, peer, b);
+            self.started(index, peer, severity, b);
             let mut io = b.io(&mut stream);
             match talk.go_on(&mut io, &mut self.scratch, &mut moved) {
                 Ok(Step::Close) => {
@@ -881,7 +894,7 @@ impl<B: Backend> Engine<B> {
         let session =
             Session { service: index, peer, began: now.mono, deadline, talk, waits_for, moved, stream };
         if self.open_session(session, b) && !says {
-            self.started(index, peer, b);
+            self.started(index, peer, severity, b);
         }
     }
 
@@ -971,7 +984,7 @@ impl<B: Backend> Engine<B> {
         };
         let effects = (entry != Entry::Plain).then_some(&self.effects);
         let command = effects.filter(|_| entry == Entry::Twisted).and_then(Effects::command);
-        let severity = effects.and_then(Effects::severity);
+        let severity = self.severity(entry);
         let pid = match b.spawn(Spawn { table, service, listener, given, peer, effects, command }) {
             Ok(pid) => pid,
             Err(errno) => {
@@ -1051,14 +1064,18 @@ impl<B: Backend> Engine<B> {
             let Ok((len, peer)) = b.receive(listener, &mut self.datagram) else {
                 return self.count_late(index, true);
             };
-            if let Err(refusal) = self.admit_datagram(index, peer, now, b) {
-                self.refuse_datagram(index, refusal, peer, now, b);
-                if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b) {
-                    return;
+            let entry = match self.admit_datagram(index, peer, now, b) {
+                Ok(entry) => entry,
+                Err(refusal) => {
+                    self.refuse_datagram(index, refusal, peer, now, b);
+                    if refusal == Refusal::ConnectionsPerSecond && self.pause_for_cps(index, listener, now, b)
+                    {
+                        return;
+                    }
+                    self.count_late(index, false);
+                    continue;
                 }
-                self.count_late(index, false);
-                continue;
-            }
+            };
             self.count_late(index, false);
             let [first, second] = &self.tables;
             let table = if self.active { second } else { first };
@@ -1076,7 +1093,7 @@ impl<B: Backend> Engine<B> {
                 self.refuse_datagram(index, Refusal::NoTime, peer, now, b);
                 continue;
             }
-            self.started(index, peer, b);
+            self.started(index, peer, self.severity(entry), b);
         }
     }
 
@@ -1088,7 +1105,7 @@ impl<B: Backend> Engine<B> {
         peer: Peer,
         now: Now,
         b: &mut B,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Entry, Refusal> {
         if self.reflects(peer, b) {
             return Err(Refusal::Reflector);
         }
@@ -1100,7 +1117,7 @@ impl<B: Backend> Engine<B> {
         // A command cannot answer a datagram that has been taken.
         match admitted? {
             Entry::Twisted => Err(Refusal::Libwrap),
-            Entry::Plain | Entry::Wrapped => Ok(()),
+            entry => Ok(entry),
         }
     }
 
@@ -1134,7 +1151,8 @@ impl<B: Backend> Engine<B> {
 
     /// A child ended.
     fn ended(&mut self, pid: Pid, ending: Ending, failed: Option<(ChildStep, Errno)>, now: Now, b: &mut B) {
-        if self.command_ended(pid, ending == Ending::Exited(0) && failed.is_none(), now, b) {
+        let passed = failed.is_none().then_some(ending == Ending::Exited(0));
+        if self.command_ended(pid, passed, now, b) {
             return;
         }
         // Not a server: an orphan that came to us because we are process 1.

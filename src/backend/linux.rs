@@ -13,6 +13,7 @@ pub mod listen;
 pub mod log;
 mod matching;
 mod notify;
+mod question;
 pub mod spawn;
 mod stderr;
 mod stream;
@@ -23,8 +24,7 @@ use core::net::{IpAddr, SocketAddr};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getpeername, getsockname, recvfrom,
-    sendto, sockopt,
+    RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsockname, recvfrom, sendto, sockopt,
 };
 
 use crate::addr::Peer;
@@ -32,7 +32,7 @@ use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Step};
 use crate::errno::Errno;
 use crate::record::Record;
-use crate::resolver::{Network, QuestionId};
+use crate::resolver::QuestionId;
 use crate::service::{Service, Stderr};
 use crate::slots::Handle;
 use crate::table::Table;
@@ -41,6 +41,7 @@ use crate::time::{Instant, Now};
 pub use cache::Cache;
 use cache::Disk;
 pub use listen::{Inherited, Listener};
+pub use question::{Names, Question};
 pub use spawn::Spawner;
 pub use stream::{Socket, SocketIo, Spills};
 
@@ -211,7 +212,7 @@ impl Linux {
     }
 }
 
-/// What epoll is to report for a session that waits for `step`.
+/// What epoll is to report for a stream that waits for `step`. Errors, and the end of both directions, always.
 const fn interest(step: Step) -> EventFlags {
     match step {
         Step::Read => EventFlags::IN,
@@ -219,56 +220,6 @@ const fn interest(step: Step) -> EventFlags {
         // Errors and the end of both directions are always reported.
         Step::Close => EventFlags::empty(),
         Step::Both => EventFlags::IN.union(EventFlags::OUT),
-    }
-}
-
-/// The way to name servers.
-pub struct Names<'a> {
-    epoll: &'a OwnedFd,
-}
-
-/// A question to a name server. Dropping it closes its socket.
-pub struct Question {
-    fd: OwnedFd,
-    id: QuestionId,
-}
-
-/// Reported once and then no more until asked for again: a child whose program has not begun has our sockets too, and
-/// what it holds must not go on reporting after we have closed ours.
-const ONCE: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
-
-impl Network for Names<'_> {
-    type Question = Question;
-
-    fn ask(&mut self, id: QuestionId, server: SocketAddr, query: &[u8]) -> Result<Question, Errno> {
-        let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(family, rustix::net::SocketType::DGRAM, flags, None)?;
-        rustix::net::connect(&fd, &server)?;
-        rustix::net::send(&fd, query, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
-        epoll::add(self.epoll, &fd, Source::Question(id).data(), ONCE)?;
-        Ok(Question { fd, id })
-    }
-
-    fn answer(&mut self, question: &Question, buf: &mut [u8]) -> Result<usize, Errno> {
-        match rustix::net::recv(&question.fd, buf, RecvFlags::DONTWAIT) {
-            Ok((len, _)) => Ok(len),
-            Err(errno) => {
-                if errno == rustix::io::Errno::AGAIN {
-                    epoll::modify(self.epoll, &question.fd, Source::Question(question.id).data(), ONCE)?;
-                }
-                Err(errno.into())
-            }
-        }
-    }
-
-    fn random(&mut self) -> u32 {
-        let mut bytes = [0; 4];
-        match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
-            Ok(4) => u32::from_ne_bytes(bytes),
-            // In the first moments of a machine without entropy; the port of the question is still the kernel's choice.
-            _ => (sys::monotonic_us() as u32).wrapping_mul(0x9e37_79b9).rotate_left(15),
-        }
     }
 }
 
@@ -321,6 +272,7 @@ impl Backend for Linux {
             rustix::io::ioctl_fionbio(&listener.fd, false)?;
         }
         let (fd, address) = taken?;
+        self.disk.look_again();
         let peer = listen::peer(address);
         if listener.for_programs
             && listener.is_ipv6
@@ -334,6 +286,7 @@ impl Backend for Linux {
 
     fn receive(&mut self, listener: &Listener, buf: &mut [u8]) -> Result<(usize, Peer), Errno> {
         let (n, _, from) = recvfrom(&listener.fd, buf, RecvFlags::DONTWAIT)?;
+        self.disk.look_again();
         Ok((n, listen::peer(from)))
     }
 
@@ -398,7 +351,7 @@ impl Backend for Linux {
     }
 
     fn resolving(&mut self) -> (&mut Disk, Names<'_>) {
-        (&mut self.disk, Names { epoll: &self.epoll })
+        (&mut self.disk, Names::new(&self.epoll))
     }
 
     fn unwatch(&mut self, stream: &Socket) {
@@ -409,51 +362,27 @@ impl Backend for Linux {
 
     fn hand_over(&mut self, stream: &Socket) -> Result<(), Errno> {
         self.unwatch(stream);
-        rustix::io::ioctl_fionbio(&stream.fd, false)?;
-        if sockopt::socket_domain(&stream.fd)? == AddressFamily::INET6
-            && let Some(IpAddr::V4(_)) =
-                getpeername(&stream.fd).ok().and_then(|peer| listen::peer(peer).address())
-        {
-            let _ = sys::become_ipv4(stream.fd.as_fd());
-        }
-        Ok(())
+        stream.make_plain()
     }
 
     fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Socket, Errno> {
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(family, rustix::net::SocketType::STREAM, flags, None)?;
-        // As xinetd: what one side sends at once should not wait for the other's acknowledgement.
-        sockopt::set_tcp_nodelay(&fd, true)?;
-        if let Some(from) = from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
-            rustix::net::bind(&fd, &SocketAddr::new(from, 0))?;
-        }
-        match rustix::net::connect(&fd, &to) {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(Socket::new(fd)),
-            Err(errno) => Err(errno.into()),
-        }
+        Socket::connect(from, to)
     }
 
     fn connected(&mut self, stream: &Socket) -> Result<(), Errno> {
-        sockopt::socket_error(&stream.fd)??;
-        match getpeername(&stream.fd) {
-            Err(rustix::io::Errno::NOTCONN) => Err(Errno::AGAIN),
-            // A unix socket's end may have no name.
-            _ => Ok(()),
-        }
+        stream.connected()
     }
 
     fn local(&mut self, stream: &Socket) -> Option<(IpAddr, u16)> {
-        let address = SocketAddr::try_from(getsockname(&stream.fd).ok()?).ok()?;
-        Some((address.ip().to_canonical(), address.port()))
+        stream.local().map(|address| (address.ip(), address.port()))
     }
 
     fn relay(&mut self, from: &mut Socket, to: &mut Socket, scratch: &mut [u8]) -> Result<Forward, Errno> {
-        stream::carry(from, to.fd.as_fd(), self.spills, scratch)
+        stream::relay(from, to, self.spills, scratch)
     }
 
     fn finish(&mut self, stream: &Socket) {
-        let _ = rustix::net::shutdown(&stream.fd, rustix::net::Shutdown::Write);
+        stream.finish();
     }
 
     fn keep_alive(&mut self, stream: &Socket) {
@@ -461,25 +390,15 @@ impl Backend for Linux {
     }
 
     fn linger(&mut self, stream: &Socket, seconds: u32) {
-        let linger = (seconds > 0).then(|| core::time::Duration::from_secs(u64::from(seconds)));
-        let _ = sockopt::set_socket_linger(&stream.fd, linger);
+        // Its server will have it; see there.
+        stream.linger.set(seconds);
     }
 
     fn close(&mut self, stream: Socket) {
         // A child whose program has not begun has all our sockets, and may take its time. Until then closing ours ends
         // neither the connection nor the watch on it.
-        if stream.is_watched.get() {
-            let _ = epoll::delete(&self.epoll, &stream.fd);
-        }
-        // Closing a TCP socket with unread input resets the connection, and the reset may overtake what was written.
-        // What came so far is taken out, within bounds; a client that goes on sending after that gets its reset.
-        let mut sink = [0; 2048];
-        for _ in 0..8 {
-            match rustix::net::recv(&stream.fd, &mut sink, RecvFlags::DONTWAIT) {
-                Ok((n, _)) if n == sink.len() => {}
-                _ => break,
-            }
-        }
+        self.unwatch(&stream);
+        stream.drain();
         if !self.spawner.is_idle() {
             let _ = rustix::net::shutdown(&stream.fd, rustix::net::Shutdown::Both);
         }
@@ -488,17 +407,17 @@ impl Backend for Linux {
 
     fn spawn(&mut self, spawn: Spawn<'_, Listener, Socket>) -> Result<Pid, Errno> {
         let Spawn { table, service, listener, given, peer, effects, command } = spawn;
-        let socket = match given {
-            Given::Connection(stream) => stream.fd.as_fd(),
-            Given::Listener(listener) => listener.fd.as_fd(),
-            Given::Nothing => self.null.as_fd(),
+        let (socket, linger) = match given {
+            Given::Connection(stream) => (stream.fd.as_fd(), stream.linger.get()),
+            Given::Listener(listener) => (listener.fd.as_fd(), 0),
+            Given::Nothing => (self.null.as_fd(), 0),
         };
+        let gets_nothing = matches!(given, Given::Nothing);
+        let pipe = listener.and_then(|listener| listener.stderr.as_ref());
         let stderr = match service.stderr {
             Stderr::Client => socket,
-            Stderr::Log => listener
-                .and_then(|l| l.stderr.as_ref())
-                .and_then(stderr::Pipe::write_end)
-                .unwrap_or(self.null.as_fd()),
+            _ if gets_nothing => socket,
+            Stderr::Log => pipe.and_then(stderr::Pipe::write_end).unwrap_or(self.null.as_fd()),
             Stderr::Null => self.null.as_fd(),
         };
         let local = match peer {
@@ -513,10 +432,12 @@ impl Backend for Linux {
             service,
             socket: socket.as_raw_fd(),
             stderr: stderr.as_raw_fd(),
+            gets_nothing,
             peer,
             local,
             effects,
             command,
+            linger,
         })
     }
 
@@ -550,3 +471,6 @@ impl Backend for Linux {
         self.log.record(record);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -944,7 +944,11 @@ impl Backend for Sim {
     }
 
     fn record(&mut self, record: &Record<'_>) {
-        self.world.borrow_mut().write(format!("record {record}"));
+        let line = match record.severity {
+            Some((facility, level)) => format!("record {record} as {facility:?} {level}"),
+            None => format!("record {record}"),
+        };
+        self.world.borrow_mut().write(line);
     }
 }
 

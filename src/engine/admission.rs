@@ -15,7 +15,7 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
-use super::{Engine, Purpose, ServiceIndex};
+use super::{Engine, Purpose, ServiceIndex, Severity};
 use crate::access::{self, Outcome};
 use crate::addr::{HostName, Peer};
 use crate::backend::{Backend, End, Given, Pid, Spawn};
@@ -24,13 +24,13 @@ use crate::errno::Errno;
 use crate::ident;
 use crate::record::{Banner, Fact, Refusal};
 use crate::resolver::{Lookup, Paths};
-use crate::service::{Answer, Family, Flags, Host, LogFields, SocketType, Target};
+use crate::service::{Answer, Family, Flags, Host, LogFields, SocketType, Standing, Target};
 use crate::slots::Handle;
 use crate::table::Table;
 use crate::tcpmux;
 use crate::time::{Instant, Now};
 use crate::wrappers::{
-    self, Commands, Effects, Endpoint, Facts, Need, Place, Ran, Request, User, Verdict, Why,
+    self, Commands, Effects, Endpoint, Facts, Fault, Need, Place, Ran, Request, User, Verdict, Why,
 };
 
 /// Places of one address among [`WAITING`].
@@ -107,8 +107,9 @@ pub(super) enum Want {
     User { seconds: Option<u32> },
     /// Whether a command succeeds. Its text is the first `len` bytes of the scratch buffer.
     Command { place: Place, nth: u8, len: usize },
-    /// The addresses of the host that the service redirects to: the guest is in already.
-    Addresses,
+    /// The addresses of the host that the service redirects to: the guest is in already, and this is what the rule that
+    /// let him in says of his record.
+    Addresses { severity: Severity },
 }
 
 pub(super) enum Judgement {
@@ -277,13 +278,24 @@ impl<B: Backend> Engine<B> {
                             command_text(command, &request, &facts, &mut self.scratch)
                                 .map(|len| Want::Command { place, nth, len })
                         }
-                        Need::Command { .. } => None,
+                        Need::Command { place, .. } => {
+                            let _ = self.reason.push((Some(place), Why::Rule));
+                            None
+                        }
                     }
                     .map_or(Refused(Refusal::Libwrap), Wants);
                 }
             };
             let mut why = decision.why;
-            let taken = self.effects.take(b.files(), &tables, &decision, &request, &facts);
+            let mut taken = self.effects.take(b.files(), &tables, &decision, &request, &facts);
+            // Only root can become somebody else, and whom a file makes somebody a rule must not make somebody else.
+            let is_root = self.is_root && service.identity.uid.is_none_or(|uid| uid == 0);
+            if outcome.is_ok()
+                && !is_root
+                && (self.effects.identity.is_some() || self.effects.group.is_some())
+            {
+                taken = Err(Fault::NotRoot);
+            }
             if let (Err(fault), Some(place)) = (taken, decision.place) {
                 why = Why::Fault { fault, line: place.line, column: 1 };
             }
@@ -437,7 +449,7 @@ impl<B: Backend> Engine<B> {
     fn wait(&mut self, caller: Caller<'_, B>, known: Known, want: Want, now: Now, b: &mut B) {
         let guest = caller.guest;
         // Who would not be let in whatever is found out costs nobody a question.
-        if want != Want::Addresses
+        if !matches!(want, Want::Addresses { .. })
             && let Err(refusal) = self.limits(&guest, now, b)
         {
             return self.turn_away(caller, refusal, now, b);
@@ -448,7 +460,7 @@ impl<B: Backend> Engine<B> {
             return self.turn_away(caller, Refusal::LookupLimit, now, b);
         }
         let ms = match want {
-            Want::Name(_) | Want::Addresses => NAME_MS,
+            Want::Name(_) | Want::Addresses { .. } => NAME_MS,
             // It has a deadline of its own.
             Want::User { .. } => u64::from(u32::MAX),
             Want::Command { .. } => COMMAND_MS,
@@ -462,7 +474,7 @@ impl<B: Backend> Engine<B> {
         }
         self.timers_changed = true;
         let begun = match want {
-            Want::Name(_) | Want::Addresses => Ok(()),
+            Want::Name(_) | Want::Addresses { .. } => Ok(()),
             Want::User { seconds } => {
                 self.ask_user(guest.peer, guest.local, seconds, Purpose::Guest(id), now, b)
             }
@@ -490,7 +502,7 @@ impl<B: Backend> Engine<B> {
             Want::Name(address) => waiting.known.name_asked(address, &waiting.guest),
             Want::User { .. } => waiting.known.user = Identity::Unknown(why),
             Want::Command { .. } => waiting.known.is_stuck = true,
-            Want::Addresses => {}
+            Want::Addresses { .. } => {}
         }
     }
 
@@ -511,12 +523,13 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
             run.running = run.running.saturating_sub(1);
         }
-        if self.table().service(guest.service).is_none() {
-            // His service went with a reload.
-            return b.close(stream);
+        // His service went with a reload.
+        if self.table().service(guest.service).is_none_or(|service| service.standing != Standing::Ready) {
+            b.close(stream);
+            return;
         }
         match want {
-            Want::Addresses => self.redirect(guest, stream, now, b),
+            Want::Addresses { severity } => self.redirect(guest, stream, severity, now, b),
             _ => self.arrive(Caller { guest, listener, stream }, known, now, b),
         }
     }
@@ -535,7 +548,7 @@ impl<B: Backend> Engine<B> {
         for (id, waiting) in self.waiting.iter() {
             let is_found = match waiting.want {
                 Want::Name(address) => self.resolver.name(address, now.mono) != HostName::NotAsked,
-                Want::Addresses => match self.redirect_host(waiting.guest.service) {
+                Want::Addresses { .. } => match self.redirect_host(waiting.guest.service) {
                     Some(name) => self.resolver.addresses(name, now.mono).is_some(),
                     None => true,
                 },
@@ -590,8 +603,16 @@ impl<B: Backend> Engine<B> {
     }
 
     /// One who is in waits for the address of the host he is led to.
-    pub(super) fn wait_for_host(&mut self, guest: Guest, stream: B::Stream, now: Now, b: &mut B) {
-        self.wait(Caller { guest, listener: None, stream }, Known::default(), Want::Addresses, now, b);
+    pub(super) fn wait_for_host(
+        &mut self,
+        guest: Guest,
+        stream: B::Stream,
+        severity: Severity,
+        now: Now,
+        b: &mut B,
+    ) {
+        let want = Want::Addresses { severity };
+        self.wait(Caller { guest, listener: None, stream }, Known::default(), want, now, b);
     }
 
     /// Runs the `spawn` commands of the rule that has just decided. They are not waited for.
@@ -609,15 +630,17 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// A child ended that is no server: whether it was a command.
-    pub(super) fn command_ended(&mut self, pid: Pid, passed: bool, now: Now, b: &mut B) -> bool {
+    /// A child ended that is no server: whether it was a command. `passed`: its status was 0; `None` if it never became
+    /// its program.
+    pub(super) fn command_ended(&mut self, pid: Pid, passed: Option<bool>, now: Now, b: &mut B) -> bool {
         let Some(at) = self.commands.iter().position(|command| command.pid == pid) else { return false };
         let Command { waiting, .. } = self.commands.swap_remove(at);
         if let Some((id, place, nth)) = waiting
             && let Some(waiting) = self.waiting.get_mut(id)
         {
             // Room for one more was seen when it was begun.
-            waiting.known.is_stuck |= waiting.known.ran.push(Ran { place, nth, passed }).is_err();
+            waiting.known.is_stuck |=
+                passed.is_none_or(|passed| waiting.known.ran.push(Ran { place, nth, passed }).is_err());
             self.resume(id, now, b);
         }
         true
@@ -678,6 +701,7 @@ impl<B: Backend> Engine<B> {
 }
 
 /// The command of a rule, expanded, with a NUL byte behind it; its length, or `None` if it does not fit.
+#[inline(never)]
 fn command_text(
     command: wrappers::Value<'_>,
     request: &Request<'_>,

@@ -55,7 +55,7 @@ impl<B: Backend> Engine<B> {
         let (Peer::Ip { address, port: client }, Some((local, server))) = (peer, local) else {
             return Err("no server");
         };
-        if self.idents.is_full() {
+        if self.idents.is_full() && !(matches!(purpose, Purpose::Guest(_)) && self.drop_record(b)) {
             return Err("system error");
         }
         let to = SocketAddr::new(address, ident::PORT);
@@ -81,6 +81,18 @@ impl<B: Backend> Engine<B> {
             return Err("system error");
         }
         Ok(())
+    }
+
+    /// Makes room for a question that somebody waits for: the oldest of those that only a log waits for is given up. Else
+    /// clients of a service that logs users could keep those of another out, with ident servers that hang.
+    fn drop_record(&mut self, b: &mut B) -> bool {
+        let records = self.idents.iter().filter(|(_, inquiry)| matches!(inquiry.purpose, Purpose::Record(_)));
+        let Some((id, _)) = records.min_by_key(|(_, inquiry)| inquiry.deadline) else { return false };
+        self.timers_changed = true;
+        if let Some(inquiry) = self.idents.remove(id) {
+            b.close(inquiry.stream);
+        }
+        true
     }
 
     /// An ident server is there, said something, or is gone.

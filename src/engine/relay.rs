@@ -6,7 +6,7 @@
 
 use core::net::SocketAddr;
 
-use super::{Engine, Guest, ServiceIndex};
+use super::{Engine, Guest, ServiceIndex, Severity};
 use crate::addr::Peer;
 use crate::backend::{Backend, RelayId, StreamId};
 use crate::builtin::{Forward, Step};
@@ -57,7 +57,14 @@ impl<S> Relay<S> {
 
 impl<B: Backend> Engine<B> {
     /// Begins the relay of an admitted client.
-    pub(super) fn redirect(&mut self, guest: Guest, stream: B::Stream, now: Now, b: &mut B) {
+    pub(super) fn redirect(
+        &mut self,
+        guest: Guest,
+        stream: B::Stream,
+        severity: Severity,
+        now: Now,
+        b: &mut B,
+    ) {
         let index = guest.service;
         let [first, second] = &self.tables;
         let table = if self.active { second } else { first };
@@ -80,7 +87,7 @@ impl<B: Backend> Engine<B> {
                     Lookup::Done => {
                         self.resolver.addresses(name, now.mono).and_then(|found| found.first()).copied()
                     }
-                    Lookup::Pending => return self.wait_for_host(guest, stream, now, b),
+                    Lookup::Pending => return self.wait_for_host(guest, stream, severity, now, b),
                     Lookup::Full => {
                         self.refuse(index, Refusal::LookupLimit, guest.peer, b);
                         return b.close(stream);
@@ -88,7 +95,7 @@ impl<B: Backend> Engine<B> {
                 }
             }
         };
-        self.started(index, guest.peer, b);
+        self.started(index, guest.peer, severity, b);
         let to = address.map(|address| SocketAddr::new(address, port));
         let begun = to.ok_or(Errno::NOENT).and_then(|to| Ok((to, b.connect(None, to)?)));
         let (to, far) = match begun {

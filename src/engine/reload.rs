@@ -270,8 +270,10 @@ impl<B: Backend> Engine<B> {
         let table = self.table();
         let service = table.service(index).filter(|s| s.flags.has(Flags::RECHECK))?;
         let name = peer.address().map_or(HostName::Unknown, |address| self.resolver.name(address, now.mono));
-        // Who accepts by itself has clients that nobody here knows.
-        if peer != Peer::Unknown && access::decide(table, service, peer, name).outcome == Outcome::Refused {
+        // Who takes his clients himself has some that nobody here knows.
+        if !service.is_owned_by_server()
+            && access::decide(table, service, peer, name).outcome == Outcome::Refused
+        {
             return Some(Refusal::Address);
         }
         if !service.access_times.is_empty() {

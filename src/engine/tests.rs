@@ -16,6 +16,7 @@ use crate::capacity::TEXT_BYTES;
 use crate::service::{Bind, Cps, LogFields, Minutes, Service, Standing, Target};
 use crate::table::{Origin, Pattern, Rule, Span, Text};
 
+mod edges;
 mod walks;
 
 /// A service as a test writes it down; its strings and lists come into the table with it.

@@ -107,6 +107,7 @@ pub enum Fault {
     NoBanners,
     OptionsLong,
     NoUser,
+    NotRoot,
     NoGroup,
     NamesUnreadable,
     Percent,
@@ -218,6 +219,7 @@ impl Fault {
             NoBanners => "names a directory that is not there",
             OptionsLong => "makes the options of the rule too long",
             NoUser => "names a user who does not exist",
+            NotRoot => "changes user or group of a server that does not run as root",
             NoGroup => "names a group that does not exist",
             NamesUnreadable => "names a user or group, and their file cannot be read",
             Percent => "has a % that stands for nothing",
@@ -325,6 +327,7 @@ impl Fault {
             OptionsLong => {
                 "write less: 16 variables, and 4096 bytes in all once % is expanded; or put it into a script"
             }
+            NotRoot => "leave `user` and `group` out of rules for it, or let the service run as root",
             NoUser | NoGroup => "add it to the file, or write another",
             NamesUnreadable => "make it a file that may be read",
             Percent => "%a %A %c %d %h %H %n %N %p %r %R %s %S %u and %% are known; others become nothing",

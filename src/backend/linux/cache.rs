@@ -2,8 +2,9 @@
 //!
 //! hosts.allow and hosts.deny hold from the moment they are written, so they have to be asked at every connection; but
 //! not every connection has to read them. A file of up to [`CACHE_BYTES`] is read once and then only looked at: device,
-//! inode, size and both times of change. Once a turn of the loop is enough: whoever was taken in one turn came before
-//! any change that a second look could find. A larger file is read as it always was.
+//! inode, size and both times of change. Once for every connection and datagram: many are taken in one turn of the loop,
+//! and who has seen the first of them answered may change a file before he comes again. A larger file is read as it
+//! always was.
 //!
 //! A file that is changed twice within the grain of its timestamps, to the same size, looks as if it had been changed
 //! once. So what was read within [`RACY_S`] of the last change is not believed in the next turn (git calls such
@@ -54,7 +55,7 @@ struct Entry {
     path: heapless::Vec<u8, PATH_BYTES>,
     /// Counts what the entry has held, so that a handle of before is recognised.
     generation: u32,
-    /// The turn it was looked at last.
+    /// The turn it was looked at last, or the part of one: see [`Cache::look_again`].
     turn: u64,
     state: State,
 }
@@ -89,6 +90,11 @@ impl Cache {
     pub fn begin_turn(&mut self, unix: i64) {
         self.turn = self.turn.wrapping_add(1);
         self.now = unix;
+    }
+
+    /// Somebody else is asked about: what has changed since the last one holds for him.
+    pub fn look_again(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
     }
 
     /// The entry for a path: its own, a free one, or the one that was not looked at for the longest time.
@@ -212,6 +218,12 @@ impl Disk {
             cache.begin_turn(unix);
         }
     }
+
+    pub fn look_again(&mut self) {
+        if let Some(cache) = &mut self.cache {
+            cache.look_again();
+        }
+    }
 }
 
 impl Files for Disk {
@@ -307,6 +319,24 @@ mod tests {
         }
         fs::remove_file(&file).unwrap();
         assert_eq!(read(&mut cache, &file, now()), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn a_change_within_a_turn_is_seen_by_the_next_one_who_comes() {
+        let dir = Dir::new("within");
+        let path = dir.path("hosts.deny");
+        std::fs::write(&path, "ALL: 1\n").unwrap();
+        let mut cache = Cache::new();
+        assert_eq!(read(&mut cache, &path, now()).unwrap().1, b"ALL: 1\n");
+        std::fs::write(&path, "ALL: 2\n").unwrap();
+        cache.look_again();
+        let file = cache.open(path.to_str().unwrap().as_bytes()).unwrap();
+        let mut buf = [0; 64];
+        let n = cache.read_at(&file, 0, &mut buf).unwrap();
+        assert_eq!(&buf[..n], b"ALL: 2\n");
+        std::fs::remove_file(&path).unwrap();
+        cache.look_again();
+        assert!(cache.open(path.to_str().unwrap().as_bytes()).is_err());
     }
 
     #[test]

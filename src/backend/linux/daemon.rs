@@ -334,7 +334,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     }
     set_zone(environment.get(b"TZ"), engine, log);
     engine.set_limit(options.limit);
-    engine.set_hosts(&hosts.allow, &hosts.deny, pid);
+    engine.set_hosts(&hosts.allow, &hosts.deny, pid, rustix::process::getuid().is_root());
     let notify = match notify_socket {
         Some(address) => {
             let own = environment.number(b"WATCHDOG_PID").is_none_or(|number| number == u64::from(pid));

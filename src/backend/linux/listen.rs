@@ -13,7 +13,7 @@ use rustix::net::{
 use super::stderr::Pipe;
 use super::{filter, sys};
 use crate::errno::Errno;
-use crate::service::{Bind, DEFAULT_BACKLOG, Family, Flags, Service, SocketType, Stderr};
+use crate::service::{Answer, Bind, DEFAULT_BACKLOG, Family, Flags, Service, SocketType, Stderr};
 use crate::table::Table;
 
 /// A service's socket. Closed when dropped; the node of a unix socket goes with it.
@@ -217,6 +217,10 @@ pub fn refit(table: &Table, service: &Service, listener: &mut Listener, is_owned
             listener.queue = queue(service, listener.fd.as_fd())?;
         }
     }
+    if matches!(service.answer, Answer::Redirect(_)) {
+        // As for a new socket. What is no TCP does not take it.
+        let _ = sockopt::set_tcp_nodelay(&listener.fd, true);
+    }
     if service.socket == SocketType::Stream {
         // Only its length is new.
         rustix::net::listen(&listener.fd, backlog(service))?;
@@ -319,7 +323,8 @@ fn inet_socket(table: &Table, service: &Service) -> Result<OwnedFd, Errno> {
     }
     if service.socket == SocketType::Stream {
         // Set on the listener, inherited by every connection.
-        if service.flags.has(Flags::NODELAY) {
+        // redirect: as in `Socket::connect`.
+        if service.flags.has(Flags::NODELAY) || matches!(service.answer, Answer::Redirect(_)) {
             sockopt::set_tcp_nodelay(&fd, true)?;
         }
         if service.flags.has(Flags::KEEPALIVE) {

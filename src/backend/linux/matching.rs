@@ -71,7 +71,7 @@ impl Asker {
         let mut events = [none; 8];
         let count = epoll::wait(&self.epoll, &mut events, Some(&timeout)).unwrap_or(0);
         let now = (self.clock)().mono;
-        let mut names = Names { epoll: &self.epoll };
+        let mut names = Names::new(&self.epoll);
         for event in events.get(..count).unwrap_or(&[]) {
             let event = *event;
             if let Some(Source::Question(id)) = Source::from_data(event.data) {
@@ -84,7 +84,7 @@ impl Asker {
     fn name_of(&mut self, address: IpAddr) -> HostName<'_> {
         loop {
             let now = (self.clock)().mono;
-            let mut names = Names { epoll: &self.epoll };
+            let mut names = Names::new(&self.epoll);
             match self.resolver.name_of(address, now, &mut Disk::plain(), &mut names) {
                 Lookup::Pending => self.wait(),
                 Lookup::Done | Lookup::Full => break,
@@ -105,7 +105,7 @@ impl Asker {
     fn addresses_of(&mut self, name: &[u8]) -> Vec<IpAddr, ADDRESSES> {
         loop {
             let now = (self.clock)().mono;
-            let mut names = Names { epoll: &self.epoll };
+            let mut names = Names::new(&self.epoll);
             match self.resolver.addresses_of(name, now, &mut Disk::plain(), &mut names) {
                 Lookup::Pending => self.wait(),
                 Lookup::Done | Lookup::Full => break,
@@ -239,7 +239,7 @@ fn rules(
         Some(_) => writeln!(out, "  only_from, no_access: {word}"),
         None if is_admitted && service.flags.has(Flags::ONLY_FROM) => writeln!(out, "  only_from: let in"),
         None if is_admitted => writeln!(out, "  only_from, no_access: no rule is about it"),
-        None => writeln!(out, "  only_from: kept out, no address there is its own"),
+        None => writeln!(out, "  only_from: kept out, it is not named there"),
     };
     let mut is_time = true;
     if !service.access_times.is_empty() {
@@ -301,31 +301,33 @@ fn hosts(
 
 /// What a client that is let in may still meet.
 fn limits(service: &Service, out: &mut dyn fmt::Write) -> fmt::Result {
-    let mut is_any = false;
-    let mut limit = |name: &str, value: Option<u32>, out: &mut dyn fmt::Write| {
-        let Some(value) = value else { return Ok(()) };
-        let lead = if is_any { "," } else { "  limits:" };
-        is_any = true;
-        write!(out, "{lead} {name} {value}")
+    let mut lead = "  limits: ";
+    let mut limit = |text: fmt::Arguments<'_>| {
+        out.write_str(core::mem::replace(&mut lead, ", "))?;
+        out.write_fmt(text)
     };
-    limit("instances", service.instances, out)?;
-    limit("per_source", service.per_source, out)?;
-    limit("starts a minute", service.per_minute, out)?;
-    limit("starts a minute from one address", service.per_minute_source, out)?;
+    if let Some(most) = service.instances {
+        limit(format_args!("instances {most}"))?;
+    }
+    if let Some(most) = service.per_source {
+        limit(format_args!("per_source {most}"))?;
+    }
     if let Some(cps) = service.cps.filter(|cps| cps.rate > 0 || cps.pause > 0) {
-        limit("connections a second", Some(cps.rate), out)?;
-        limit("else a pause of seconds", Some(cps.pause), out)?;
+        limit(format_args!("cps {} {}", cps.rate, cps.pause))?;
     }
     if let Some(load) = service.max_load {
-        limit("load", Some(load / 100), out)?;
-        write!(out, ".{:02}", load % 100)?;
+        limit(format_args!("max_load {}.{:02}", load / 100, load % 100))?;
+    }
+    if let Some(most) = service.per_minute {
+        limit(format_args!("{most} starts a minute"))?;
+    }
+    if let Some(most) = service.per_minute_source {
+        limit(format_args!("{most} starts a minute for one address"))?;
     }
     if service.flags.has(Flags::IDONLY) {
-        let lead = if is_any { "," } else { "  limits:" };
-        is_any = true;
-        write!(out, "{lead} its ident server must name a user")?;
+        limit(format_args!("its ident server must name a user"))?;
     }
-    if is_any { writeln!(out) } else { Ok(()) }
+    if lead == ", " { out.write_char('\n') } else { Ok(()) }
 }
 
 /// The minute of `HH:MM`, or of a time of day behind a date: `2026-11-25T09:30`.

@@ -32,7 +32,7 @@ use rustix::fd::RawFd;
 use syscalls::{Sysno, syscall};
 
 use crate::addr::Peer;
-use crate::capacity::{EFFECT_BYTES, SPAWN_SLOTS};
+use crate::capacity::SPAWN_SLOTS;
 use crate::errno::Errno;
 use crate::record::ChildStep;
 use crate::service::{Flags, Limit, Resource, Service};
@@ -43,9 +43,9 @@ use crate::wrappers::Effects;
 pub(crate) const STACK_BYTES: usize = 8192;
 /// argv and envp together, with their nulls.
 const POINTERS: usize = 1280;
-/// Bytes for what differs from client to client: REMOTE_HOST and its relatives, arguments with `%` replaced, and what
-/// hosts.allow and hosts.deny add, a command and variables.
-const TEXT_BYTES: usize = 2048 + EFFECT_BYTES;
+/// Bytes for what differs from client to client: REMOTE_HOST and its relatives, arguments with `%` replaced, a command of
+/// up to 4096 bytes and the variables that go with it. What needs more is not started (E2BIG).
+pub(crate) const TEXT_BYTES: usize = 6144;
 /// Variables of the daemon's own environment that can be handed on. More are left out, and said so at start.
 pub const ENVIRONMENT: usize = 256;
 
@@ -67,6 +67,8 @@ struct Plan {
     uid: Option<u32>,
     umask: u32,
     nice: Option<i32>,
+    /// Seconds of SO_LINGER for the connection; 0: none.
+    linger: u32,
     limits: [Option<(u64, u64)>; Resource::ALL.len()],
 }
 
@@ -85,6 +87,7 @@ impl Plan {
         uid: None,
         umask: 0,
         nice: None,
+        linger: 0,
         limits: [None; Resource::ALL.len()],
     };
 }
@@ -100,6 +103,8 @@ struct Slot {
     /// The table its child reads is the one that serves since this reload.
     reload: u32,
     plan: Plan,
+    /// The group of a rule's `user` option: the plan points here.
+    group: [u32; 1],
     pointers: [*const u8; POINTERS],
     text: [u8; TEXT_BYTES],
     stack: Stack,
@@ -122,6 +127,7 @@ impl Slot {
             pid: 0,
             reload: 0,
             plan: Plan::EMPTY,
+            group: [0],
             pointers: [null(); POINTERS],
             text: [0; TEXT_BYTES],
             stack: Stack { _bytes: [0; STACK_BYTES] },
@@ -133,16 +139,20 @@ impl Slot {
 pub struct Order<'a> {
     pub table: &'a Table,
     pub service: &'a Service,
-    /// The connection, or the service's own socket.
+    /// The connection, or the service's own socket, or /dev/null.
     pub socket: RawFd,
     pub stderr: RawFd,
+    /// `socket` is /dev/null: nothing is passed as LISTEN_FDS.
+    pub gets_nothing: bool,
     pub peer: Peer,
     /// The address and port the client reached.
     pub local: Option<(IpAddr, u16)>,
     /// What the rule that let the client in changes.
     pub effects: Option<&'a Effects>,
-    /// Run by a shell instead of the program; with a NUL behind it.
+    /// Run by the shell in place of the program; may end in a NUL byte. Copied: the caller's memory may change.
     pub command: Option<&'a [u8]>,
+    /// Seconds of SO_LINGER for the connection; 0: none.
+    pub linger: u32,
 }
 
 /// What all servers inherit from how the daemon was started.
@@ -348,6 +358,15 @@ struct SlotText<'a> {
 }
 
 impl SlotText<'_> {
+    /// Copies one string; its place. One with a NUL inside would come out cut.
+    fn copy(&mut self, bytes: &[u8]) -> Result<*const u8, Errno> {
+        let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+        if bytes.contains(&0) {
+            return Err(Errno::INVAL);
+        }
+        self.string(|out| out.push(bytes))
+    }
+
     /// Writes one string and its NUL; its place.
     fn string(&mut self, write: impl FnOnce(&mut Self) -> core::fmt::Result) -> Result<*const u8, Errno> {
         let from = self.len;
@@ -390,48 +409,31 @@ fn is_same_variable(entry: &[u8], other: &[u8]) -> bool {
     entry.get(..name(entry)) == other.get(..name(other))
 }
 
-/// Writes into the slot what the child needs.
-fn prepare(
-    slot: &mut Slot,
+/// The shell that runs commands, and the name it is given.
+const SHELL: &core::ffi::CStr = c"/bin/sh";
+const SHELL_ARGUMENTS: [&core::ffi::CStr; 2] = [c"sh", c"-c"];
+
+/// Gives the server the variables that `added` brings, then the service's own, then the daemon's. What comes first shadows
+/// the rest; among those of `added` the last of a name counts, as setenv(3) would have it.
+fn push_environment<'a, I: Iterator<Item = &'a [u8]>>(
+    pointers: &mut Pointers<'_>,
+    text: &mut SlotText<'_>,
     order: &Order<'_>,
-    heritage: &Heritage,
+    added: impl Fn() -> I,
     inherited: &[*const c_char],
     laundered: &[bool],
 ) -> Result<(), Errno> {
     let (table, service) = (order.table, order.service);
-    let c = |text: Text| table.c_bytes(text).as_ptr();
-    let mut text = SlotText { bytes: &mut slot.text, len: 0 };
-    let mut pointers = Pointers { list: &mut slot.pointers, len: 0 };
-
-    let mut program = c(service.program);
-    if let Some(command) = order.command {
-        // Copied like everything that differs from client to client: the child reads it when we have gone on.
-        program = c"/bin/sh".as_ptr().cast();
-        for word in [b"sh\0".as_slice(), b"-c\0", command] {
-            pointers.push(text.string(|out| out.push(word.strip_suffix(b"\0").unwrap_or(word)))?)?;
+    let is_added = |bytes: &[u8]| added().any(|word| is_same_variable(bytes, word));
+    for (at, word) in added().enumerate() {
+        if !added().skip(at + 1).any(|later| is_same_variable(word, later)) {
+            pointers.push(text.copy(word)?)?;
         }
-    }
-    for word in table.words(service.argv).iter().filter(|_| order.command.is_none()) {
-        let bytes = table.bytes(*word);
-        if service.flags.has(Flags::EXPAND) && bytes.contains(&b'%') {
-            pointers.push(text.string(|out| expand(out, bytes, order))?)?;
-        } else {
-            pointers.push(c(*word))?;
-        }
-    }
-    pointers.push(null())?;
-    let env_from = pointers.len;
-
-    // What a rule sets comes first and shadows what the service sets, which shadows what the daemon has.
-    let added = || order.effects.into_iter().flat_map(Effects::env);
-    for word in added() {
-        let word = word.strip_suffix(b"\0").unwrap_or(word);
-        pointers.push(text.string(|out| out.push(word))?)?;
     }
     let own = table.words(service.env);
     for word in own {
-        if !added().any(|added| is_same_variable(added, table.bytes(*word))) {
-            pointers.push(c(*word))?;
+        if !is_added(table.bytes(*word)) {
+            pointers.push(table.c_bytes(*word).as_ptr())?;
         }
     }
     for (pointer, laundered) in inherited.iter().zip(laundered) {
@@ -442,13 +444,58 @@ fn prepare(
         } else {
             !(*laundered && service.dialect == crate::service::Dialect::Inetd)
         };
-        if passed
-            && !own.iter().any(|word| is_same_variable(bytes, table.bytes(*word)))
-            && !added().any(|added| is_same_variable(bytes, added))
-        {
+        if passed && !own.iter().any(|word| is_same_variable(bytes, table.bytes(*word))) && !is_added(bytes) {
             pointers.push(pointer.cast())?;
         }
     }
+    Ok(())
+}
+
+/// The user and group that a rule gives a server. Only root can become somebody else, and a service that its file runs as
+/// somebody must not become somebody else by a rule, least of all root.
+fn imposed_identity(order: &Order<'_>, heritage: &Heritage) -> Result<Option<(Option<u32>, u32)>, Errno> {
+    let identity = order.effects.and_then(|effects| effects.identity).map(|(uid, gid)| (Some(uid), gid));
+    // `group` alone leaves the user.
+    let group = order.effects.and_then(|effects| effects.group).map(|gid| (None, gid));
+    let Some(identity) = identity.or(group) else { return Ok(None) };
+    let is_roots = matches!(order.service.identity.uid, None | Some(0));
+    if heritage.uid == 0 && is_roots { Ok(Some(identity)) } else { Err(Errno::PERM) }
+}
+
+/// Writes into the slot what the child needs.
+fn prepare(
+    slot: &mut Slot,
+    order: &Order<'_>,
+    heritage: &Heritage,
+    inherited: &[*const c_char],
+    laundered: &[bool],
+) -> Result<(), Errno> {
+    let (table, service) = (order.table, order.service);
+    let c = |text: Text| table.c_bytes(text).as_ptr();
+    let imposed = imposed_identity(order, heritage)?;
+    let mut text = SlotText { bytes: &mut slot.text, len: 0 };
+    let mut pointers = Pointers { list: &mut slot.pointers, len: 0 };
+
+    if let Some(command) = order.command {
+        for word in SHELL_ARGUMENTS {
+            pointers.push(word.as_ptr().cast())?;
+        }
+        pointers.push(text.copy(command)?)?;
+    } else {
+        for word in table.words(service.argv) {
+            let bytes = table.bytes(*word);
+            if service.flags.has(Flags::EXPAND) && bytes.contains(&b'%') {
+                pointers.push(text.string(|out| expand(out, bytes, order))?)?;
+            } else {
+                pointers.push(c(*word))?;
+            }
+        }
+    }
+    pointers.push(null())?;
+    let env_from = pointers.len;
+
+    let added = || order.effects.into_iter().flat_map(Effects::env);
+    push_environment(&mut pointers, &mut text, order, added, inherited, laundered)?;
     // Nothing where there is no address: a variable that says so helps no script.
     if let Peer::Ip { address, port } = order.peer {
         pointers.push(text.string(|out| write!(out, "REMOTE_HOST={address}"))?)?;
@@ -467,7 +514,8 @@ fn prepare(
         }
     }
     let mut pid_text = core::ptr::null_mut();
-    if service.flags.has(Flags::LISTEN_FDS) {
+    let listen_fds = service.flags.has(Flags::LISTEN_FDS) && !order.gets_nothing;
+    if listen_fds {
         pointers.push(text.string(|out| out.write_str("LISTEN_FDS=1"))?)?;
         let variable = text.string(|out| out.write_str("LISTEN_PID=0000000000"))?;
         pointers.push(variable)?;
@@ -475,20 +523,10 @@ fn prepare(
     }
     pointers.push(null())?;
 
-    // Who is not root cannot become anybody else: `user` of hosts_options(5) is for services of root, as it was for tcpd.
-    let becomes = order.effects.and_then(|effects| effects.identity);
-    let joins = order.effects.and_then(|effects| effects.group);
-    let is_other = becomes.is_some() || joins.is_some();
-    if is_other && (heritage.uid != 0 || service.identity.uid.is_some_and(|uid| uid != 0)) {
-        return Err(Errno::PERM);
-    }
     let groups = service.flags.has(Flags::GROUPS).then(|| table.gids(service.identity.groups));
     let is_root = heritage.uid == 0;
     // Only root can change groups; a daemon that is somebody runs services of that somebody alone (setuid says so).
-    let has_identity = service.identity.uid.is_some() || service.identity.gid.is_some() || is_other;
-    let added_nice = order.effects.and_then(|effects| effects.nice);
-    let nice = service.nice.map(i32::from).into_iter().chain(added_nice).reduce(i32::saturating_add);
-    let umask = order.effects.and_then(|effects| effects.umask).or(service.umask);
+    let has_identity = service.identity.uid.is_some() || service.identity.gid.is_some();
     let mut limits = [None; Resource::ALL.len()];
     for ((limit, place), resource) in service.rlimits.iter().zip(&mut limits).zip(Resource::ALL) {
         *place = match *limit {
@@ -503,29 +541,42 @@ fn prepare(
         };
     }
     let argv = pointers.list.as_ptr();
-    slot.plan = Plan {
-        program,
+    let groups = groups.unwrap_or(&[]);
+    let mut plan = Plan {
+        program: if order.command.is_some() { SHELL.as_ptr().cast() } else { c(service.program) },
         argv,
         envp: argv.wrapping_add(env_from),
         pid_text,
         connection: order.socket,
         stderr: order.stderr,
-        listen_fds: service.flags.has(Flags::LISTEN_FDS),
-        groups: (is_root && has_identity).then(|| {
-            // Another user has none of the first one's.
-            let groups = groups.filter(|_| !is_other).unwrap_or(&[]);
-            (groups.as_ptr(), groups.len())
-        }),
-        gid: becomes.map(|(_, gid)| gid).or(joins).or(service.identity.gid).filter(|_| is_root),
-        uid: becomes
-            .map(|(uid, _)| uid)
-            .or(service.identity.uid)
-            .filter(|uid| *uid != heritage.uid || is_root),
-        umask: umask.map_or(heritage.umask | 0o022, u32::from),
-        nice: nice.map(|nice| heritage.nice.saturating_add(nice).clamp(-20, 19)),
+        listen_fds,
+        groups: (is_root && has_identity).then_some((groups.as_ptr(), groups.len())),
+        gid: service.identity.gid.filter(|_| is_root),
+        uid: service.identity.uid.filter(|uid| *uid != heritage.uid || is_root),
+        umask: service.umask.map_or(heritage.umask | 0o022, u32::from),
+        nice: service.nice.map(|nice| nice_value(heritage.nice, i32::from(nice))),
+        linger: order.linger,
         limits,
     };
+    if let Some(umask) = order.effects.and_then(|effects| effects.umask) {
+        plan.umask = u32::from(umask);
+    }
+    if let Some(nice) = order.effects.and_then(|effects| effects.nice) {
+        plan.nice = Some(nice_value(plan.nice.unwrap_or(heritage.nice), nice));
+    }
+    if let Some((uid, gid)) = imposed {
+        slot.group = [gid];
+        plan.groups = Some((slot.group.as_ptr(), slot.group.len()));
+        plan.gid = Some(gid);
+        plan.uid = uid.or(plan.uid);
+    }
+    slot.plan = plan;
     Ok(())
+}
+
+/// A nice value changed by `by`, within the system's bounds.
+fn nice_value(from: i32, by: i32) -> i32 {
+    from.saturating_add(by).clamp(-20, 19)
 }
 
 /// Writes a word of server_args with `%a` and `%r` (client's address and port), `%A` and `%R` (server's), `%d` (the
@@ -700,6 +751,13 @@ unsafe fn become_server(plan: &Plan) -> (ChildStep, Errno) {
             step!(ChildStep::Descriptors, Sysno::dup3, plan.connection, 3, 0);
         }
     }
+    if plan.linger > 0 {
+        const SOL_SOCKET: usize = 1;
+        const SO_LINGER: usize = 13;
+        let linger = [1, plan.linger];
+        // SAFETY: the kernel reads two numbers. What it does not allow is left.
+        let _ = unsafe { syscall!(Sysno::setsockopt, 0, SOL_SOCKET, SO_LINGER, linger.as_ptr(), 8) };
+    }
     if !plan.pid_text.is_null() {
         // SAFETY: the parent left ten digits and a NUL there.
         unsafe { write_pid(plan.pid_text) };
@@ -790,3 +848,6 @@ unsafe fn write_pid(to: *mut u8) {
     // SAFETY: as above.
     unsafe { to.add(len).write(0) };
 }
+
+#[cfg(test)]
+mod tests;

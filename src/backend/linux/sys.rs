@@ -163,6 +163,15 @@ pub fn become_ipv4(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     set_option(fd, IPPROTO_IPV6, IPV6_ADDRFORM, &AF_INET, size_of::<u32>())
 }
 
+/// Lets the kernel choose the port of a socket that is about to be bound to an address when it is connected (ip(7),
+/// IP_BIND_ADDRESS_NO_PORT, from Linux 4.2; IPv6 sockets take it too): only then can two connections to different places
+/// have the same one, and an address does not run out of ports. Older kernels choose at once.
+pub fn bind_without_port(fd: BorrowedFd<'_>) {
+    const IPPROTO_IP: usize = 0;
+    const IP_BIND_ADDRESS_NO_PORT: usize = 24;
+    let _ = set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &1u32, size_of::<u32>());
+}
+
 /// Restricts a socket to an interface (socket(7), SO_BINDTODEVICE): ENODEV while there is none of that name.
 pub fn bind_to_device(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     const SOL_SOCKET: usize = 1;

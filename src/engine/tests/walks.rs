@@ -24,7 +24,6 @@ impl Draft {
         self.answers(Answer::Redirect(Target { host: Host::Address(address.parse().unwrap()), port }))
     }
 
-    #[allow(dead_code)]
     fn wrapped(self) -> Draft {
         self.flag(Flags::LIBWRAP)
     }
@@ -171,13 +170,14 @@ fn a_reload_does_not_lose_who_waits() {
     assert_eq!(sim.sees(a), Sight::Eof);
     let b = sim.client("192.0.2.1").connects("pop");
     assert_eq!(sim.sees(b), Sight::Taken);
-    // A service that goes takes those who wait with it.
+    // A service that goes takes those who wait with it, whoever they turn out to be.
+    sim.knows_host("192.0.2.7", "host.example.net");
     sim.silences_names(true);
     let c = sim.client("192.0.2.7").connects("ssh");
+    assert_eq!(sim.sees(c), Sight::Taken);
     reload(&mut sim, &[tcp("pop", 110)]);
     sim.silences_names(false);
-    sim.passes_s(10);
-    assert_eq!(sim.sees(c), Sight::Eof);
+    assert_eq!((sim.sees(c), sim.alive().len()), (Sight::Eof, 1));
     assert_eq!(sim.engine.waiting().count(), 0);
 }
 
@@ -279,6 +279,34 @@ fn a_user_for_the_log_holds_up_nobody() {
     for _ in 0..2 * IDENTS {
         sim.client("192.0.2.3").connects("ssh");
     }
+    assert_eq!(sim.engine.outgoing(), IDENTS);
+    sim.passes_s(6);
+    assert_eq!(sim.engine.outgoing(), 0);
+    sim.check_quiet();
+}
+
+#[test]
+fn a_question_for_the_log_makes_room_for_a_client_who_waits() {
+    let mut sim = serving(&[tcp("ssh", 22).success(LogFields::USERID), tcp("rsh", 514).flag(Flags::IDONLY)]);
+    for n in 0..IDENTS {
+        sim.client("192.0.2.3").port(7000 + n as u16).connects("ssh");
+    }
+    assert_eq!(sim.engine.outgoing(), IDENTS);
+    sim.transcript();
+    let c = sim.client("192.0.2.1").port(6191).connects("rsh");
+    let lines = sim.transcript();
+    assert!(lines.contains(&"close 113 192.0.2.3".into()), "{lines:?}");
+    assert_eq!((sim.engine.outgoing(), sim.sees(c)), (IDENTS, Sight::Taken));
+    let identd = sim.dialled(113);
+    sim.picks_up(identd);
+    sim.says(identd, b"6191,514:USERID:UNIX:joe\r\n");
+    assert!(sim.transcript().iter().any(|line| line.starts_with("record START: rsh")));
+    // Of those who wait none makes room for another.
+    for n in 0..IDENTS + 1 {
+        sim.client(&format!("192.0.2.{}", 10 + n)).connects("rsh");
+    }
+    let lines = sim.transcript();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("record NOID")).count(), 1, "{lines:?}");
     assert_eq!(sim.engine.outgoing(), IDENTS);
     sim.passes_s(6);
     assert_eq!(sim.engine.outgoing(), 0);
@@ -407,6 +435,40 @@ fn a_redirect_by_name_asks_for_it() {
     let lines = sim.transcript();
     assert!(lines.iter().any(|line| line.contains("web.example.org: no address")), "{lines:?}");
     sim.check_quiet();
+}
+
+// What a rule of hosts.allow says of the record.
+
+#[test]
+fn the_severity_of_a_rule_is_that_of_whoever_it_lets_in() {
+    let mut sim = Simulation::new();
+    assert!(sim.engine.set_hosts(b"/etc/hosts.allow", b"/etc/hosts.deny", 7, true));
+    // Every service has its own name as its daemon here.
+    let rules = "ALL: 192.0.2.1: severity local5.debug\nALL: 192.0.2.2: severity crit\n";
+    sim.has_file("/etc/hosts.allow", rules);
+    sim.has_file("/etc/hosts.deny", "ALL: ALL\n");
+    sim.knows_name("A", "web.example.org", "192.0.2.80");
+    sim.reload(|table| {
+        tcp("ssh", 22).wrapped().push(table);
+        tcp("echo", 7).answers(Answer::Builtin(Builtin::Echo)).wrapped().push(table);
+        tcp("open", 8).answers(Answer::Builtin(Builtin::Echo)).push(table);
+        let name = table.push_text(b"web.example.org").unwrap();
+        let target = Target { host: Host::Name(name), port: 8080 };
+        tcp("web", 80).answers(Answer::Redirect(target)).wrapped().push(table);
+    });
+    let mut starts = |source: &str, service: &str| {
+        sim.transcript();
+        sim.client(source).connects(service);
+        let lines = sim.transcript();
+        let start = lines.into_iter().find(|line| line.starts_with("record START"));
+        start.and_then(|line| line.split_once(" as ").map(|(_, severity)| String::from(severity)))
+    };
+    for service in ["ssh", "echo", "web"] {
+        assert_eq!(starts("192.0.2.1", service).as_deref(), Some("Some(21) 7"), "{service}");
+        assert_eq!(starts("192.0.2.2", service).as_deref(), Some("None 2"), "{service}");
+    }
+    // Nothing of it stays for services that are not wrapped.
+    assert_eq!(starts("192.0.2.2", "open"), None);
 }
 
 // tcpmux.
