@@ -147,6 +147,9 @@ mod tests {
     use super::*;
     use crate::addr::Prefix;
     use std::boxed::Box;
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
 
     fn service(only: &[&str], no: &[&str]) -> (Box<Table>, Service) {
         let mut table = Box::new(Table::new());
@@ -238,5 +241,141 @@ mod tests {
         // An address that is let in says as much as a host's name, and a tie refuses.
         let s = service(&["192.0.2.1/32"], &[".evil"]);
         assert!(admits(&s, "192.0.2.1"));
+    }
+
+    // ---- against another reading of the same manual ----
+
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, n: u64) -> u64 {
+            // xorshift64*
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+        }
+
+        fn pick<'a>(&mut self, all: &[&'a str]) -> &'a str {
+            all[self.below(all.len() as u64) as usize]
+        }
+    }
+
+    /// Few of each, so that they meet.
+    const ADDRESSES: [&str; 9] = [
+        "10.0.0.1",
+        "10.0.0.2",
+        "10.0.1.1",
+        "10.128.0.1",
+        "192.0.2.1",
+        "2001:db8::1",
+        "2001:db8::2",
+        "2001:db8:1::1",
+        "::ffff:10.0.0.1",
+    ];
+    const BITS_V4: [&str; 7] = ["0", "1", "8", "9", "24", "31", "32"];
+    const BITS_V6: [&str; 7] = ["0", "1", "32", "48", "64", "127", "128"];
+    const NAMES: [&str; 5] =
+        ["a.example.org", "b.example.org", "a.b.example.org", "example.org", "A.Example.COM"];
+    const DOMAINS: [&str; 5] = [".org", ".example.org", ".b.example.org", ".com", ".EXAMPLE.com"];
+
+    fn random_list(dice: &mut Dice) -> Vec<String> {
+        (0..dice.below(5))
+            .map(|_| match dice.below(4) {
+                0 => dice.pick(&NAMES).into(),
+                1 => dice.pick(&DOMAINS).into(),
+                _ => {
+                    let address = dice.pick(&ADDRESSES[..8]);
+                    let bits = if address.contains(':') { dice.pick(&BITS_V6) } else { dice.pick(&BITS_V4) };
+                    format!("{address}/{bits}")
+                }
+            })
+            .collect()
+    }
+
+    /// The bits of an address as text, a mapped one's as IPv4.
+    fn bits(address: &str) -> String {
+        match address.parse::<IpAddr>().unwrap().to_canonical() {
+            IpAddr::V4(v4) => format!("{:032b}", u32::from(v4)),
+            IpAddr::V6(v6) => format!("{:0128b}", u128::from(v6)),
+        }
+    }
+
+    /// How much a pattern says if it matches: networks by their length, a host as a whole address, domains by their own
+    /// length and all of them less than any network.
+    fn weight(pattern: &str, address: &str, name: Option<&str>) -> Option<i64> {
+        if let Some((net, len)) = pattern.split_once('/') {
+            let (net, address, len) = (bits(net), bits(address), len.parse::<usize>().unwrap());
+            let is_in = net.len() == address.len() && net[..len] == address[..len];
+            return is_in.then_some(len as i64);
+        }
+        let (name, pattern) = (name?.to_lowercase(), pattern.to_lowercase());
+        if pattern.starts_with('.') {
+            let is_in = name.ends_with(&pattern) && name != pattern;
+            return is_in.then_some(pattern.len() as i64 - 1000);
+        }
+        (name == pattern).then_some(bits(address).len() as i64)
+    }
+
+    /// All that match, the weightiest first and of equals the one that refuses: that one decides.
+    fn model(only: &[String], no: &[String], restricted: bool, address: &str, name: Option<&str>) -> bool {
+        let mut all: Vec<(i64, bool)> = Vec::new();
+        for (list, admits) in [(only, true), (no, false)] {
+            all.extend(list.iter().filter_map(|rule| Some((weight(rule, address, name)?, admits))));
+        }
+        all.sort_by_key(|&(weight, admits)| (-weight, admits));
+        all.first().map_or(!restricted, |&(_, admits)| admits)
+    }
+
+    /// Names that change the answer: one that matches any set of the patterns that a real name can match at once.
+    fn possible_names(lists: [&[String]; 2]) -> Vec<String> {
+        let mut names: Vec<String> = ["nobody.invalid".into()].into();
+        for pattern in lists.into_iter().flatten().filter(|pattern| !pattern.contains('/')) {
+            names.push(if pattern.starts_with('.') { format!("x{pattern}") } else { pattern.clone() });
+        }
+        names
+    }
+
+    #[test]
+    fn random_rules_mean_what_an_independent_model_says() {
+        let seed = match std::env::var("ACCESS_SEED") {
+            Ok(seed) => seed.parse().unwrap(),
+            Err(_) => std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1,
+        };
+        std::println!("ACCESS_SEED={seed}");
+        let mut dice = Dice(seed);
+        let mut asked = 0;
+        for case in 0..20_000 {
+            let (only, no) = (random_list(&mut dice), random_list(&mut dice));
+            let address = dice.pick(&ADDRESSES);
+            fn texts(list: &[String]) -> Vec<&str> {
+                list.iter().map(String::as_str).collect()
+            }
+            let s = service(&texts(&only), &texts(&no));
+            let restricted = !only.is_empty();
+            let what = |name: &str| format!("case {case}, seed {seed}: {only:?} {no:?} {address} {name}");
+            let says = |name: Option<&str>| model(&only, &no, restricted, address, name);
+            for name in NAMES.iter().chain(&["other.test", "x.example.org", "x.com"]) {
+                let wanted = if says(Some(name)) { Outcome::Admitted } else { Outcome::Refused };
+                assert_eq!(outcome(&s, address, HostName::Known(name.as_bytes())), wanted, "{}", what(name));
+            }
+            // Whether a name could change it, and who has none is let in only if no name could keep him out.
+            let mut answers: Vec<bool> = possible_names([&only, &no]).iter().map(|n| says(Some(n))).collect();
+            answers.push(says(None));
+            let unnamed = outcome(&s, address, HostName::NotAsked);
+            let is_turning = answers.iter().any(|answer| *answer != answers[0]);
+            match unnamed {
+                Outcome::NeedsName => asked += 1,
+                certain => {
+                    assert!(!is_turning, "{}", what("turns on the name"));
+                    assert_eq!(certain == Outcome::Admitted, answers[0], "{}", what("-"));
+                }
+            }
+            let no_name = says(None) && answers.iter().all(|answer| *answer);
+            for name in [HostName::Unknown, HostName::Paranoid] {
+                assert_eq!(outcome(&s, address, name) == Outcome::Admitted, no_name, "{}", what("unknown"));
+            }
+        }
+        assert!((1000..15_000).contains(&asked), "{asked} turned on a name");
     }
 }

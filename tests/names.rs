@@ -412,7 +412,7 @@ fn ident_servers_that_hang_keep_nobody_else_out() {
             }
             let _ = stream.write_all(format!("{ports} : USERID : UNIX : joe\r\n").as_bytes());
         });
-        let conf = format!("defaults\n{{\n\tcps = 0 0\n}}\n")
+        let conf = "defaults\n{\n\tcps = 0 0\n}\n".to_string()
             + &hello("log_on_success = USERID")
             + &service("strict", 9902, "server = /run/test/hello; flags = IDONLY");
         let daemon = start(net, &conf, &["tcp/9901", "tcp/9902"]);

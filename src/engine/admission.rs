@@ -701,6 +701,7 @@ impl<B: Backend> Engine<B> {
 }
 
 /// The command of a rule, expanded, with a NUL byte behind it; its length, or `None` if it does not fit.
+#[inline(never)]
 fn command_text(
     command: wrappers::Value<'_>,
     request: &Request<'_>,

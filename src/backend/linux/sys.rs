@@ -369,8 +369,9 @@ pub fn give_back_file(part: (usize, usize), page: usize) {
 /// Gives back what the stack needed below the caller's own frame.
 #[inline(always)]
 pub fn give_back_stack(page: usize) {
-    /// More than any path of the daemon uses (see memory-budget.md); pages that were never used cost nothing here.
-    const DEEPEST: usize = 192 * 1024;
+    /// More than any path of the daemon uses: making the filter of a wait service needs 200 KB. Pages that were never used
+    /// cost nothing here, and below the stack the kernel keeps a megabyte free.
+    const DEEPEST: usize = 512 * 1024;
     let top: usize;
     // SAFETY: reads the stack pointer.
     unsafe {
