@@ -21,7 +21,7 @@ const FLOODER: u8 = 2;
 const OTHERS: [u8; 3] = [3, 4, 5];
 /// How long a flood takes, and how long the others are measured without one.
 const FLOOD: Duration = Duration::from_millis(1500);
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// What one of the others waits between two questions.
 const PACE: Duration = Duration::from_millis(3);
 /// A flood's p99 is at most so many times the idle one's.
@@ -53,7 +53,7 @@ fn program(port: u16, server: &str, more: &str) -> String {
     )
 }
 
-/// So that what is refused for is known.
+/// Nothing but what a test sets refuses anybody.
 const QUIET: &str = "defaults\n{\n\tcps = 0 0\n\tlog_on_success =\n\tlog_on_failure =\n}\n";
 
 fn start<'n>(net: &'n Net, conf: &str, ports: &[u16]) -> Daemon<'n> {
@@ -144,7 +144,7 @@ struct Served {
 
 impl Served {
     fn p99(&mut self) -> Duration {
-        assert!(self.times.len() >= 200, "only {} served, {} not", self.times.len(), self.failed);
+        assert!(self.times.len() >= 50, "only {} served, {} not", self.times.len(), self.failed);
         self.times.sort_unstable();
         self.times[self.times.len() * 99 / 100]
     }
@@ -298,7 +298,7 @@ fn a_flood_of_a_program_exhausts_its_own_share() {
     });
 }
 
-/// Whoever is refused frees a place at once: the flood has programs started as fast as they end.
+/// The flood has programs started as fast as they end.
 #[test]
 fn a_flood_of_a_program_that_ends_at_once_exhausts_its_own_share() {
     in_net(|net| {
@@ -429,7 +429,7 @@ fn is_clean_in_time(daemon: &Daemon, before: (usize, usize)) {
     is_clean(daemon, before);
 }
 
-/// Eight clients of the second service, from an address of the flooder's network each.
+/// Clients of the second service, each from an address of its own.
 fn crowd() -> Vec<TcpStream> {
     (20..60).map(|from| connect(from, SECOND).expect("a connection")).collect()
 }
