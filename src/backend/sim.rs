@@ -1006,8 +1006,10 @@ impl Simulation {
             marks_count: false,
         }));
         let sim = Sim { world: Rc::clone(&world), files: Tree::default(), sessions: Vec::new() };
+        let mut engine = Box::new(Engine::new());
+        engine.set_hosts(b"/etc/hosts.allow", b"/etc/hosts.deny", 1, true);
         Simulation {
-            engine: Box::new(Engine::new()),
+            engine,
             sim,
             world,
             held: false,
@@ -1223,6 +1225,23 @@ impl Simulation {
         Connection(
             world.clients.iter().rposition(is_it).unwrap_or_else(|| panic!("nobody called port {port}")),
         )
+    }
+
+    /// Whom the daemon calls, and who has not answered yet.
+    pub fn ringing(&self) -> Vec<Connection> {
+        self.outgoing(|client| client.dialled == Dialled::Ringing)
+    }
+
+    /// Whom the daemon called and who answered.
+    pub fn called(&self) -> Vec<Connection> {
+        self.outgoing(|client| client.dialled == Dialled::No)
+    }
+
+    fn outgoing(&self, is_meant: impl Fn(&Client) -> bool) -> Vec<Connection> {
+        let world = self.world.borrow();
+        let clients = world.clients.iter().enumerate();
+        let is_ours = |client: &Client| client.ours && client.local.is_none() && client.peer != Peer::Local;
+        clients.filter(|(_, c)| is_ours(c) && is_meant(c)).map(|(at, _)| Connection(at)).collect()
     }
 
     /// Whoever the daemon calls answers.

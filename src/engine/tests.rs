@@ -13,11 +13,12 @@ use super::*;
 use crate::addr::Prefix;
 use crate::backend::sim::{Call, Connection, Dice, Pace, Sight, Simulation};
 use crate::capacity::TEXT_BYTES;
-use crate::service::{Bind, Cps, LogFields, Minutes, Service, Standing, Target};
+use crate::service::{Bind, Cps, Host, LogFields, Minutes, Service, Standing, Target};
 use crate::table::{Origin, Pattern, Rule, Span, Text};
 
 mod edges;
 mod walks;
+mod wrapped;
 
 /// A service as a test writes it down; its strings and lists come into the table with it.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ struct Draft {
     no_access: Vec<&'static str>,
     times: Vec<Minutes>,
     banners: [&'static str; 3],
+    /// The name of the host it redirects to, if it has one.
+    host: &'static str,
 }
 
 fn tcp(id: &str, port: u16) -> Draft {
@@ -49,6 +52,7 @@ fn tcp(id: &str, port: u16) -> Draft {
         no_access: Vec::new(),
         times: Vec::new(),
         banners: [""; 3],
+        host: "",
     }
 }
 
@@ -129,10 +133,46 @@ impl Draft {
         self
     }
 
+    fn flag(self, flag: Flags) -> Draft {
+        self.with(|s| s.flags = s.flags.with(flag))
+    }
+
+    fn answers(self, answer: Answer) -> Draft {
+        self.with(|s| s.answer = answer)
+    }
+
+    fn success(self, fields: LogFields) -> Draft {
+        self.with(|s| s.log_on_success = LogFields(s.log_on_success.0 | fields.0))
+    }
+
+    fn failure(self, fields: LogFields) -> Draft {
+        self.with(|s| s.log_on_failure = LogFields(s.log_on_failure.0 | fields.0))
+    }
+
+    fn redirects(self, address: &str, port: u16) -> Draft {
+        self.answers(Answer::Redirect(Target { host: Host::Address(address.parse().unwrap()), port }))
+    }
+
+    fn wrapped(self) -> Draft {
+        self.flag(Flags::LIBWRAP)
+    }
+
+    /// Led to a host by its name.
+    fn redirects_by_name(mut self, name: &'static str, port: u16) -> Draft {
+        self.host = name;
+        self.redirects("192.0.2.80", port)
+    }
+
     fn push(&self, table: &mut Table) {
         let mut service = self.service;
+        if let Answer::Redirect(Target { host, .. }) = &mut service.answer
+            && !self.host.is_empty()
+        {
+            *host = Host::Name(table.push_text(self.host.as_bytes()).unwrap());
+        }
         service.id = table.push_text(self.id.as_bytes()).unwrap();
         service.name = service.id;
+        service.daemon = service.id;
         service.program = table.push_text(format!("/usr/sbin/{}", self.id).as_bytes()).unwrap();
         fn words(table: &mut Table, words: &[String]) -> Span {
             let words: Vec<Text> = words.iter().map(|w| table.push_text(w.as_bytes()).unwrap()).collect();
@@ -1809,6 +1849,42 @@ fn random_draft(dice: &mut Dice) -> Draft {
     } else if dice.chance(300) {
         draft = draft.wait();
     }
+    match dice.below(100) {
+        0..10 => draft = tcp(id, port).redirects("192.0.2.80", 8080),
+        10..14 => draft = tcp(id, port).redirects_by_name("web.example.org", 8080),
+        14..24 => draft = tcp(id, 1).answers(Answer::Tcpmux),
+        24..34 => {
+            draft = if dice.chance(500) { tcp(id, 0) } else { tcp(id, 0).is(Builtin::ALL[dice.below(5)]) };
+            draft = draft.flag(Flags::MUX);
+            if dice.chance(500) {
+                draft = draft.flag(Flags::MUX_PLUS);
+            }
+        }
+        34..40 => {
+            let time = [DenyTime::Never, DenyTime::Minutes(1), DenyTime::Minutes(2)][dice.below(3)];
+            draft = if dice.chance(700) { tcp(id, port) } else { udp(id, port) }.answers(Answer::Sensor(time));
+        }
+        _ => {}
+    }
+    if dice.chance(300) {
+        draft = draft.wrapped();
+    }
+    if dice.chance(200) {
+        draft = draft.only_from(&[".example.org", "127.0.0.0/8", "two.example.net"]);
+    } else if dice.chance(100) {
+        draft = draft.no_access(&[".example.org", "2001:db8::/64"]);
+    }
+    for (flag, chance) in [(Flags::IDONLY, 80), (Flags::RECHECK, 200)] {
+        if dice.chance(chance) {
+            draft = draft.flag(flag);
+        }
+    }
+    if dice.chance(150) {
+        draft = draft.success(LogFields::USERID).failure(LogFields::USERID);
+    }
+    if dice.chance(200) {
+        draft = draft.with(|s| s.identity.uid = Some(65534));
+    }
     if dice.chance(250) {
         draft = draft.at(["127.0.0.1", "192.0.2.200"][dice.below(2)]);
     }
@@ -1855,6 +1931,48 @@ fn random_table(dice: &mut Dice) -> Vec<Draft> {
     (0..dice.below(8)).map(|_| random_draft(dice)).collect()
 }
 
+/// Rules for a hosts.allow or hosts.deny, some of them with mistakes.
+fn random_rules(dice: &mut Dice) -> String {
+    const CLIENTS: [&str; 12] = [
+        "ALL",
+        "192.0.2.",
+        "192.0.2.1",
+        "[2001:db8::]/32",
+        ".example.org",
+        "two.example.net",
+        "joe@ALL",
+        "KNOWN",
+        "UNKNOWN",
+        "PARANOID",
+        "ALL EXCEPT .example.org",
+        "10.1.2.3/8",
+    ];
+    const OPTIONS: [&str; 16] = [
+        "",
+        "",
+        "",
+        ": allow",
+        ": deny",
+        ": spawn /bin/log %a %h",
+        ": spawn /bin/one: spawn /bin/two",
+        ": twist /bin/echo no",
+        ": aclexec /bin/check %a",
+        ": aclexec /bin/check %h: aclexec /bin/again",
+        ": setenv WHO %u@%h: nice 5: umask 027",
+        ": severity local1.debug: keepalive: linger 5",
+        ": rfc931 2: spawn /bin/log %u",
+        ": banners /etc/banners",
+        ": user nobody",
+        ": nonsense",
+    ];
+    let mut rules = String::new();
+    for _ in 0..dice.below(5) {
+        let daemons = ["ALL", "a", "b c", "d, e", "ALL EXCEPT f"][dice.below(5)];
+        rules += &format!("{daemons}: {}{}\n", CLIENTS[dice.below(12)], OPTIONS[dice.below(16)]);
+    }
+    rules
+}
+
 /// One run of random steps. Returns all that the engine did.
 fn storm(seed: u64, steps: usize) -> Vec<String> {
     let mut dice = Dice::new(seed);
@@ -1863,6 +1981,12 @@ fn storm(seed: u64, steps: usize) -> Vec<String> {
     let mut connections: Vec<Connection> = Vec::new();
     // Half of the tables come back later, so that services do, too.
     let tables: Vec<Vec<Draft>> = (0..4).map(|_| random_table(&mut dice)).collect();
+    sim.knows_host("192.0.2.1", "one.example.org");
+    sim.knows_host("192.0.2.2", "two.example.net");
+    // This one lies.
+    sim.knows_name("PTR", "3.2.0.192.in-addr.arpa", "one.example.org");
+    sim.knows_name("A", "web.example.org", "192.0.2.80");
+    sim.has_file("/etc/banners/a", "you are %u@%h\n");
     if dice.chance(500) {
         sim.marks_by_count();
     }
@@ -1891,7 +2015,9 @@ fn storm(seed: u64, steps: usize) -> Vec<String> {
     sim.engine.set_limit(None);
     sim.sets_load(None);
     let mut rounds = 0;
-    while sim.engine.running() > 0 || !sim.waiting().is_empty() {
+    let is_busy =
+        |engine: &Engine<_>| engine.running() > 0 || engine.commands() > 0 || engine.outgoing() > 0;
+    while is_busy(&sim.engine) || !sim.waiting().is_empty() {
         for c in &connections {
             sim.vanishes(*c);
         }
@@ -1928,11 +2054,11 @@ fn random_step(
         // Those who came last are most likely to be there still.
         connections.get(connections.len().saturating_sub(1 + dice.below(12))).copied()
     };
-    match dice.below(100) {
+    match dice.below(120) {
         0..25 => {
             let together = dice.chance(300);
             let clients = if together { 1 + dice.below(40) } else { 1 };
-            let port = [7, 13, 22, 518, 10007, 10008][dice.below(6)];
+            let port = [1, 7, 13, 22, 518, 10007, 10008][dice.below(7)];
             sim.together(|sim| {
                 for _ in 0..clients {
                     let pace =
@@ -2010,12 +2136,48 @@ fn random_step(
             let unix = sim.now().unix.or(Some(1_795_346_114));
             sim.sets_clock(if dice.chance(200) { None } else { unix });
         }
+        // Clients of tcpmux.
+        99..104 => {
+            let line = ["a\r\n", "B\n", "c\r\nand more", "d", "\r\n", "e\n", "help\r\n", "ssh\r\n"][dice.below(8)];
+            let connection = sim.client(CLIENTS[dice.below(6)]).connects("tcp/1");
+            connections.push(connection);
+            sim.says(connection, line.as_bytes());
+        }
+        // Those whom the daemon called: ident servers, and hosts that services redirect to.
+        104..112 => {
+            for _ in 0..1 + dice.below(4) {
+                let ringing = sim.ringing();
+                if let Some(at) = ringing.get(dice.below(ringing.len())) {
+                    match dice.below(4) {
+                        0 => sim.hangs_up(*at, [Errno::CONNREFUSED, Errno::HOSTUNREACH][dice.below(2)]),
+                        _ => sim.picks_up(*at),
+                    }
+                }
+                let called = sim.called();
+                let Some(at) = called.get(dice.below(called.len())).copied() else { continue };
+                let asked = String::from_utf8_lossy(&sim.heard(at)).into_owned();
+                match dice.below(8) {
+                    0 => sim.vanishes(at),
+                    1 => sim.half_closes(at),
+                    2 => sim.says(at, &vec![b'y'; dice.below(100_000)]),
+                    3 => sim.says(at, format!("{} : ERROR : NO-USER\r\n", asked.trim()).as_bytes()),
+                    _ => sim.says(at, format!("{} : USERID : UNIX : joe\r\n", asked.trim()).as_bytes()),
+                }
+            }
+        }
+        112..115 => sim.silences_names(dice.chance(500)),
+        115..118 => {
+            let path = ["/etc/hosts.allow", "/etc/hosts.deny"][dice.below(2)];
+            sim.has_file(path, &random_rules(dice));
+        }
         // Events that are late, early or made up.
         _ => {
             let index = dice.below(10) as u16;
             let generation = dice.below(40) as u16;
             sim.deliver(Event::Ready(ServiceId { index, generation }));
-            sim.deliver(Event::Stream(StreamId::Session(SessionId { index, generation })));
+            for stream in [StreamId::Session, StreamId::Near, StreamId::Far, StreamId::Ident] {
+                sim.deliver(Event::Stream(stream(SessionId { index, generation })));
+            }
             sim.deliver(Event::Ended { pid: 0, ending: Ending::Exited(0), failed: None });
             sim.deliver(Event::Tick);
             sim.settle();

@@ -1,33 +1,6 @@
 //! Clients of whom something has to be found out, and clients that are led elsewhere.
 
 use super::*;
-use crate::service::Host;
-
-impl Draft {
-    fn flag(self, flag: Flags) -> Draft {
-        self.with(|s| s.flags = s.flags.with(flag))
-    }
-
-    fn answers(self, answer: Answer) -> Draft {
-        self.with(|s| s.answer = answer)
-    }
-
-    fn success(self, fields: LogFields) -> Draft {
-        self.with(|s| s.log_on_success = LogFields(s.log_on_success.0 | fields.0))
-    }
-
-    fn failure(self, fields: LogFields) -> Draft {
-        self.with(|s| s.log_on_failure = LogFields(s.log_on_failure.0 | fields.0))
-    }
-
-    fn redirects(self, address: &str, port: u16) -> Draft {
-        self.answers(Answer::Redirect(Target { host: Host::Address(address.parse().unwrap()), port }))
-    }
-
-    fn wrapped(self) -> Draft {
-        self.flag(Flags::LIBWRAP)
-    }
-}
 
 const NS: &str = "ask 127.0.0.1:53";
 

@@ -1,0 +1,2 @@
+//! TCP Wrappers at the door.
+
