@@ -1008,14 +1008,7 @@ impl Simulation {
         let sim = Sim { world: Rc::clone(&world), files: Tree::default(), sessions: Vec::new() };
         let mut engine = Box::new(Engine::new());
         engine.set_hosts(b"/etc/hosts.allow", b"/etc/hosts.deny", 1, true);
-        Simulation {
-            engine,
-            sim,
-            world,
-            held: false,
-            ended: false,
-            next_port: 40000,
-        }
+        Simulation { engine, sim, world, held: false, ended: false, next_port: 40000 }
     }
 
     pub fn now(&self) -> Now {

@@ -1862,7 +1862,8 @@ fn random_draft(dice: &mut Dice) -> Draft {
         }
         34..40 => {
             let time = [DenyTime::Never, DenyTime::Minutes(1), DenyTime::Minutes(2)][dice.below(3)];
-            draft = if dice.chance(700) { tcp(id, port) } else { udp(id, port) }.answers(Answer::Sensor(time));
+            draft =
+                if dice.chance(700) { tcp(id, port) } else { udp(id, port) }.answers(Answer::Sensor(time));
         }
         _ => {}
     }
@@ -2015,8 +2016,7 @@ fn storm(seed: u64, steps: usize) -> Vec<String> {
     sim.engine.set_limit(None);
     sim.sets_load(None);
     let mut rounds = 0;
-    let is_busy =
-        |engine: &Engine<_>| engine.running() > 0 || engine.commands() > 0 || engine.outgoing() > 0;
+    let is_busy = |engine: &Engine<_>| engine.running() > 0 || engine.commands() > 0 || engine.outgoing() > 0;
     while is_busy(&sim.engine) || !sim.waiting().is_empty() {
         for c in &connections {
             sim.vanishes(*c);
@@ -2138,7 +2138,8 @@ fn random_step(
         }
         // Clients of tcpmux.
         99..104 => {
-            let line = ["a\r\n", "B\n", "c\r\nand more", "d", "\r\n", "e\n", "help\r\n", "ssh\r\n"][dice.below(8)];
+            let line =
+                ["a\r\n", "B\n", "c\r\nand more", "d", "\r\n", "e\n", "help\r\n", "ssh\r\n"][dice.below(8)];
             let connection = sim.client(CLIENTS[dice.below(6)]).connects("tcp/1");
             connections.push(connection);
             sim.says(connection, line.as_bytes());

@@ -1,2 +1,1 @@
 //! TCP Wrappers at the door.
-
