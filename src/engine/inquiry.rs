@@ -31,7 +31,7 @@ pub(super) enum Purpose {
 }
 
 pub(super) struct Inquiry<S> {
-    stream: S,
+    pub stream: S,
     /// The ports of the connection that is asked about.
     client: u16,
     server: u16,
