@@ -399,6 +399,8 @@ fn is_time(text: &[u8]) -> bool {
         digits.and_then(number::<u16>).is_some_and(|n| n <= most)
     };
     match text {
+        // As access_times has it.
+        [hour, b':', _, _] => hour.is_ascii_digit() && field(2, 59),
         [_, _, b':', _, _] => field(0, 23) && field(3, 59),
         [_, _, _, _, b'-', m, n, b'-', d, e, b'T', _, _, b':', _, _] => {
             let date = [[*m, *n], [*d, *e]].iter().all(|part| part != b"00");

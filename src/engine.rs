@@ -844,9 +844,14 @@ impl<B: Backend> Engine<B> {
                 self.arrive(caller, Known::default(), now, b);
             }
             // A backlog is what it does not have.
-            Some(_) => {
+            Some(obstacle) => {
+                let refusal = match obstacle {
+                    Obstacle::Table => Refusal::ProcessLimit,
+                    Obstacle::Instances => Refusal::ServiceLimit,
+                    Obstacle::Minute { .. } => Refusal::PerMinuteLimit,
+                };
                 let _ = b.tell(&stream, tcpmux::UNAVAILABLE);
-                self.refuse(service, Refusal::ProcessLimit, peer, b);
+                self.refuse(service, refusal, peer, b);
                 b.close(stream);
             }
         }

@@ -211,6 +211,22 @@ fn a_sensor_has_rules_like_any_service() {
     });
 }
 
+/// The first datagram is a server's reason to start; who accepts connections by himself knows nothing of sensors, which
+/// docs/attributes.md says.
+#[test]
+fn a_sensor_keeps_out_of_datagram_servers_too() {
+    in_net(|net| {
+        let lines = format!("socket_type = dgram; wait = yes; server = /run/test/udponce; {LOGS}");
+        let conf = service("once", 9901, &lines) + &sensor(9903, "FOREVER");
+        let daemon = start(net, &conf, &["udp/9901", "tcp/9903"]);
+        connect_to_trap("127.0.0.5", 9903);
+        daemon.wait_log("trap: adding 127.0.0.5");
+        assert!(silent(&udp("127.0.0.5:0", "127.0.0.1:9901"), b"x"));
+        daemon.wait_log("FAIL: once address from=127.0.0.5");
+        assert_eq!(ask_udp("127.0.0.1:9901", b"mine"), b"mine");
+    });
+}
+
 /// Anybody can send a datagram in anybody's name.
 #[test]
 fn a_datagram_to_a_sensor_keeps_nobody_out() {

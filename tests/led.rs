@@ -387,6 +387,16 @@ fn hosts_deny_knows_services_behind_tcpmux() {
     });
 }
 
+/// The command takes the place of the service, and the client has its line and its bytes all the same.
+#[test]
+fn a_command_takes_the_place_of_a_service_behind_tcpmux() {
+    in_net(|net| {
+        net.write("/etc/hosts.allow", "ruledaemon: ALL: setenv WHO %a: twist echo $WHO; exec cat\n");
+        let daemon = start(net, &muxed("libwrap = ruledaemon"), &["tcp/9901"]);
+        assert_eq!(mux("ruled\r\nand this"), "+Go\r\n127.0.0.1\nand this", "{}", daemon.log());
+    });
+}
+
 #[test]
 fn a_client_of_tcpmux_that_keeps_silent_is_closed_after_ten_seconds() {
     in_net(|net| {

@@ -100,6 +100,11 @@ fn users_servers_and_words_can_be_given() {
         assert_eq!(matches(net, "hello@127.0.0.5", "eve@127.0.0.1").0, 1);
         assert_eq!(matches(net, "hello@127.0.0.6", "joe@127.0.0.1").0, 1);
         assert_eq!(matches(net, "hello", "127.0.0.1").0, 1);
+        // As the client of no rule of the service's own: they are about addresses.
+        assert_eq!(matches(net, "sshd", "paranoid").0, 1);
+        net.write("/etc/hosts.allow", "ALL: PARANOID\n");
+        assert_eq!(matches(net, "sshd", "paranoid").0, 0);
+        assert_eq!(matches(net, "sshd", "unknown").0, 1);
     });
 }
 

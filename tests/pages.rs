@@ -142,3 +142,19 @@ fn what_is_not_enforced_is_said() {
     let words: BTreeSet<&str> = caveats.split_whitespace().collect();
     assert!(marked.is_subset(&words), "{:?}", marked.difference(&words));
 }
+
+/// Every word that a FAIL line may have for its reason is explained, and no other.
+#[test]
+fn all_reasons_are_explained() {
+    let code = page("src/record.rs");
+    let words: BTreeSet<&str> = code
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Refusal::")?.split_once("=> \"")?.1.split('"').next())
+        .collect();
+    assert!(words.len() > 10, "{words:?}");
+    let access = page("docs/access.md");
+    let (_, reasons) = access.split_once("\n## Reasons\n").unwrap();
+    let told: BTreeSet<&str> =
+        reasons.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(told, words);
+}

@@ -620,6 +620,32 @@ fn a_rule_may_want_a_user_for_its_words() {
     });
 }
 
+/// Who is on this machine has no address: only rules for everybody are about him.
+#[test]
+fn clients_of_a_unix_socket_meet_rules_for_all() {
+    in_net(|net| {
+        let lines = format!(
+            "protocol = unix; bind = /run/test/socket; server = /run/test/hello; libwrap = hello; {LOGS}"
+        );
+        let text = service("local", 0, &lines).replace("\tport = 0\n", "");
+        let daemon = start(net, &(text + &service("hello", 9901, "server = /run/test/hello")));
+        let heard = || {
+            let mut stream = std::os::unix::net::UnixStream::connect("/run/test/socket").expect("connect");
+            stream.set_read_timeout(Some(PATIENCE)).expect("time-out");
+            let mut all = String::new();
+            std::io::Read::read_to_string(&mut stream, &mut all).expect("read");
+            all
+        };
+        assert_eq!(heard(), "hello\n");
+        deny(net, "hello: 127.0.0.1 .example.org\n");
+        assert_eq!(heard(), "hello\n", "{}", daemon.log());
+        deny(net, "hello: ALL\n");
+        assert_eq!(heard(), "");
+        allow(net, "hello: ALL: twist echo %a %h\n");
+        assert_eq!(heard(), "unknown unknown\n");
+    });
+}
+
 /// Rules, then the service's own: both must let in.
 #[test]
 fn only_from_and_hosts_files_both_decide() {
@@ -755,7 +781,11 @@ fn inetds_options_wrap() {
             let launch = Launch { shell: Some(&shell), ..Launch::default() };
             let daemon = Daemon::launch(net, Subject::Usherd, &[], launch).ready(&["tcp/9901", "tcp/7"]);
             let heard = (hello("127.0.0.1"), ask_tcp_or_nothing("127.0.0.1:7"));
-            drop(daemon);
+            let log = daemon.log();
+            if option == "-dl" {
+                assert!(log.contains("FAIL: one libwrap from=127.0.0.1"), "{log}");
+                assert!(log.contains("from 127.0.0.1 by hosts.deny:1"), "{log}");
+            }
             heard
         };
         assert_eq!(who("-d"), (true, true));

@@ -104,6 +104,8 @@ pub struct Linux {
     retired: [Option<Retired>; 8],
     /// When the event came that is being handled.
     mono: Instant,
+    /// The load, and the second it was asked for in.
+    load: Option<(u64, u32)>,
 }
 
 /// A pipe into the log, and whose lines come out of it.
@@ -138,6 +140,7 @@ impl Linux {
             log,
             retired: [const { None }; 8],
             mono: Instant(0),
+            load: None,
         })
     }
 
@@ -452,10 +455,16 @@ impl Backend for Linux {
     }
 
     fn load(&mut self) -> Option<u32> {
-        // sysinfo(2): fixed point with 16 bits behind the point.
-        let [one, ..] = rustix::system::sysinfo().loads;
-        #[allow(clippy::useless_conversion, reason = "the field is an unsigned long")]
-        u32::try_from((u64::from(one) * 100) >> 16).ok()
+        // The kernel counts anew every five seconds.
+        let second = self.mono.0 / 1000;
+        if self.load.is_none_or(|(at, _)| at != second) {
+            // sysinfo(2): fixed point with 16 bits behind the point.
+            let [one, ..] = rustix::system::sysinfo().loads;
+            #[allow(clippy::useless_conversion, reason = "the field is an unsigned long")]
+            let load = u32::try_from((u64::from(one) * 100) >> 16).ok()?;
+            self.load = Some((second, load));
+        }
+        self.load.map(|(_, load)| load)
     }
 
     fn record(&mut self, record: &Record<'_>) {

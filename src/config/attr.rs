@@ -408,7 +408,7 @@ pub static FLAGS: [Choice<Flag>; 12] = [
         "SENSOR",
         Flag::Sensor,
         Effect::Enforced,
-        "whoever connects is kept out of every service for deny_time; needs no server",
+        "whoever connects is kept out of every service for deny_time, but not from a server that takes its clients itself (wait = yes); needs no server",
     ),
     flag("IPv4", Flag::V4, Effect::Enforced, "IPv4 clients alone"),
     flag(

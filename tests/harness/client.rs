@@ -118,29 +118,46 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A connection from one of our own addresses: `127.0.0.2:0`.
+/// A connection from one of our own addresses, of the same family as `to`: `127.0.0.2:0`, `[fd00::5]:0`.
 pub fn tcp_from(from: &str, to: &str) -> TcpStream {
     use std::os::fd::FromRawFd;
-    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (parse(from), parse(to)) else {
-        panic!("only for IPv4");
-    };
-    let raw = |a: std::net::SocketAddrV4| libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: a.port().to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
-        sin_zero: [0; 8],
-    };
-    let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    /// The bytes of a socket address, of which `len` count.
+    fn raw(address: SocketAddr) -> (libc::sockaddr_in6, libc::socklen_t) {
+        // SAFETY: all zero is a socket address of no family.
+        let mut six: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+        match address {
+            SocketAddr::V4(a) => {
+                let four = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: a.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
+                    sin_zero: [0; 8],
+                };
+                // SAFETY: the smaller of the two fits into the larger, and both are plain bytes.
+                unsafe { (&raw mut six).cast::<libc::sockaddr_in>().write(four) };
+                (six, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+            }
+            SocketAddr::V6(a) => {
+                six.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                six.sin6_port = a.port().to_be();
+                six.sin6_addr.s6_addr = a.ip().octets();
+                (six, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+            }
+        }
+    }
+    let (from, to) = (parse(from), parse(to));
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let ((from, from_len), (to, to_len)) = (raw(from), raw(to));
     // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
     let stream = unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         let stream = TcpStream::from_raw_fd(fd);
-        let (from, to) = (raw(from), raw(to));
         let one: libc::c_int = 1;
         libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const one).cast(), 4);
-        for rc in
-            [libc::bind(fd, (&raw const from).cast(), len), libc::connect(fd, (&raw const to).cast(), len)]
-        {
+        for rc in [
+            libc::bind(fd, (&raw const from).cast(), from_len),
+            libc::connect(fd, (&raw const to).cast(), to_len),
+        ] {
             assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
         }
         stream

@@ -114,10 +114,22 @@ fn text(out: &mut Buffered, engine: &Engine<Linux>, now: Now) -> fmt::Result {
         let seconds = now.mono.since_s(began);
         writeln!(out, "\t{} pid={pid} from={peer} since={seconds}(sec)", Bytes(name(service)))?;
     }
-    out.write_str("\nSessions of built-in services:\n")?;
+    out.write_str("\nSessions of built-in and redirected services:\n")?;
     for (service, peer, began, moved) in engine.sessions() {
         let seconds = now.mono.since_s(began);
         writeln!(out, "\t{} from={peer} since={seconds}(sec) moved={moved}(bytes)", Bytes(name(service)))?;
+    }
+    out.write_str("\nClients that wait for a name, a user or a command:\n")?;
+    for (service, peer) in engine.waiting() {
+        writeln!(out, "\t{} from={peer}", Bytes(name(service)))?;
+    }
+    // xinetd's name for them.
+    out.write_str("\nglobal_no_access:\n")?;
+    for (prefix, until) in engine.denied(now) {
+        match until {
+            Some(until) => writeln!(out, "\t{prefix} for {}(sec)", until.since_s(now.mono))?,
+            None => writeln!(out, "\t{prefix} for ever")?,
+        }
     }
     out.write_str("END OF DUMP\n")
 }

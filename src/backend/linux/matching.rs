@@ -18,10 +18,12 @@ use crate::addr::{HostName, Peer};
 use crate::config::diagnostic::Bytes;
 use crate::errno::Errno;
 use crate::resolver::{ADDRESSES, Lookup, Resolver};
-use crate::service::{Flags, Service};
+use crate::service::{Flags, Service, SocketType};
 use crate::table::{Origin, Table};
 use crate::time::Now;
-use crate::wrappers::{Asked, Explanation, Facts, Need, Request, Tables, User, Verdict, Who, Wrappers};
+use crate::wrappers::{
+    Asked, Endpoint, Explanation, Facts, Fault, Need, Opt, Request, Tables, User, Verdict, Who, Wrappers,
+};
 
 /// What is asked, and all that it is asked of.
 pub struct Matter<'a> {
@@ -265,13 +267,13 @@ fn hosts(
 ) -> bool {
     let typed = asked.request();
     let daemon = service.map_or(asked.daemon, |service| question.table.bytes(service.daemon));
+    // Its server accepts by itself: who comes is not known when it is asked.
+    let is_hidden =
+        service.is_some_and(|service| service.is_owned_by_server() && service.socket == SocketType::Stream);
     let request = Request {
         daemon,
-        client: crate::wrappers::Endpoint { address, ..typed.client },
-        server: crate::wrappers::Endpoint {
-            port: service.map(|service| service.port).or(typed.server.port),
-            ..typed.server
-        },
+        client: Endpoint { address: address.filter(|_| !is_hidden), is_hidden, ..typed.client },
+        server: Endpoint { port: service.map(|service| service.port).or(typed.server.port), ..typed.server },
         ..typed
     };
     let told = asked.facts();
@@ -287,13 +289,24 @@ fn hosts(
             let _ = asker.name_of(address);
             continue;
         }
-        let is_granted = !matches!(verdict, Verdict::Refused(_) | Verdict::Need(_));
+        let mut is_granted = !matches!(verdict, Verdict::Refused(_) | Verdict::Need(_));
         let mut text = heapless::String::<1024>::new();
         let _ = write!(text, "{}", Explanation { verdict: &verdict, tables: &question.tables });
         let mut rows = text.lines();
         let _ = writeln!(out, "  hosts.allow, hosts.deny: {}", rows.next().unwrap_or(""));
         for row in rows {
             let _ = writeln!(out, "  {row}");
+        }
+        if is_hidden {
+            let _ = writeln!(out, "    its server accepts by itself: rules about one client let nobody in");
+        }
+        if let (Verdict::Granted(decision) | Verdict::Delegated(decision), Some(service)) =
+            (&verdict, service)
+            && service.identity.uid.is_some_and(|uid| uid != 0)
+            && decision.options.iter().any(|opt| matches!(opt, Opt::User { .. } | Opt::Group(_)))
+        {
+            is_granted = false;
+            let _ = writeln!(out, "    but it {}", Fault::NotRoot);
         }
         return is_granted;
     }
