@@ -573,6 +573,12 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Whether clients are being taken from its backlog. One who waited for an answer comes in whatever his door is doing
+    /// by then: it may be in a pause, full, or another service's since a reload, and a server may own its socket.
+    fn is_taking(&self, index: ServiceIndex) -> bool {
+        self.runs.get(usize::from(index)).is_some_and(|run| run.state == State::Listening)
+    }
+
     /// Takes nobody until then, which has been announced.
     fn hold_told(&mut self, index: ServiceIndex, listener: &B::Listener, until: Instant, b: &mut B) {
         self.hold(index, listener, State::Paused { until }, b);
@@ -724,7 +730,9 @@ impl<B: Backend> Engine<B> {
             self.refuse(index, refusal, peer, b);
             b.close(stream);
             // No process now: the clients behind this one would only meet the same.
-            if let Some(listener) = listener {
+            if let Some(listener) = listener
+                && self.is_taking(guest.door)
+            {
                 let until = now.mono.plus_ms(STARVED_MS);
                 self.hold(guest.door, listener, State::Paused { until }, b);
             }
@@ -1402,9 +1410,15 @@ impl<B: Backend> Engine<B> {
         self.end_commands(how, b);
     }
 
-    /// Closes all clients of our own: of built-in and redirected services, and those that wait.
+    /// Closes all clients of our own: of built-in and redirected services, and those that wait; and asks for no user any
+    /// more.
     pub fn end_sessions(&mut self, now: Now, b: &mut B) {
         self.end_waiting(b);
+        while let Some(id) = self.idents.find(|_| true) {
+            if let Some(inquiry) = self.idents.remove(id) {
+                b.close(inquiry.stream);
+            }
+        }
         while let Some(id) = self.relays.find(|_| true) {
             self.close_relay(id, now, b);
         }

@@ -846,7 +846,9 @@ impl Backend for Sim {
         }
         client.session = Some((id, wait_for));
         world.write(format!("open {who}, {}", wish(wait_for)));
-        self.sessions.push(stream.number);
+        if !self.sessions.contains(&stream.number) {
+            self.sessions.push(stream.number);
+        }
         Ok(())
     }
 
@@ -1080,11 +1082,15 @@ impl Simulation {
             if batch.is_empty() {
                 return;
             }
-            for event in batch {
-                self.deliver(event);
+            for event in &batch {
+                self.deliver(*event);
                 spent += 1;
             }
-            assert!(spent < SPIN, "the engine spins");
+            if spent >= SPIN {
+                let lines = self.transcript();
+                let last = lines.get(lines.len().saturating_sub(40)..).unwrap_or(&[]);
+                panic!("the engine spins, told of {batch:?}; it did:\n  {}", last.join("\n  "));
+            }
         }
     }
 

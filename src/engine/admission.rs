@@ -389,6 +389,7 @@ impl<B: Backend> Engine<B> {
         b.close(stream);
         if refusal == Refusal::ConnectionsPerSecond
             && guest.door == guest.service
+            && self.is_taking(guest.door)
             && let Some(listener) = listener
         {
             self.pause_for_cps(guest.service, listener, now, b);
@@ -523,8 +524,13 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
             run.running = run.running.saturating_sub(1);
         }
-        // His service went with a reload.
-        if self.table().service(guest.service).is_none_or(|service| service.standing != Standing::Ready) {
+        // His service went with a reload, or its server takes its clients itself by now, or tcpmux does not lead to it.
+        let is_there = self.table().service(guest.service).is_some_and(|service| {
+            service.standing == Standing::Ready
+                && !service.is_owned_by_server()
+                && (guest.door == guest.service || super::is_behind_mux(service))
+        });
+        if !is_there {
             b.close(stream);
             return;
         }

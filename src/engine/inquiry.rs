@@ -34,7 +34,7 @@ pub(super) enum Purpose {
 }
 
 pub(super) struct Inquiry<S> {
-    stream: S,
+    pub stream: S,
     /// Whose machine is asked.
     holder: Prefix,
     /// The ports of the connection that is asked about.

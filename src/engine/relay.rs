@@ -95,6 +95,11 @@ impl<B: Backend> Engine<B> {
                 }
             }
         };
+        // `must_wait` has seen a free place; while he waited for a name others may have taken it.
+        if self.relays.is_full() {
+            self.refuse(index, Refusal::ProcessLimit, guest.peer, b);
+            return b.close(stream);
+        }
         self.started(index, guest.peer, severity, b);
         let to = address.map(|address| SocketAddr::new(address, port));
         let begun = to.ok_or(Errno::NOENT).and_then(|to| Ok((to, b.connect(None, to)?)));
@@ -119,7 +124,6 @@ impl<B: Backend> Engine<B> {
             waits_for: [Step::Close, Step::Write],
             is_broken: false,
         };
-        // `must_wait` has seen a free place.
         let Ok(id) = self.relays.insert(relay) else { return };
         self.timers_changed = true;
         if let Some(run) = self.runs.get_mut(usize::from(index)) {

@@ -321,7 +321,10 @@ fn same_place(old: &Table, a: &Service, new: &Table, b: &Service) -> bool {
     };
     // Options that are set when the socket is made make another socket when they change.
     const MADE_WITH: Flags = Flags(Flags::NODELAY.0 | Flags::KEEPALIVE.0);
-    bind && a.socket == b.socket
+    // Behind tcpmux there is no socket, only names.
+    let is_behind_mux = a.flags.has(Flags::MUX) || b.flags.has(Flags::MUX);
+    bind && !is_behind_mux
+        && a.socket == b.socket
         && a.family == b.family
         && a.port == b.port
         && a.flags.0 & MADE_WITH.0 == b.flags.0 & MADE_WITH.0
