@@ -64,12 +64,12 @@ const CAPACITIES: [(&str, usize, &str); 25] = [
     (
         "WAITING",
         64,
-        "Clients that wait for a name, a user or a command before it is decided whether they may come in; one address holds at most an eighth of the places. One too many is refused with lookup_limit.",
+        "Clients that wait for a name, a user or a command before it is decided whether they may come in; one address, or one IPv6 /64, holds at most an eighth of the places. One too many is refused with lookup_limit.",
     ),
     (
         "IDENTS",
         16,
-        "Questions to ident servers at one time. When full the oldest that only a record waits for makes room for a client that a rule needs the user of; if there is none his user is unknown. A record goes without.",
+        "Questions to ident servers at one time; one address, or one IPv6 /64, holds at most a quarter of the places. When full the oldest that only a record waits for makes room for a client that a rule needs the user of; if there is none his user is unknown. A record goes without.",
     ),
     (
         "COMMANDS",

@@ -104,6 +104,13 @@ impl Prefix {
         Prefix { address, bits }
     }
 
+    /// Whose address it is: an IPv4 address alone, an IPv6 address with its /64, which is one customer's, who has as many
+    /// addresses in it as he likes (RFC 6177 section 2).
+    pub fn holder(address: IpAddr) -> Prefix {
+        let host = Prefix::host(address);
+        if host.bits <= 64 { host } else { Prefix::new(host.address, 64).unwrap_or(host) }
+    }
+
     pub const fn address(&self) -> IpAddr {
         self.address
     }

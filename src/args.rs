@@ -560,12 +560,13 @@ mod tests {
         };
         assert_eq!(at("usherd -f /x -match ftp 192.0.2.1"), None);
         assert_eq!(at("usherd -match ftp 192.0.2.1 -at 09:30"), Some(b"09:30".as_slice()));
+        assert_eq!(at("usherd -match ftp 192.0.2.1 -at 9:30"), Some(b"9:30".as_slice()));
         assert_eq!(
             at("inetd -match ftp 192.0.2.1 -at 2026-12-31T23:59"),
             Some(b"2026-12-31T23:59".as_slice())
         );
         for time in
-            ["9:30", "24:00", "12:60", "noon", "2026-13-01T00:00", "2026-00-01T00:00", "2026-01-01 10:00"]
+            ["930", "24:00", "12:60", "noon", "2026-13-01T00:00", "2026-00-01T00:00", "2026-01-01 10:00"]
         {
             let words = [b"usherd".as_slice(), b"-match", b"a", b"b", b"-at", time.as_bytes()];
             assert!(matches!(parse(words.into_iter()), Err(Misuse::Bad { .. })), "{time}");

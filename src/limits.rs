@@ -157,10 +157,7 @@ impl Sources {
     }
 }
 
-/// Whom sensors keep out, and until when.
-///
-/// An IPv6 client is kept out with its whole /64: that is one customer's, who has as many addresses as he likes
-/// (RFC 6177 section 2).
+/// Whom sensors keep out, and until when. An IPv6 client is kept out with its whole /64: see [`Prefix::holder`].
 #[derive(Default)]
 pub struct Denied {
     /// `None`: for good.
@@ -177,7 +174,7 @@ impl Denied {
 
     /// Keeps `address` out; from now on if it is kept out already, and never for shorter than it is.
     pub fn add(&mut self, address: IpAddr, until: Option<Instant>, now: Instant) {
-        let Some(prefix) = Prefix::new(address, if address.is_ipv4() { 32 } else { 64 }) else { return };
+        let prefix = Prefix::holder(address);
         self.entries.retain(|(_, until)| until.is_none_or(|until| until > now));
         let longest = |until: Option<Instant>| until.map_or(u64::MAX, |until| until.0);
         if let Some((_, before)) = self.entries.iter_mut().find(|(known, _)| *known == prefix) {

@@ -17,7 +17,7 @@ use heapless::Vec;
 
 use super::{Engine, Purpose, ServiceIndex, Severity};
 use crate::access::{self, Outcome};
-use crate::addr::{HostName, Peer};
+use crate::addr::{HostName, Peer, Prefix};
 use crate::backend::{Backend, End, Given, Pid, Spawn};
 use crate::capacity::{BANNER_BYTES, COMMANDS, EFFECT_BYTES, WAITING};
 use crate::errno::Errno;
@@ -33,7 +33,7 @@ use crate::wrappers::{
     self, Commands, Effects, Endpoint, Facts, Fault, Need, Place, Ran, Request, User, Verdict, Why,
 };
 
-/// Places of one address among [`WAITING`].
+/// Places of one address, or of one IPv6 /64, among [`WAITING`].
 const WAITING_EACH: usize = if WAITING < 8 { 1 } else { WAITING / 8 };
 /// Results of aclexec commands that one client's rules may turn on; one more refuses.
 const RAN: usize = 4;
@@ -455,8 +455,8 @@ impl<B: Backend> Engine<B> {
         {
             return self.turn_away(caller, refusal, now, b);
         }
-        let address = guest.peer.address();
-        let own = self.waiting.iter().filter(|(_, w)| w.guest.peer.address() == address).count();
+        let holder = |peer: Peer| peer.address().map(Prefix::holder);
+        let own = self.waiting.iter().filter(|(_, w)| holder(w.guest.peer) == holder(guest.peer)).count();
         if own >= WAITING_EACH || self.waiting.is_full() {
             return self.turn_away(caller, Refusal::LookupLimit, now, b);
         }

@@ -7,9 +7,10 @@ use heapless::Vec;
 
 use super::admission::{Identity, WaitingId};
 use super::{Engine, ServiceIndex};
-use crate::addr::Peer;
+use crate::addr::{Peer, Prefix};
 use crate::backend::{Backend, IdentId, StreamId};
 use crate::builtin::Step;
+use crate::capacity::IDENTS;
 use crate::errno::Errno;
 use crate::ident::{self, REPLY_BYTES};
 use crate::record::Fact;
@@ -18,6 +19,8 @@ use crate::time::{Instant, Now};
 /// How long an ident server may take if no rule says otherwise, in milliseconds. libwrap gave it 10 seconds and xinetd 30,
 /// in which nobody else was served.
 const IDENT_MS: u64 = 5000;
+/// Places of one address, or of one IPv6 /64, among [`IDENTS`].
+const IDENTS_EACH: usize = if IDENTS < 4 { 1 } else { IDENTS / 4 };
 /// The most a rule may say.
 const LONGEST_MS: u64 = 30_000;
 
@@ -32,6 +35,8 @@ pub(super) enum Purpose {
 
 pub(super) struct Inquiry<S> {
     pub stream: S,
+    /// Whose machine is asked.
+    holder: Prefix,
     /// The ports of the connection that is asked about.
     client: u16,
     server: u16,
@@ -55,6 +60,11 @@ impl<B: Backend> Engine<B> {
         let (Peer::Ip { address, port: client }, Some((local, server))) = (peer, local) else {
             return Err("no server");
         };
+        // A machine whose ident server hangs holds its own share of places.
+        let own = self.idents.iter().filter(|(_, inquiry)| inquiry.holder == Prefix::holder(address)).count();
+        if own >= IDENTS_EACH {
+            return Err("system error");
+        }
         if self.idents.is_full() && !(matches!(purpose, Purpose::Guest(_)) && self.drop_record(b)) {
             return Err("system error");
         }
@@ -66,6 +76,7 @@ impl<B: Backend> Engine<B> {
         let ms = seconds.map_or(IDENT_MS, |seconds| (u64::from(seconds) * 1000).min(LONGEST_MS));
         let inquiry = Inquiry {
             stream,
+            holder: Prefix::holder(address),
             client,
             server,
             is_asked: false,
