@@ -7,17 +7,24 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use embedded_io::{ErrorType, Read};
 use usherd::args;
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::token::{Assignment, Words};
-use usherd::config::{Loader, Options, Outcome};
+use usherd::config::{Loader, Options, Outcome, value};
 use usherd::errno::Errno;
+use usherd::ident as user;
 use usherd::names;
 use usherd::resolver::dns::is_host_name;
 use usherd::resolver::{HostName, LOOKUP_MS, Lookup, Network, Paths, QuestionId, Resolver, Subject};
-use usherd::service::{Bind, Dialect, Family, Service, SocketType, Standing};
+use usherd::service::{Bind, Dialect, Family, Flags, Service, SocketType, Standing};
 use usherd::table::Table;
+use usherd::tcpmux::{Line, NAME_BYTES, Progress};
 use usherd::time::Instant;
+use usherd::wrappers::{
+    Check, Commands, Effects, Endpoint, Facts, Language, Need, Ran, Request, Tables, User, Verdict, Why,
+    Wrappers, expand_banner,
+};
 use usherd::zone::{TzSource, Zone, parse_tz_variable};
 
 use tree::Tree;
@@ -25,7 +32,7 @@ use tree::Tree;
 /// A target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 11] = [
     ("tokens", tokens),
     ("xinetd", xinetd),
     ("inetd", inetd),
@@ -33,6 +40,10 @@ pub const TARGETS: [Target; 7] = [
     ("zone", zone),
     ("names", names),
     ("dns", dns),
+    ("hosts", hosts),
+    ("ident", ident),
+    ("tcpmux", tcpmux),
+    ("values", values),
 ];
 
 /// Lines of xinetd's grammar as words.
@@ -168,13 +179,14 @@ fn check(table: &Table, service: &Service) {
             assert_eq!(service.family, Family::Unix);
             assert!(table.bytes(path).starts_with(b"/"));
         }
-        _ => assert!(service.family != Family::Unix && service.port > 0),
+        // Behind tcpmux a service has a name and no port.
+        _ => assert!(service.family != Family::Unix && (service.port > 0 || service.flags.has(Flags::MUX))),
     }
     for word in table.words(service.argv).iter().chain(table.words(service.env)) {
         let bytes = table.c_bytes(*word);
         assert_eq!(bytes.iter().position(|b| *b == 0), Some(bytes.len() - 1), "a C string");
     }
-    if service.builtin().is_none() {
+    if service.is_program() {
         // inetd's grammar allows a path from the root directory, with a warning.
         let is_inetd = service.dialect == Dialect::Inetd;
         assert!(is_inetd || table.bytes(service.program).starts_with(b"/"));
@@ -366,5 +378,193 @@ impl Network for Server<'_> {
 
     fn random(&mut self) -> u32 {
         4
+    }
+}
+
+/// hosts.allow and, behind a line `%FILE /etc/hosts.deny`, hosts.deny; other files may follow. Bits of the first byte: 0:
+/// the client has an IPv6 address; 1: only its server will know it; 2: it is a datagram's; 3: it has a name, 4: a false
+/// one; 5: it has a user; 6: commands succeed; 7: hosts_access(5) without options.
+pub fn hosts(data: &[u8]) {
+    let Some((flags, data)) = data.split_first() else { return };
+    let is = |bit: u8| flags & 1 << bit != 0;
+    let mut files = Tree::of(data);
+    let language = if is(7) { Language::Shell } else { Language::Options };
+    let tables = Tables { allow: b"/etc/conf", language, ..Tables::default() };
+    let address = if is(0) { "2001:db8::7" } else { "192.0.2.7" }.parse().expect("an address");
+    let client = Endpoint {
+        address: (!is(1)).then_some(address),
+        port: (!is(1)).then_some(40000),
+        is_hidden: is(1),
+        ..Endpoint::default()
+    };
+    let here = "198.51.100.1".parse().expect("an address");
+    let server = Endpoint { address: Some(here), port: Some(7), ..Endpoint::default() };
+    let request = Request { daemon: b"in.thing", client, server, pid: 4711 };
+    let mut ran: Vec<Ran> = Vec::new();
+    let user = if is(2) { User::Unknown } else { User::NotAsked };
+    let (mut client_name, mut server_name, mut user) = (HostName::NotAsked, HostName::NotAsked, user);
+    let mut wrappers = Wrappers::new();
+    let mut effects = Box::new(Effects::new());
+    for round in 0.. {
+        // Two names, a user, and what commands there are: each is asked for once.
+        assert!(round <= 3 + ran.len(), "what is known is not asked for again");
+        let facts = Facts { client_name, server_name, user, commands: Commands::Ran(&ran) };
+        let first = format!("{:?}", wrappers.evaluate(&mut files, &tables, &request, &facts));
+        let verdict = wrappers.evaluate(&mut files, &tables, &request, &facts);
+        assert_eq!(first, format!("{verdict:?}"), "the same question has the same answer");
+        match verdict {
+            Verdict::Granted(decision) | Verdict::Delegated(decision) => {
+                assert!(matches!(decision.why, Why::Rule | Why::NoRule), "a mistake lets nobody in: {first}");
+                let taken = effects.take(&mut files, &tables, &decision, &request, &facts);
+                let texts =
+                    effects.env().chain(effects.spawns()).chain(effects.banners()).chain(effects.command());
+                for text in texts {
+                    assert_eq!(text.iter().position(|b| *b == 0), Some(text.len() - 1), "a C string");
+                    assert!(taken.is_ok(), "of what does not fit nothing is kept");
+                }
+                assert!(effects.env().all(|word| word.contains(&b'=')));
+                break;
+            }
+            Verdict::Refused(decision) => {
+                let _ = effects.take(&mut files, &tables, &decision, &request, &facts);
+                break;
+            }
+            Verdict::Need(_) if is(1) && ran.len() > 64 => return,
+            Verdict::Need(need) => match need {
+                Need::ClientName => {
+                    assert!(client_name == HostName::NotAsked && !is(1));
+                    client_name = match (is(3), is(4)) {
+                        (true, false) => HostName::Known(b"gw.example.org"),
+                        (true, true) => HostName::Paranoid,
+                        (false, _) => HostName::Unknown,
+                    };
+                }
+                Need::ServerName => {
+                    assert!(server_name == HostName::NotAsked);
+                    server_name = HostName::Unknown;
+                }
+                Need::User { .. } => {
+                    assert!(user == User::NotAsked && !is(1) && !is(2));
+                    user = if is(5) { User::Known(b"joe") } else { User::Unknown };
+                }
+                Need::Command { place, nth, .. } => {
+                    assert!(!ran.iter().any(|ran| (ran.place, ran.nth) == (place, nth)));
+                    if ran.len() == 100 {
+                        return;
+                    }
+                    ran.push(Ran { place, nth, passed: is(6) });
+                }
+            },
+        }
+    }
+    let check = Check { is_daemon: None, does_resolve: None };
+    let mut told = 0;
+    let count = wrappers.check(&mut files, &tables, &check, &mut |d: &Diagnostic<'_>| {
+        let line = d.to_string();
+        assert!(!line.chars().any(char::is_control), "a diagnostic is one line of text: {line:?}");
+        told += 1;
+    });
+    assert_eq!(count.errors + count.warnings, told);
+    let mut out = [0; 512];
+    let facts = Facts { client_name, server_name, user, ..Facts::default() };
+    assert!(expand_banner(data, &request, &facts, &mut out).text.len() <= 512);
+}
+
+/// What an ident server sends, in pieces that end where the first byte says.
+pub fn ident(data: &[u8]) {
+    let Some((step, data)) = data.split_first() else { return };
+    // No more of it is read.
+    let data = &data[..data.len().min(user::REPLY_BYTES)];
+    let whole = user::line(data);
+    // A line that is there stays the same, whatever follows.
+    for end in (0..data.len()).step_by(usize::from(*step).max(1)) {
+        if let Some(line) = user::line(&data[..end]) {
+            assert_eq!(Some(line), whole);
+        }
+    }
+    let Some(line) = whole else { return };
+    assert!(!line.contains(&b'\n'));
+    if let Some(text) = user::user_text(line, 6191, 23) {
+        assert!(text.len() <= user::USER_BYTES && text.trim_ascii() == text);
+        let name = user::user(text).expect("a text about a user has one");
+        assert!(!name.is_empty() && !name.contains(&b' '));
+        // Other ports are another connection.
+        assert_eq!(user::user_text(line, 6191, 24), None);
+        assert_eq!(user::user_text(line, 6192, 23), None);
+    }
+}
+
+/// What a client of tcpmux sends: the first byte says how long the pieces are in which it comes, 0 that it never ends.
+pub fn tcpmux(data: &[u8]) {
+    struct Client<'a> {
+        rest: &'a [u8],
+        /// What of it has come.
+        come: usize,
+        is_endless: bool,
+    }
+    impl ErrorType for Client<'_> {
+        type Error = Errno;
+    }
+    impl Read for Client<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
+            let n = buf.len().min(self.come);
+            if n == 0 && (self.is_endless || !self.rest.is_empty()) {
+                return Err(Errno::AGAIN);
+            }
+            let (read, rest) = self.rest.split_at(n);
+            buf[..n].copy_from_slice(read);
+            (self.rest, self.come) = (rest, self.come - n);
+            Ok(n)
+        }
+    }
+    let Some((piece, data)) = data.split_first() else { return };
+    let is_endless = *piece == 0;
+    let mut client = Client { rest: data, come: 0, is_endless };
+    let mut line = Line::default();
+    let progress = loop {
+        match line.read(&mut client).expect("nothing fails") {
+            Progress::More if is_endless && client.rest.is_empty() => break Progress::More,
+            Progress::More => client.come = usize::from(*piece).max(1).min(client.rest.len()),
+            progress => break progress,
+        }
+    };
+    let end = data.iter().position(|b| *b == b'\n');
+    match progress {
+        Progress::Whole => {
+            let end = end.expect("a line ends");
+            assert_eq!(client.rest, &data[end + 1..], "what is behind the line is the service's");
+            assert_eq!(line.name(), data[..end].strip_suffix(b"\r").unwrap_or(&data[..end]));
+        }
+        Progress::Bad => assert!(end.is_none_or(|end| end > NAME_BYTES)),
+        Progress::More => assert!(end.is_none() && is_endless),
+    }
+}
+
+/// Words of only_from, access_times, deny_time and other values, parted by blanks.
+pub fn values(data: &[u8]) {
+    for word in data.split(u8::is_ascii_whitespace) {
+        match value::address(word) {
+            Ok(value::Address::Prefix(prefix)) => {
+                assert!(prefix.contains(prefix.address()));
+                let text = prefix.to_string();
+                let again = value::address(text.as_bytes());
+                // (An address whose last numbers are 0 means a network.)
+                if text.contains('/') {
+                    assert_eq!(again, Ok(value::Address::Prefix(prefix)), "{text}");
+                }
+            }
+            Ok(value::Address::Several(several)) => assert!(several.prefixes().count() > 0),
+            Ok(value::Address::Name(name)) => {
+                assert_eq!(name, word);
+                let _ = value::is_host_name(name);
+            }
+            Err(no) => assert!(!no.what.is_empty() && !no.cure.is_empty()),
+        }
+        let _ = value::with_host_bits(word);
+        if let Some(minutes) = value::minutes(word) {
+            assert!(minutes.from <= minutes.to && minutes.to < 24 * 60);
+        }
+        let _ = (value::deny_time(word), value::hundredths(word), value::octal(word), value::rlimit(word));
+        let _ = (value::limit(word), value::size(word), value::yes_no(word));
     }
 }
