@@ -186,12 +186,6 @@ const DIFFERENCES: &[Difference] = &[
 /// What usherd does not do yet: such a service is kept from starting, and says why, rather than run without what its
 /// file asks for. Rows end in `*` where all that begin so are meant.
 const KEPT_FROM_STARTING: &[(&str, &str)] = &[
-    ("xinetd::redirect*", "`redirect` is not enforced by this version"),
-    ("xinetd::wrapped_after_only_from", "rules in hosts.allow or hosts.deny apply to it"),
-    ("xinetd::wrapped_allowed", "rules in hosts.allow or hosts.deny apply to it"),
-    ("xinetd::wrapped_by_*", "rules in hosts.allow or hosts.deny apply to it"),
-    ("xinetd::wrapped_denied", "rules in hosts.allow or hosts.deny apply to it"),
-    ("xinetd::wrapped_other_allowed", "rules in hosts.allow or hosts.deny apply to it"),
     // The family finds out at each connection.
     ("inetd::unknown_user", "no user `nosuchuser`"),
 ];
