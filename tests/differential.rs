@@ -307,6 +307,20 @@ const DIFFERENCES: &[Difference] = &[
         of: Subject::Xinetd,
         why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
     },
+    Difference {
+        rows: &["xinetd::access_taken_back_host_bits"],
+        line: "127.0.1.5 in",
+        becomes: "127.0.1.5 out",
+        of: Subject::Xinetd,
+        why: "127.0.1.77/24 is 127.0.1.0/24, also where it is taken away",
+    },
+    Difference {
+        rows: &["xinetd::access_taken_back_address_of_name"],
+        line: "127.0.0.1 in",
+        becomes: "127.0.0.1 out",
+        of: Subject::Xinetd,
+        why: "a name of /etc/hosts is its addresses, also where they are taken away",
+    },
     // inetd.conf
     Difference {
         rows: &["*"],
@@ -806,6 +820,12 @@ xinetd_table! {
     access_taken_back_that_is_not_there: "only_from = 127.0.0.0/24\nonly_from -= 127.0.0.1\nserver = /run/test/hello", many, [
         "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
     ];
+    access_taken_back_of_two: "only_from = 127.0.1.5 127.0.1.5\nonly_from -= 127.0.1.5\nserver = /run/test/hello", many_v4, ["127.0.1.5 out"];
+    access_taken_back_host_bits: "only_from = 127.0.1.77/24\nonly_from -= 127.0.1.0\nserver = /run/test/hello", many_v4, ["127.0.1.5 in"];
+    access_taken_back_of_several: "no_access = 127.0.{1,2}\nno_access -= 127.0.1.0\nserver = /run/test/hello", many_v4, [
+        "127.0.1.5 in", "127.0.2.9 out",
+    ];
+    access_taken_back_address_of_name: "flags = IPv4\nonly_from = localhost\nonly_from -= 127.0.0.1\nserver = /run/test/hello", many_v4, ["127.0.0.1 in"];
     access_taken_back_name: "only_from = localhost 127.0.1.5\nonly_from -= localhost\nserver = /run/test/hello", many, [
         "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
     ];

@@ -47,8 +47,8 @@ struct Form {
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Kind {
     Plain,
-    /// xinetd keeps it as one entry, which `-=` of one of its networks leaves alone.
-    Factorised,
+    /// xinetd keeps the bits that do not count, and `-=` must have them.
+    HostBits,
     /// xinetd looks up the client's name, which IPv4 clients of an IPv6 socket have not.
     Name,
     /// xinetd takes it for a name that nobody has, or matches it on IPv6 sockets alone.
@@ -69,7 +69,7 @@ const FORMS: &[Form] = &[
     form("10.9.8.7", Kind::Plain, &[("10.9.8.7", 32)]),
     form("127.0.1.0", Kind::Plain, &[("127.0.1.0", 24)]),
     form("127.0.1.0/24", Kind::Plain, &[("127.0.1.0", 24)]),
-    form("127.0.1.77/24", Kind::Plain, &[("127.0.1.0", 24)]),
+    form("127.0.1.77/24", Kind::HostBits, &[("127.0.1.0", 24)]),
     form("127.9.0.0", Kind::Plain, &[("127.9.0.0", 16)]),
     form("127.0.0.0", Kind::Plain, &[("127.0.0.0", 8)]),
     form("127.0.0.0/24", Kind::Plain, &[("127.0.0.0", 24)]),
@@ -78,9 +78,9 @@ const FORMS: &[Form] = &[
     form("127.0.0.2/31", Kind::Plain, &[("127.0.0.2", 31)]),
     form("0.0.0.0", Kind::Plain, &[("0.0.0.0", 0)]),
     form("0.0.0.0/0", Kind::Plain, &[("0.0.0.0", 0)]),
-    form("127.0.{1,2}", Kind::Factorised, &[("127.0.1.0", 24), ("127.0.2.0", 24)]),
-    form("127.0.0.{2,7}", Kind::Factorised, &[("127.0.0.2", 32), ("127.0.0.7", 32)]),
-    form("127.{9,10}", Kind::Factorised, &[("127.9.0.0", 16), ("127.10.0.0", 16)]),
+    form("127.0.{1,2}", Kind::Plain, &[("127.0.1.0", 24), ("127.0.2.0", 24)]),
+    form("127.0.0.{2,7}", Kind::Plain, &[("127.0.0.2", 32), ("127.0.0.7", 32)]),
+    form("127.{9,10}", Kind::Plain, &[("127.9.0.0", 16), ("127.10.0.0", 16)]),
     form("::1", Kind::Plain, &[("::1", 128)]),
     form("fd00::5", Kind::Plain, &[("fd00::5", 128)]),
     form("fd00:0::0:5", Kind::Plain, &[("fd00::5", 128)]),
@@ -131,9 +131,9 @@ impl Form {
         }
     }
 
-    /// Whether `-=` of this takes `other` away from xinetd's list.
+    /// Whether `-=` of this takes `other`, of one network, away from xinetd's list.
     fn is_for_xinetd(&self, other: &Form) -> bool {
-        self.kind == other.kind && self.nets == other.nets
+        self.kind == other.kind && self.nets.contains(&other.nets[0])
     }
 }
 
@@ -141,6 +141,7 @@ impl Form {
 #[derive(Clone, Default)]
 struct List {
     is_set: bool,
+    /// Each with one network.
     theirs: Vec<Form>,
     /// Networks: usherd's lists know no forms.
     ours: Vec<(&'static str, u32)>,
@@ -167,7 +168,7 @@ impl List {
                 self.theirs.retain(|other| !form.is_for_xinetd(other));
                 self.ours.retain(|net| !form.nets.contains(net));
             } else {
-                self.theirs.push(form);
+                self.theirs.extend(form.nets.chunks(1).map(|nets| Form { nets, ..form }));
                 self.ours.extend(form.nets);
             }
         }
