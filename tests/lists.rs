@@ -159,10 +159,13 @@ impl List {
         self.is_set = true;
         for _ in 0..words {
             // What is taken away is often there.
-            let form = match self.theirs.len() {
-                n @ 1.. if operator == "-=" && !random.one_in(3) => self.theirs[random.below(n)],
-                _ => FORMS[random.below(FORMS.len())],
+            let there = match self.theirs.len() {
+                n @ 1.. if operator == "-=" && !random.one_in(3) => Some(self.theirs[random.below(n)].text),
+                _ => None,
             };
+            // As it was written, with all its networks.
+            let form = FORMS.iter().find(|form| Some(form.text) == there);
+            let form = *form.unwrap_or_else(|| &FORMS[random.below(FORMS.len())]);
             write!(text, " {}", form.text).expect("a word");
             if operator == "-=" {
                 self.theirs.retain(|other| !form.is_for_xinetd(other));
