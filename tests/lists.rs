@@ -133,7 +133,9 @@ impl Form {
 
     /// Whether `-=` of this takes `other`, of one network, away from xinetd's list.
     fn is_for_xinetd(&self, other: &Form) -> bool {
-        self.kind == other.kind && self.nets.contains(&other.nets[0])
+        // What it never matches it takes away all the same.
+        let kind = if self.kind == Kind::Host128 { Kind::Plain } else { self.kind };
+        kind == other.kind && self.nets.contains(&other.nets[0])
     }
 }
 
