@@ -152,6 +152,175 @@ const DIFFERENCES: &[Difference] = &[
         of: Subject::Xinetd,
         why: "an IPv4 client has an IPv4 address, whatever socket it came through",
     },
+    // only_from and no_access
+    Difference {
+        rows: &["xinetd::access_lists_overlap"],
+        line: "127.0.1.5 out",
+        becomes: "127.0.1.5 in",
+        of: Subject::Xinetd,
+        why: "of two lists that match the more specific one counts, as xinetd.conf(5) says",
+    },
+    Difference {
+        rows: &["xinetd::access_lists_overlap_v6"],
+        line: "fd00::5 out",
+        becomes: "fd00::5 in",
+        of: Subject::Xinetd,
+        why: "of two lists that match the more specific one counts, as xinetd.conf(5) says",
+    },
+    Difference {
+        rows: &["xinetd::access_mapped_v4_socket"],
+        line: "127.0.0.2 out",
+        becomes: "127.0.0.2 in",
+        of: Subject::Xinetd,
+        why: "an IPv4 client has an IPv4 address, whatever socket it came through",
+    },
+    Difference {
+        rows: &["xinetd::access_name"],
+        line: "127.0.0.1 out",
+        becomes: "127.0.0.1 in",
+        of: Subject::Xinetd,
+        why: "the name of an IPv4 client does not depend on the socket it came through: xinetd looks up ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_domain"],
+        line: "127.0.0.2 out",
+        becomes: "127.0.0.2 in",
+        of: Subject::Xinetd,
+        why: "the name of an IPv4 client does not depend on the socket it came through: xinetd looks up ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_name_no_access"],
+        line: "127.0.0.1 in",
+        becomes: "127.0.0.1 out",
+        of: Subject::Xinetd,
+        why: "the name of an IPv4 client does not depend on the socket it came through: xinetd looks up ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_name_no_access"],
+        line: "127.0.0.2 in",
+        becomes: "127.0.0.2 out",
+        of: Subject::Xinetd,
+        why: "the name of an IPv4 client does not depend on the socket it came through: xinetd looks up ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_name_alias"],
+        line: "127.0.0.2 out",
+        becomes: "127.0.0.2 in",
+        of: Subject::Xinetd,
+        why: "a name of /etc/hosts is its addresses there, also if it is not the first of its line",
+    },
+    Difference {
+        rows: &["xinetd::access_domain_no_access"],
+        line: "127.0.1.5 in",
+        becomes: "127.0.1.5 out",
+        of: Subject::Xinetd,
+        why: "a client without a name may be one of that domain, and nobody comes in by having none",
+    },
+    Difference {
+        rows: &["xinetd::access_domain_no_access"],
+        line: "127.0.2.9 in",
+        becomes: "127.0.2.9 out",
+        of: Subject::Xinetd,
+        why: "a client without a name may be one of that domain, and nobody comes in by having none",
+    },
+    Difference {
+        rows: &["xinetd::access_domain_no_access"],
+        line: "127.9.0.1 in",
+        becomes: "127.9.0.1 out",
+        of: Subject::Xinetd,
+        why: "a client without a name may be one of that domain, and nobody comes in by having none",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_128"],
+        line: "::1 out",
+        becomes: "::1 in",
+        of: Subject::Xinetd,
+        why: "all 128 bits are the address: xinetd takes it for a name",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_everybody"],
+        line: "127.0.0.1 out",
+        becomes: "127.0.0.1 in",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_zero_prefix"],
+        line: "127.0.0.1 in",
+        becomes: "127.0.0.1 out",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_everybody"],
+        line: "127.0.0.2 out",
+        becomes: "127.0.0.2 in",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_zero_prefix"],
+        line: "127.0.0.2 in",
+        becomes: "127.0.0.2 out",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_everybody"],
+        line: "127.0.1.5 out",
+        becomes: "127.0.1.5 in",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_zero_prefix"],
+        line: "127.0.1.5 in",
+        becomes: "127.0.1.5 out",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_everybody"],
+        line: "127.0.2.9 out",
+        becomes: "127.0.2.9 in",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_zero_prefix"],
+        line: "127.0.2.9 in",
+        becomes: "127.0.2.9 out",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_everybody"],
+        line: "127.9.0.1 out",
+        becomes: "127.9.0.1 in",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_v6_zero_prefix"],
+        line: "127.9.0.1 in",
+        becomes: "127.9.0.1 out",
+        of: Subject::Xinetd,
+        why: "an IPv6 network has no IPv4 clients: xinetd compares ::ffff:127.0.0.1",
+    },
+    Difference {
+        rows: &["xinetd::access_taken_back_host_bits"],
+        line: "127.0.1.5 in",
+        becomes: "127.0.1.5 out",
+        of: Subject::Xinetd,
+        why: "127.0.1.77/24 is 127.0.1.0/24, also where it is taken away",
+    },
+    Difference {
+        rows: &["xinetd::access_taken_back_address_of_name"],
+        line: "127.0.0.1 in",
+        becomes: "127.0.0.1 out",
+        of: Subject::Xinetd,
+        why: "a name of /etc/hosts is its addresses, also where they are taken away",
+    },
     // inetd.conf
     Difference {
         rows: &["*"],
@@ -244,6 +413,7 @@ fn xinetd_conf(net: &Net, row: &str) -> String {
 
 /// Small servers.
 fn scripts(net: &Net) {
+    net.script("hello", "#!/bin/sh\necho hello\n");
     net.script("exit3", "#!/bin/sh\nexit 3\n");
     net.script("killed", "#!/bin/sh\nkill -9 $$\n");
     net.script("noisy", "#!/bin/sh\necho out\necho err >&2\n");
@@ -339,6 +509,30 @@ fn while_busy(other: &str) -> String {
     });
     out.push_str("afterwards served\n");
     out
+}
+
+/// What becomes of clients of many addresses: `127.0.0.1 in`.
+fn many(net: &Net) -> String {
+    clients(net, &CLIENTS)
+}
+
+/// The same, of a service for IPv4.
+fn many_v4(net: &Net) -> String {
+    clients(net, &CLIENTS[..5])
+}
+
+fn clients(net: &Net, clients: &[&str]) -> String {
+    net.add_address("fd00::5");
+    clients.iter().map(|client| format!("{client} {}\n", came(&fate_of(client, 9901)))).collect()
+}
+
+/// In or out, of a service that says hello.
+fn came(fate: &str) -> &str {
+    match fate {
+        "\"hello\\n\" end" => "in",
+        "\"\" end" => "out",
+        other => other,
+    }
 }
 
 /// What a client gets that says nothing and waits for the end.
@@ -496,6 +690,169 @@ xinetd_table! {
     no_access_wins_a_tie: "only_from = 127.0.0.1\nno_access = 127.0.0.1", silent_client, ["client \"\" end"];
     access_lists_added: "defaults\n{\n\tonly_from = 127.0.0.9\n}\n---only_from += 127.0.0.1", v4, ["argv 0 probe"];
     access_lists_replaced: "defaults\n{\n\tonly_from = 127.0.0.1\n}\n---only_from = 127.0.0.9", silent_client, ["client \"\" end"];
+    // access, by clients of many addresses
+    access_exact: "only_from = 127.0.1.5 ::1\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 out", "::1 in", "fd00::5 out",
+    ];
+    access_zeros_24: "only_from = 127.0.1.0 127.9.0.0\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 in", "::1 out", "fd00::5 out",
+    ];
+    access_zeros_16: "only_from = 127.0.0.0\nno_access = 127.9.0.0\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_zeros_8: "only_from = 127.0.0.0\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 out", "fd00::5 out",
+    ];
+    access_zeros_alone: "only_from = 0.0.0.0\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 out", "fd00::5 out",
+    ];
+    access_zeros_and_v6: "only_from = 0.0.0.0 ::1\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 in", "fd00::5 out",
+    ];
+    access_prefix: "only_from = 127.0.0.0/23\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_prefix_host_bits: "only_from = 127.0.1.77/24\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_prefix_of_zeros: "only_from = 127.0.0.0/31 127.0.0.2/32\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_prefix_0: "only_from = 0.0.0.0/0\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 out", "fd00::5 out",
+    ];
+    access_prefix_30: "no_access = 127.0.0.0/30\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 in", "fd00::5 in",
+    ];
+    access_factorised_last: "only_from = 127.0.0.{2,7}\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 in", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_factorised_third: "only_from = 127.0.{1,2}\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_factorised_second: "only_from = 127.{9,10}\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 in", "::1 out", "fd00::5 out",
+    ];
+    access_factorised_no_access: "no_access = 127.0.{0,2}\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 in", "::1 in", "fd00::5 in",
+    ];
+    access_v6_exact: "only_from = fd00::5\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 in",
+    ];
+    access_v6_spelt_out: "only_from = fd00:0:0:0:0:0:0:5\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 in",
+    ];
+    access_v6_prefix: "only_from = fd00::/8\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 in",
+    ];
+    access_v6_prefix_127: "only_from = fd00::4/127\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 in",
+    ];
+    access_v6_no_access: "no_access = fd00::/64\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 in", "fd00::5 out",
+    ];
+    access_v6_128: "only_from = ::1/128 127.0.0.1\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_v6_zero_prefix: "only_from = ::/64\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 in", "fd00::5 out",
+    ];
+    access_v6_everybody: "no_access = ::/0\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_v6_unspecified: "only_from = ::\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_mapped: "only_from = ::ffff:127.0.0.2\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 in", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_mapped_v4_socket: "flags = IPv4\nonly_from = ::ffff:127.0.0.2\nserver = /run/test/hello", many_v4, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out",
+    ];
+    access_v4_socket: "flags = IPv4\nonly_from = 127.0.0.{1,2} 127.0.1.0\nno_access = 127.9.0.0/16\nserver = /run/test/hello", many_v4, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 out",
+    ];
+    access_name: "only_from = localhost\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_name_v4_socket: "flags = IPv4\nonly_from = LOCALHOST two.test\nserver = /run/test/hello", many_v4, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out",
+    ];
+    access_domain_v4_socket: "flags = IPv4\nonly_from = .test\nserver = /run/test/hello", many_v4, [
+        "127.0.0.1 out", "127.0.0.2 in", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out",
+    ];
+    access_domain_no_access: "flags = IPv4\nno_access = .test\nserver = /run/test/hello", many_v4, [
+        "127.0.0.1 in", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in",
+    ];
+    access_name_alias: "only_from = two\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_name_no_access: "no_access = localhost two.test\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 in", "fd00::5 in",
+    ];
+    access_domain: "only_from = .test\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_nobody: "only_from =\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_nobody_kept_out: "no_access =\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 in", "fd00::5 in",
+    ];
+    access_defaults: "defaults\n{\nonly_from = 127.0.0.0/24 fd00::5\nno_access = 127.0.0.2\n}\n---server = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 in",
+    ];
+    access_defaults_twice: "defaults\n{\nonly_from = 127.0.0.1\nonly_from = 127.0.1.5\n}\n---server = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_defaults_added: "defaults\n{\nonly_from = 127.0.0.1\nonly_from += 127.0.2.9\n}\n---only_from += ::1\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 in", "127.9.0.1 out", "::1 in", "fd00::5 out",
+    ];
+    access_defaults_taken_back: "defaults\n{\nonly_from = 127.0.0.1 127.0.1.5 ::1\nno_access = 127.9.0.1\n}\n---only_from -= 127.0.0.1 ::1\nno_access -= 127.9.0.1\nonly_from += 127.9.0.1\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 in", "::1 out", "fd00::5 out",
+    ];
+    access_defaults_all_taken_back: "defaults\n{\nonly_from = 127.0.0.1 127.0.0.0/16\n}\n---only_from -= 127.0.0.0/16 127.0.0.1\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_defaults_taken_back_in_defaults: "defaults\n{\nno_access = 127.0.0.1 127.0.0.2\nno_access -= 127.0.0.1\n}\n---server = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 in", "127.9.0.1 in", "::1 in", "fd00::5 in",
+    ];
+    access_taken_back_that_is_not_there: "only_from = 127.0.0.0/24\nonly_from -= 127.0.0.1\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 in", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_taken_back_of_two: "only_from = 127.0.1.5 127.0.1.5\nonly_from -= 127.0.1.5\nserver = /run/test/hello", many_v4, ["127.0.1.5 out"];
+    access_taken_back_host_bits: "only_from = 127.0.1.77/24\nonly_from -= 127.0.1.0\nserver = /run/test/hello", many_v4, ["127.0.1.5 in"];
+    access_taken_back_of_several: "no_access = 127.0.{1,2}\nno_access -= 127.0.1.0\nserver = /run/test/hello", many_v4, [
+        "127.0.1.5 in", "127.0.2.9 out",
+    ];
+    access_taken_back_address_of_name: "flags = IPv4\nonly_from = localhost\nonly_from -= 127.0.0.1\nserver = /run/test/hello", many_v4, ["127.0.0.1 in"];
+    access_taken_back_name: "only_from = localhost 127.0.1.5\nonly_from -= localhost\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_taken_back_factorised: "only_from = 127.0.{1,2}\nonly_from -= 127.0.{1,2}\nonly_from += 127.9.0.1\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 in", "::1 out", "fd00::5 out",
+    ];
+    access_taken_back_other_spelling: "only_from = 127.0.1.0 127.9.0.1\nonly_from -= 127.0.1.0/24\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 in", "::1 out", "fd00::5 out",
+    ];
+    access_defaults_replaced: "defaults\n{\nonly_from = 127.0.0.1\nno_access = 127.0.1.5\n}\n---only_from = 127.0.1.0 127.0.2.0\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 in", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_defaults_emptied: "defaults\n{\nno_access = 127.0.0.1\nonly_from = 127.0.0.1 ::1\n}\n---no_access =\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 in", "fd00::5 out",
+    ];
+    access_lists_replaced_twice: "only_from = 127.0.0.1\nonly_from = 127.0.0.2\nonly_from += 127.0.1.5\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 in", "127.0.1.5 in", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_lists_overlap: "only_from = 127.0.1.5 127.0.0.0/24\nno_access = 127.0.1.0 127.0.0.2\nserver = /run/test/hello", many, [
+        "127.0.0.1 in", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 out", "fd00::5 out",
+    ];
+    access_lists_tie: "only_from = 127.0.0.0/24 ::1\nno_access = 127.0.0.0/24\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 in", "fd00::5 out",
+    ];
+    access_lists_overlap_v6: "only_from = fd00::5 ::1\nno_access = fd00::/16\nserver = /run/test/hello", many, [
+        "127.0.0.1 out", "127.0.0.2 out", "127.0.1.5 out", "127.0.2.9 out", "127.9.0.1 out", "::1 in", "fd00::5 out",
+    ];
     access_times_never: "access_times = 0:00-0:01", |_| {
         // Refused at any time of day but the first two minutes.
         format!("client {}\n", fate(tcp("127.0.0.1:9901")))
@@ -550,6 +907,51 @@ xinetd_table! {
         let dump = v4(net);
         format!("{dump}{}", service_log(net, 0))
     }, ["!log"];
+}
+
+/// Ranges of minutes around this one: both ends belong to them, and one of several is enough.
+#[test]
+fn access_times_around_now() {
+    in_net(|net| {
+        scripts(net);
+        let minute = || {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            now.expect("after 1970").as_secs() / 60
+        };
+        for subject in xinetd_family() {
+            // All services are asked within one minute.
+            let (fates, rows) = until("a minute that lasts", || {
+                let now = minute();
+                // It is between twelve and one where the daemons are; a zone's name has what to add to get to UTC.
+                net.set_env("TZ", Some(&format!("HERE{:+}", (now / 60 % 24) as i64 - 12)));
+                let at = |minute: u64| format!("{}:{:02}", minute / 60, minute % 60);
+                let here = 12 * 60 + now % 60;
+                let (before, after) = (format!("0:00-{}", at(here - 1)), format!("{}-23:59", at(here + 1)));
+                let rows = [
+                    (format!("{}-{}", at(here), at(here + 1)), "in"),
+                    (format!("{}-{}", at(here - 1), at(here)), "in"),
+                    (before.clone(), "out"),
+                    (after.clone(), "out"),
+                    (format!("{before} {after}"), "out"),
+                    (format!("{before} {}-23:59", at(here)), "in"),
+                ];
+                let services = rows.iter().zip(9901..).map(|((times, _), port)| {
+                    format!(
+                        "service s{port}\n{{\ntype = UNLISTED\nport = {port}\nsocket_type = stream\nwait = no\n\
+                         user = root\nserver = /run/test/hello\naccess_times = {times}\n}}\n"
+                    )
+                });
+                let conf: String = services.collect();
+                let _daemon = Daemon::start(net, subject, Conf::Xinetd(&conf))
+                    .ready(&["tcp/9901", "tcp/9902", "tcp/9903", "tcp/9904", "tcp/9905", "tcp/9906"]);
+                let fates = [9901, 9902, 9903, 9904, 9905, 9906].map(|port| fate_of("127.0.0.1", port));
+                (minute() == now).then_some((fates, rows))
+            });
+            for (fate, (times, expected)) in fates.iter().zip(&rows) {
+                assert_eq!(came(fate), *expected, "{subject:?}, access_times = {times}");
+            }
+        }
+    });
 }
 
 /// Six datagrams, and a server that takes one and ends: five wait in the socket's queue meanwhile.

@@ -118,51 +118,65 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A connection from one of our own addresses, of the same family as `to`: `127.0.0.2:0`, `[fd00::5]:0`.
-pub fn tcp_from(from: &str, to: &str) -> TcpStream {
-    use std::os::fd::FromRawFd;
-    /// The bytes of a socket address, of which `len` count.
-    fn raw(address: SocketAddr) -> (libc::sockaddr_in6, libc::socklen_t) {
-        // SAFETY: all zero is a socket address of no family.
-        let mut six: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
-        match address {
+/// The kernel's form of an address, and its length.
+fn raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    // SAFETY: all zeros is an address of no family; the greater type has room and alignment for the others.
+    unsafe {
+        let mut out: libc::sockaddr_storage = std::mem::zeroed();
+        let len = match address {
             SocketAddr::V4(a) => {
-                let four = libc::sockaddr_in {
-                    sin_family: libc::AF_INET as libc::sa_family_t,
-                    sin_port: a.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
-                    sin_zero: [0; 8],
-                };
-                // SAFETY: the smaller of the two fits into the larger, and both are plain bytes.
-                unsafe { (&raw mut six).cast::<libc::sockaddr_in>().write(four) };
-                (six, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+                let to = &mut *(&raw mut out).cast::<libc::sockaddr_in>();
+                to.sin_family = libc::AF_INET as libc::sa_family_t;
+                to.sin_port = a.port().to_be();
+                to.sin_addr.s_addr = u32::from(*a.ip()).to_be();
+                size_of::<libc::sockaddr_in>()
             }
             SocketAddr::V6(a) => {
-                six.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-                six.sin6_port = a.port().to_be();
-                six.sin6_addr.s6_addr = a.ip().octets();
-                (six, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+                let to = &mut *(&raw mut out).cast::<libc::sockaddr_in6>();
+                to.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                to.sin6_port = a.port().to_be();
+                to.sin6_addr.s6_addr = a.ip().octets();
+                size_of::<libc::sockaddr_in6>()
             }
-        }
+        };
+        (out, len as libc::socklen_t)
     }
+}
+
+/// A connection from one of our own addresses: `127.0.0.2:0`, `[fd00::5]:0`.
+pub fn tcp_from(from: &str, to: &str) -> TcpStream {
+    use std::os::fd::FromRawFd;
     let (from, to) = (parse(from), parse(to));
-    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let ((from, from_len), (to, to_len)) = (raw(from), raw(to));
+    let family = if from.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
     let stream = unsafe {
         let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         let stream = TcpStream::from_raw_fd(fd);
+        let ((near, near_len), (far, far_len)) = (raw(from), raw(to));
         let one: libc::c_int = 1;
         libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const one).cast(), 4);
-        for rc in [
-            libc::bind(fd, (&raw const from).cast(), from_len),
-            libc::connect(fd, (&raw const to).cast(), to_len),
+        for (what, rc) in [
+            ("bind", libc::bind(fd, (&raw const near).cast(), near_len)),
+            ("connect", libc::connect(fd, (&raw const far).cast(), far_len)),
         ] {
-            assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+            assert_eq!(rc, 0, "{what}, {from} to {to}: {}", std::io::Error::last_os_error());
         }
         stream
     };
     stream.set_read_timeout(Some(PATIENCE)).expect("time-out");
     stream.set_write_timeout(Some(PATIENCE)).expect("time-out");
     stream
+}
+
+/// Clients of many addresses, of both families; the last is given to lo by [`Net::add_address`].
+pub const CLIENTS: [&str; 7] =
+    ["127.0.0.1", "127.0.0.2", "127.0.1.5", "127.0.2.9", "127.9.0.1", "::1", "fd00::5"];
+
+/// What a client of that address gets at that port.
+pub fn fate_of(client: &str, port: u16) -> String {
+    let stream = match client.contains(':') {
+        true => tcp_from(&format!("[{client}]:0"), &format!("[::1]:{port}")),
+        false => tcp_from(&format!("{client}:0"), &format!("127.0.0.1:{port}")),
+    };
+    fate(stream)
 }

@@ -132,6 +132,28 @@ impl Net {
         self.write(path, all);
     }
 
+    /// Gives lo another IPv6 address, if it has it not.
+    pub fn add_address(&self, address: &str) {
+        let address: std::net::Ipv6Addr = address.parse().expect("an IPv6 address");
+        // SAFETY: the request lives until the call returns; the name ends in NUL; the socket is closed again.
+        unsafe {
+            let fd = libc::socket(libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+            let request = libc::in6_ifreq {
+                ifr6_addr: libc::in6_addr { s6_addr: address.octets() },
+                ifr6_prefixlen: 128,
+                ifr6_ifindex: libc::if_nametoindex(c"lo".as_ptr()) as libc::c_int,
+            };
+            let rc = libc::ioctl(fd, libc::SIOCSIFADDR, &request);
+            // It may have it already.
+            if std::io::Error::last_os_error().raw_os_error() != Some(libc::EEXIST) {
+                check(rc, "give lo an address");
+            }
+            libc::close(fd);
+        }
+        // The kernel makes it usable in a moment of its own.
+        super::until("a new address", || std::net::TcpListener::bind((address, 0)).ok());
+    }
+
     /// Everything that was sent to syslog so far.
     pub fn syslog(&self) -> String {
         self.syslog.lock().expect("log").clone()
