@@ -524,12 +524,14 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
             run.running = run.running.saturating_sub(1);
         }
-        // His service went with a reload, or has become one whose server takes its clients itself.
-        if self
-            .table()
-            .service(guest.service)
-            .is_none_or(|service| service.standing != Standing::Ready || service.is_owned_by_server())
-        {
+        // His service went with a reload, or its server takes its clients itself by now, or tcpmux, by which he came, does not
+        // lead to it any more.
+        let is_there = self.table().service(guest.service).is_some_and(|service| {
+            service.standing == Standing::Ready
+                && !service.is_owned_by_server()
+                && (guest.door == guest.service || super::is_behind_mux(service))
+        });
+        if !is_there {
             b.close(stream);
             return;
         }
