@@ -1386,7 +1386,6 @@ impl<B: Backend> Engine<B> {
     /// Stops listening everywhere, for good.
     pub fn stop_listening(&mut self, now: Now, b: &mut B) {
         self.tell_refusals(true, now, b);
-        self.deadline = None;
         let [first, second] = &self.tables;
         let table = if self.active { second } else { first };
         for (run, service) in self.runs.iter_mut().zip(table.services()) {
@@ -1400,6 +1399,9 @@ impl<B: Backend> Engine<B> {
         for server in self.servers.values_mut() {
             server.holds = None;
         }
+        // Questions that were asked still end in time.
+        self.timers_changed = true;
+        self.refresh_deadline();
     }
 
     /// Tells all servers to end.
@@ -1424,9 +1426,10 @@ impl<B: Backend> Engine<B> {
         }
         loop {
             let next = self.sessions.iter().next().map(|(id, _)| id);
-            let Some(id) = next else { return };
+            let Some(id) = next else { break };
             self.close_session(id, now, b);
         }
+        self.refresh_deadline();
     }
 
     /// What must always be true; checked after every event of debug builds and of simulations.

@@ -8,7 +8,7 @@
 //! | values | [`time`], [`addr`], [`zone`], [`errno`], [`slots`], [`capacity`] | numbers with a meaning |
 //! | what is configured | [`service`], [`table`] | a service; the fixed table of them, with the pools their strings live in |
 //! | from text to table | [`config`], [`names`], [`args`] | files and command line become a table and diagnostics |
-//! | what is asked | [`resolver`] | names of addresses and addresses of names, from the hosts file and name servers |
+//! | what is asked | [`resolver`], [`ident`], [`tcpmux`] | names of addresses and addresses of names, from the hosts file and name servers; a client's user; the service a client names |
 //! | what is decided | [`access`], [`wrappers`], [`limits`], [`builtin`], [`record`] | who may come in, how many, what built-in services say, what is written down |
 //! | the engine | [`engine`] | events and the time go in, calls of a backend come out |
 //! | backends | [`backend`] | the same calls on Linux, and in a simulation |

@@ -524,7 +524,8 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
             run.running = run.running.saturating_sub(1);
         }
-        // His service went with a reload, or its server takes its clients itself by now, or tcpmux does not lead to it.
+        // His service went with a reload, or its server takes its clients itself by now, or tcpmux, by which he came, does not
+        // lead to it any more.
         let is_there = self.table().service(guest.service).is_some_and(|service| {
             service.standing == Standing::Ready
                 && !service.is_owned_by_server()

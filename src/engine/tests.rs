@@ -2006,7 +2006,6 @@ fn storm(seed: u64, steps: usize) -> Vec<String> {
             sim.exits(pid, 0);
         }
         // What was asked of name servers ends by itself.
-        sim.deliver(Event::Tick);
         sim.passes_s(6);
         sim.check_quiet();
         assert_eq!((sim.engine.running(), sim.engine.outgoing(), sim.engine.next_deadline()), (0, 0, None));

@@ -425,3 +425,20 @@ fn a_name_behind_tcpmux_is_no_successor_of_another() {
     assert_eq!(sim.running("shell"), 1);
     sim.check_quiet();
 }
+
+#[test]
+fn who_waited_behind_tcpmux_for_what_is_there_no_more_is_not_served() {
+    let named = |draft: Draft| draft.only_from(&[".example.org"]);
+    let door = || tcp("tcpmux", 1).answers(Answer::Tcpmux);
+    let mut sim = serving(&[door(), named(tcp("uptime", 0).flag(Flags::MUX))]);
+    sim.knows_host("192.0.2.1", "host.example.org");
+    sim.silences_names(true);
+    let c = sim.client("192.0.2.1").connects("tcpmux");
+    sim.says(c, b"uptime\r\n");
+    assert_eq!(sim.running("uptime"), 1);
+    // It has a port of its own now.
+    reload(&mut sim, &[door(), named(tcp("uptime", 2000))]);
+    sim.silences_names(false);
+    assert_eq!((sim.sees(c), sim.alive().len(), sim.running("uptime")), (Sight::Eof, 0, 0));
+    sim.check_quiet();
+}
