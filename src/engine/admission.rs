@@ -155,6 +155,10 @@ impl<B: Backend> Engine<B> {
             match self.judge(&guest, &known, now, b) {
                 Judgement::Admitted(entry) => break entry,
                 Judgement::Refused(refusal) => {
+                    if refusal == Refusal::Libwrap {
+                        self.run_spawns(&guest, caller.listener, b);
+                        self.wrapped_banner(&guest, &known, &caller.stream, b);
+                    }
                     return self.turn_away(caller, refusal, now, b);
                 }
                 Judgement::Wants(Want::Name(address)) => match self.look_up(address, now, b) {
@@ -213,10 +217,13 @@ impl<B: Backend> Engine<B> {
         if peer.address().is_some_and(|address| self.denied.holds(address, now.mono)) {
             return Refused(Refusal::Address);
         }
+        // What was found out for somebody else counts only where the rules turn on it: what `%h` stands for does not
+        // depend on who came before.
         let name = |address: Option<IpAddr>, is_asked: bool| match address {
             None => HostName::Unknown,
+            Some(_) if !is_asked => HostName::NotAsked,
             Some(address) => match self.resolver.name(address, now.mono) {
-                HostName::NotAsked if is_asked => HostName::Unknown,
+                HostName::NotAsked => HostName::Unknown,
                 name => name,
             },
         };
@@ -376,10 +383,6 @@ impl<B: Backend> Engine<B> {
     /// A connection that may not come in.
     fn turn_away(&mut self, caller: Caller<'_, B>, refusal: Refusal, now: Now, b: &mut B) {
         let Caller { guest, listener, stream } = caller;
-        if refusal == Refusal::Libwrap {
-            self.run_spawns(&guest, listener, b);
-            self.wrapped_banner(&guest, &stream, b);
-        }
         self.banner(guest.service, Banner::Fail, &stream, b);
         if guest.door != guest.service {
             let _ = b.tell(&stream, tcpmux::UNAVAILABLE);
@@ -408,7 +411,7 @@ impl<B: Backend> Engine<B> {
             if let Some(seconds) = self.effects.linger {
                 b.linger(stream, seconds);
             }
-            self.wrapped_banner(&guest, stream, b);
+            self.wrapped_banner(&guest, known, stream, b);
         }
         self.banner(guest.service, Banner::Success, stream, b);
         let Some(service) = self.table().service(guest.service) else { return b.close(caller.stream) };
@@ -602,6 +605,9 @@ impl<B: Backend> Engine<B> {
     }
 
     fn look_up(&mut self, address: IpAddr, now: Now, b: &mut B) -> Lookup {
+        if self.resolver.name(address, now.mono) != HostName::NotAsked {
+            return Lookup::Done;
+        }
         let (files, mut network) = b.resolving();
         self.timers_changed = true;
         // Name servers come and go with networks.
@@ -675,7 +681,7 @@ impl<B: Backend> Engine<B> {
 
     /// Sends the file that the `banners` option of the rule names, expanded.
     #[inline(never)]
-    fn wrapped_banner(&mut self, guest: &Guest, stream: &B::Stream, b: &mut B) {
+    fn wrapped_banner(&mut self, guest: &Guest, known: &Known, stream: &B::Stream, b: &mut B) {
         if self.effects.banners().next().is_none() {
             return;
         }
@@ -691,8 +697,11 @@ impl<B: Backend> Engine<B> {
             },
             pid: self.pid,
         };
-        let client_name =
-            guest.peer.address().map_or(HostName::Unknown, |address| self.resolver.name(address, Instant(0)));
+        let client_name = match guest.peer.address() {
+            None => HostName::Unknown,
+            Some(address) if known.client_name => self.resolver.name(address, Instant(0)),
+            Some(_) => HostName::NotAsked,
+        };
         let facts = Facts { client_name, ..Facts::default() };
         let mut raw = [0; BANNER_BYTES];
         let mut out = [0; BANNER_BYTES];
