@@ -594,9 +594,7 @@ fn load_standalone(
             count += 1;
         }
     };
-    // Whoever types a command wants to see what comes of it, refusals above all.
-    word(b"log_on_success=", b"PID HOST EXIT DURATION");
-    word(b"log_on_failure=", b"HOST");
+    // First, because this word begins a service: what came before it would be one of its own, without a name.
     if let Some(builtin) = standalone.builtin {
         word(b"service=", builtin);
         word(b"type=", b"INTERNAL UNLISTED");
@@ -604,6 +602,9 @@ fn load_standalone(
         // Like tcpserver's: what a program complains about is for the person at the terminal.
         word(b"stderr=", b"log");
     }
+    // Whoever types a command wants to see what comes of it, refusals above all.
+    word(b"log_on_success=", b"PID HOST EXIT DURATION");
+    word(b"log_on_failure=", b"HOST");
     word(b"socket_type=", if standalone.is_udp { b"dgram" } else { b"stream" });
     word(b"wait=", if standalone.is_udp { b"yes" } else { b"no" });
     word(b"port=", port);
