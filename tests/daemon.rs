@@ -434,8 +434,11 @@ fn udp_and_builtins_and_settings() {
         assert_eq!(ask_udp("[::1]:9902", b"ping"), b"ping");
     });
     in_net(|net| {
-        let _echo = run(net, &["-tcp", "[::1]:9907", "-builtin", "echo"]).ready(&["tcp6/9907"]);
+        let echo = run(net, &["-tcp", "[::1]:9907", "-builtin", "echo"]).ready(&["tcp6/9907"]);
         assert!(echoes("[::1]:9907"));
+        // The words that come before its name once were read as a service without one.
+        echo.wait_log("START: echo");
+        assert!(!echo.said().contains("error:"), "{}", echo.said());
         assert!(refused("127.0.0.1:9907"));
         let _echo = run(net, &["-udp", "127.0.0.1:9907", "-builtin", "echo"]).ready(&["udp/9907"]);
         assert_eq!(ask_udp("127.0.0.1:9907", b"ping"), b"ping");
