@@ -11,6 +11,7 @@ mod admission;
 mod inquiry;
 mod relay;
 mod reload;
+mod tables;
 
 use core::net::IpAddr;
 
@@ -38,6 +39,7 @@ use crate::zone::Zone;
 use admission::{Caller, Command, Entry, Guest, Known, Waiting};
 use inquiry::{Inquiry, Purpose};
 use relay::Relay;
+use tables::TablePair;
 
 /// What can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -197,8 +199,7 @@ const STARVED_MS: u64 = 1000;
 const _: () = assert!(SERVERS + SESSIONS < 65536);
 
 pub struct Engine<B: Backend> {
-    tables: [Table; 2],
-    active: bool,
+    tables: TablePair,
     generation: u16,
     runs: Vec<Run<B::Listener>, SERVICES>,
     servers: Slots<Server, SERVERS>,
@@ -241,8 +242,7 @@ pub struct Engine<B: Backend> {
 impl<B: Backend> Engine<B> {
     pub const fn new() -> Self {
         Engine {
-            tables: [Table::new(), Table::new()],
-            active: false,
+            tables: TablePair::new(),
             generation: 0,
             runs: Vec::new(),
             servers: Slots::new(),
@@ -275,20 +275,17 @@ impl<B: Backend> Engine<B> {
 
     /// The table that serves.
     pub fn table(&self) -> &Table {
-        let [first, second] = &self.tables;
-        if self.active { second } else { first }
+        self.tables.serving()
     }
 
     /// The table beside it, for the next [`adopt`](Engine::adopt).
     pub fn spare(&mut self) -> &mut Table {
-        let [first, second] = &mut self.tables;
-        if self.active { first } else { second }
+        self.tables.both_mut().1
     }
 
     /// The table that is being filled, and who reads hosts.allow and hosts.deny: for questions before anything is served.
     pub fn examine(&mut self) -> (&Table, &mut Wrappers) {
-        let [first, second] = &self.tables;
-        (if self.active { first } else { second }, &mut self.wrappers)
+        (self.tables.spare(), &mut self.wrappers)
     }
 
     pub fn set_zone(&mut self, zone: Zone) {
@@ -1090,8 +1087,7 @@ impl<B: Backend> Engine<B> {
                 }
             };
             self.count_late(index, false);
-            let [first, second] = &self.tables;
-            let table = if self.active { second } else { first };
+            let table = self.tables.serving();
             let at = usize::from(index);
             let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return };
             let dialect = service.dialect;
@@ -1332,8 +1328,7 @@ impl<B: Backend> Engine<B> {
 
     /// Makes the socket a service has right for its settings; `false` if it has none, or has none any more.
     fn refit(&mut self, index: ServiceIndex, b: &mut B) -> bool {
-        let [first, second] = &self.tables;
-        let table = if self.active { second } else { first };
+        let table = self.tables.serving();
         let at = usize::from(index);
         let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return false };
         let Some(listener) = &mut run.listener else { return false };
@@ -1356,8 +1351,7 @@ impl<B: Backend> Engine<B> {
     /// Makes a service's socket; if that fails, arranges for another try.
     fn listen(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
         self.timers_changed = true;
-        let [first, second] = &self.tables;
-        let table = if self.active { second } else { first };
+        let table = self.tables.serving();
         let at = usize::from(index);
         let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else { return };
         match b.listen(table, service) {
@@ -1386,8 +1380,7 @@ impl<B: Backend> Engine<B> {
     /// Stops listening everywhere, for good.
     pub fn stop_listening(&mut self, now: Now, b: &mut B) {
         self.tell_refusals(true, now, b);
-        let [first, second] = &self.tables;
-        let table = if self.active { second } else { first };
+        let table = self.tables.serving();
         for (run, service) in self.runs.iter_mut().zip(table.services()) {
             if let Some(listener) = run.listener.take() {
                 b.retire(table, service, listener);

@@ -210,8 +210,7 @@ impl<B: Backend> Engine<B> {
     /// `cps`.
     fn judge(&mut self, guest: &Guest, known: &Known, now: Now, b: &mut B) -> Judgement {
         use Judgement::{Admitted, Refused, Wants};
-        let [first, second] = &self.tables;
-        let table = if self.active { second } else { first };
+        let table = self.tables.serving();
         let Some(service) = table.service(guest.service) else { return Refused(Refusal::ServiceLimit) };
         let peer = guest.peer;
         if peer.address().is_some_and(|address| self.denied.holds(address, now.mono)) {
@@ -361,8 +360,7 @@ impl<B: Backend> Engine<B> {
     /// Counts one who really comes in.
     fn take_place(&mut self, guest: &Guest, now: Now) -> Result<(), Refusal> {
         let index = guest.service;
-        let [first, second] = &self.tables;
-        let table = if self.active { second } else { first };
+        let table = self.tables.serving();
         let at = usize::from(index);
         let (Some(service), Some(run)) = (table.service(index), self.runs.get_mut(at)) else {
             return Err(Refusal::ServiceLimit);
@@ -485,7 +483,7 @@ impl<B: Backend> Engine<B> {
             Want::Command { place, nth, len } => {
                 let text = self.scratch.get(..len).unwrap_or(&[]);
                 let errand = Errand { guest: &guest, text, effects: None, waiting: Some((id, place, nth)) };
-                let table = self.tables.get(usize::from(self.active));
+                let table = self.tables.serving();
                 let begun = errand.begin(&mut self.commands, table, listener, b);
                 if let Err(errno) = begun {
                     self.note(guest.service, Fact::CommandFailed { errno }, b);
@@ -632,7 +630,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn run_spawns(&mut self, guest: &Guest, listener: Option<&B::Listener>, b: &mut B) {
         let mut failed = None;
         for text in self.effects.spawns() {
-            let table = self.tables.get(usize::from(self.active));
+            let table = self.tables.serving();
             let errand = Errand { guest, text, effects: Some(&self.effects), waiting: None };
             if let Err(errno) = errand.begin(&mut self.commands, table, listener, b) {
                 failed = Some(errno);
@@ -744,7 +742,7 @@ impl Errand<'_> {
     fn begin<B: Backend>(
         &self,
         commands: &mut Vec<Command, COMMANDS>,
-        table: Option<&Table>,
+        table: &Table,
         listener: Option<&B::Listener>,
         b: &mut B,
     ) -> Result<(), Errno> {
@@ -752,7 +750,6 @@ impl Errand<'_> {
             return Err(Errno::AGAIN);
         }
         let Errand { guest, text, effects, waiting } = *self;
-        let table = table.ok_or(Errno::INVAL)?;
         let service = table.service(guest.service).ok_or(Errno::INVAL)?;
         let (peer, command, given) = (guest.peer, Some(text), Given::Nothing);
         let pid = b.spawn(Spawn { table, service, listener, given, peer, effects, command })?;

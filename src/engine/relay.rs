@@ -66,8 +66,7 @@ impl<B: Backend> Engine<B> {
         b: &mut B,
     ) {
         let index = guest.service;
-        let [first, second] = &self.tables;
-        let table = if self.active { second } else { first };
+        let table = self.tables.serving();
         let Some(Answer::Redirect(Target { host, port })) =
             table.service(index).map(|service| service.answer)
         else {

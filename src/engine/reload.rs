@@ -27,8 +27,7 @@ impl<B: Backend> Engine<B> {
         // Now, while their services are surely there.
         self.tell_refusals(true, now, b);
         let mut changes = Changes::default();
-        let [first, second] = &mut self.tables;
-        let (old, new) = if self.active { (&*second, first) } else { (&*first, second) };
+        let (old, new) = self.tables.both_mut();
         // Successor of each old service.
         let mut successors: Vec<Option<ServiceIndex>, SERVICES> = Vec::new();
         let mut taken = [false; SERVICES];
@@ -196,7 +195,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         self.sources.renumber(|index| successors.get(usize::from(index)).copied().flatten());
-        self.active = !self.active;
+        self.tables.swap();
         self.generation = self.generation.wrapping_add(1);
 
         for index in 0..self.runs.len() {
