@@ -1,7 +1,7 @@
 //! The command line: usherd's own, xinetd's and the inetds', by the name the program is called by.
 //!
 //! xinetd's options are single-dash words and xinetd ignored those it did not know: a typing error started the daemon.
-//! Here an unknown option is refused with the usage text. The inetds' options are letters with values behind them.
+//! Here an unknown option is refused. The inetds' options are letters with values behind them.
 
 use core::fmt;
 
@@ -202,6 +202,10 @@ impl fmt::Display for Misuse<'_> {
             Misuse::Bad { option, value, wanted } => {
                 write!(f, "option {}: {} is not {wanted}", Bytes(option), Bytes(value))
             }
+            // Forgetting `-f` is the first mistake there is.
+            Misuse::Extra(word) if word.contains(&b'/') || word.ends_with(b".conf") => {
+                write!(f, "unexpected word {0}; to read that file, write -f {0}", Bytes(word))
+            }
             Misuse::Extra(word) => write!(f, "unexpected word {}", Bytes(word)),
             Misuse::Both(options) => write!(f, "{options} exclude each other"),
             Misuse::NothingToRun => f.write_str("-tcp and -udp need a program, or -builtin and a name"),
@@ -210,7 +214,7 @@ impl fmt::Display for Misuse<'_> {
     }
 }
 
-/// What `--help` prints, and what follows a refused command line.
+/// What `--help` prints.
 pub const USAGE: &str = "\
 usage: usherd [options]                          serve what the configuration file says
        usherd [options] -tcp [ADDR:]PORT PROGRAM [ARG...]   serve one program, no file

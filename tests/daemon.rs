@@ -466,10 +466,11 @@ fn udp_and_builtins_and_settings() {
 #[test]
 fn a_command_line_that_cannot_be_served_is_refused() {
     in_net(|net| {
-        let cases: [(&[&str], i32, &str); 14] = [
+        let cases: [(&[&str], i32, &str); 15] = [
             (&["-tcp"], 2, "-tcp"),
             (&["-tcp", "9901"], 2, "need a program"),
             (&["-tcp", "9901", "-builtin", "echo", "x"], 2, "unexpected word x"),
+            (&["-t", "/run/test/conf"], 2, "write -f /run/test/conf"),
             (&["-tcp", "9901", "-set", "instances", "cat"], 2, "attribute=value"),
             (&["-tcp", "9901", "-f", "/etc/x", "cat"], 2, "exclude"),
             (&["-tcp", "9901x", "cat"], 1, "9901x"),
@@ -1089,6 +1090,18 @@ fn records_go_to_syslog_with_facility_and_level() {
             record.ends_with(&format!(" usherd[{}]: START: echo from=127.0.0.1", daemon.pid())),
             "{record}"
         );
+    });
+}
+
+#[test]
+fn without_syslogd_a_foreground_daemon_shows_the_records() {
+    in_net(|net| {
+        fs::remove_file("/dev/log").expect("remove");
+        net.write("conf", recorded("log_type = SYSLOG authpriv"));
+        let daemon = run(net, &["-dontfork", "-f", "/run/test/conf"]).ready(&["tcp/9907"]);
+        assert!(echoes("127.0.0.1:9907"));
+        until("a record", || daemon.said().contains("usherd: START: echo from=127.0.0.1\n").then_some(()));
+        assert!(!daemon.said().contains("could not be written"), "{}", daemon.said());
     });
 }
 

@@ -63,6 +63,17 @@ fn the_rule_that_decides_is_told_with_its_place() {
 }
 
 #[test]
+fn nobody_comes_in_to_what_is_not_served() {
+    in_net(|net| {
+        net.script("hello", "#!/bin/sh\necho hello\n");
+        net.write("conf", service("hello", 9901, "server = /run/test/hello; onli_from = 127.0.0.2"));
+        let (status, said) = matches(net, "hello", "127.0.0.1");
+        assert!(said.contains("hello: refused to 127.0.0.1\n  not served: "), "{said}");
+        assert_eq!(status, 1);
+    });
+}
+
+#[test]
 fn rules_of_hosts_allow_are_told_with_their_options() {
     in_net(|net| {
         lines(net);

@@ -1057,7 +1057,7 @@ fn print_diagnostic(diagnostic: &Diagnostic<'_>) {
 }
 
 fn refuse(misuse: &Misuse<'_>) -> i32 {
-    say(format_args!("usherd: {misuse}\n{USAGE}"));
+    say(format_args!("usherd: {misuse}\nusherd --help tells all options\n"));
     status::USAGE
 }
 

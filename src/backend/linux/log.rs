@@ -258,16 +258,7 @@ impl Log {
     pub fn message(&mut self, level: Level, text: fmt::Arguments<'_>) {
         match self.main {
             Main::Syslog { facility } => self.syslog(facility, level as u8, text),
-            Main::Stderr { levels } => {
-                let mut line = Line::new();
-                let _ =
-                    if levels { write!(line, "<{}>", level as u8) } else { write!(line, "{}: ", self.tag()) };
-                let _ = line.write_fmt(text);
-                self.tell_lost_on_stderr();
-                if !write_stderr(line.line()) {
-                    self.lost += 1;
-                }
-            }
+            Main::Stderr { levels } => self.stderr(levels, level as u8, text),
             Main::File => {
                 let lost = self.main_file.first().map_or(0, |file| file.lost);
                 if lost > 0 {
@@ -284,6 +275,16 @@ impl Log {
                     file.lost += 1;
                 }
             }
+        }
+    }
+
+    fn stderr(&mut self, levels: bool, level: u8, text: fmt::Arguments<'_>) {
+        let mut line = Line::new();
+        let _ = if levels { write!(line, "<{level}>") } else { write!(line, "{}: ", self.tag()) };
+        let _ = line.write_fmt(text);
+        self.tell_lost_on_stderr();
+        if !write_stderr(line.line()) {
+            self.lost += 1;
         }
     }
 
@@ -370,7 +371,11 @@ impl Log {
             }
         }
         if !self.send(line.text()) {
-            self.lost += 1;
+            match self.main {
+                // Small boards often have no syslogd: whoever watches a foreground daemon sees the records even so.
+                Main::Stderr { levels } => self.stderr(levels, level, text),
+                Main::Syslog { .. } | Main::File => self.lost += 1,
+            }
         }
     }
 

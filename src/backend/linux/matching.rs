@@ -18,7 +18,7 @@ use crate::addr::{HostName, Peer};
 use crate::config::diagnostic::Bytes;
 use crate::errno::Errno;
 use crate::resolver::{ADDRESSES, Lookup, Resolver};
-use crate::service::{Flags, Service, SocketType};
+use crate::service::{Flags, Service, SocketType, Standing};
 use crate::table::{Origin, Table};
 use crate::time::Now;
 use crate::wrappers::{
@@ -186,6 +186,10 @@ fn one(
     let mut lines = heapless::String::<2048>::new();
     let mut is_granted = true;
     let mut is_name_asked = false;
+    if service.is_some_and(|service| service.standing == Standing::Broken) {
+        is_granted = false;
+        let _ = writeln!(lines, "  not served: there is a mistake in what the file says of it");
+    }
     if let Some(service) = service {
         is_granted &= rules(question, asker, service, address, &mut is_name_asked, &mut lines);
     }
