@@ -13,6 +13,7 @@ use crate::backend::linux::{Cache, Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
     ACCEPTS_A_TURN, ADJUSTABLE, BANNER_BYTES, CACHE_BYTES, CACHED_FILES, DATAGRAM_BYTES, DATAGRAMS_A_TURN,
     EFFECT_BYTES, EFFECT_VARIABLES, INCLUDE_DEPTH, NAME_BYTES, PATH_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
+    VERDICTS,
 };
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
@@ -20,6 +21,7 @@ use crate::limits::Window;
 use crate::resolver::Resolver;
 use crate::service::{Minutes, Service};
 use crate::table::{Rule, Table, Text};
+use crate::wrappers::VERDICT_BYTES;
 
 /// The statics of `src/main.rs`.
 const STATICS: [(&str, usize, &str); 6] = [
@@ -88,7 +90,7 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 12] = [
+const FIXED: [(&str, usize, &str); 13] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
     ("PATH_BYTES", PATH_BYTES, "in each of LOG_FILES; else on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
@@ -102,10 +104,14 @@ const FIXED: [(&str, usize, &str); 12] = [
     ("EFFECT_VARIABLES", EFFECT_VARIABLES, "none: how many of the above may be variables"),
     ("CACHED_FILES", CACHED_FILES, "as many buffers of CACHE_BYTES"),
     ("CACHE_BYTES", CACHE_BYTES, "a buffer for each of CACHED_FILES"),
+    ("VERDICTS", VERDICTS, "120 bytes each: what was asked, and what was said"),
     ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),
     ("ACCEPTS_A_TURN", ACCEPTS_A_TURN, "none, likewise"),
     ("DATAGRAMS_A_TURN", DATAGRAMS_A_TURN, "none, likewise"),
 ];
+
+// Said above.
+const _: () = assert!(VERDICT_BYTES == 120);
 
 struct Page;
 
@@ -165,7 +171,7 @@ impl fmt::Display for Page {
 fn counted() -> usize {
     let all: usize = ADJUSTABLE.iter().map(|(name, value, ..)| bytes_each(name).0 * value).sum();
     // And the buffers that cannot be adjusted.
-    all - size_of::<Spills>() + CACHED_FILES * CACHE_BYTES + EFFECT_BYTES
+    all - size_of::<Spills>() + CACHED_FILES * CACHE_BYTES + EFFECT_BYTES + VERDICTS * VERDICT_BYTES
 }
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/memory-budget.md");

@@ -34,6 +34,9 @@ pub const CACHED_FILES: usize = 4;
 /// Bytes of each of [`CACHED_FILES`]. A file that is as large or larger is read as often as it is asked for.
 pub const CACHE_BYTES: usize = 8192;
 
+/// Verdicts of hosts.allow and hosts.deny that are kept for whoever comes again. The one kept longest makes room.
+pub const VERDICTS: usize = 32;
+
 /// Datagrams answered for one built-in service before the next event is looked at.
 pub const DATAGRAMS_A_TURN: usize = 64;
 

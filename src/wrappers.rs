@@ -9,9 +9,10 @@
 //!
 //! - **Straight from the text, at every connection**, as libwrap did: a rule holds from the moment the file is
 //!   written, ban tools may make the files as long as they like, and there is no table to be too small for them and no
-//!   second copy to be out of date. The only memory is one line. A line costs what its bytes cost to look at, far less
-//!   than the process that follows; a backend that wants to spare the reading gives [`Files`] that keep these two in
-//!   memory while size and time of change stay the same.
+//!   second copy to be out of date. A line costs what its bytes cost to look at, far less than the process that
+//!   follows; a backend that wants to spare the reading gives [`Files`] that keep these two in memory while size and
+//!   time of change stay the same. If it tells [versions](Files::version) too, whoever comes again while both files are
+//!   the same is told what he was told before.
 //! - **It never waits.** What has to be asked of the network is a [`Fact`](Facts); if a rule turns on one that is not
 //!   known the answer is [`Verdict::Need`], and the same question is put again with it. Nothing is asked for that
 //!   cannot change the answer: `ALL: .example.com 10.1.` looks up no name for 10.1.2.3.
@@ -33,6 +34,7 @@ mod named;
 mod option;
 mod pattern;
 mod problem;
+mod recent;
 mod rule;
 
 pub use check::{Check, Count, DoesResolve, IsDaemon};
@@ -41,6 +43,9 @@ pub use expand::{Banner, Long, Variable, expand, expand_banner, set_variable};
 pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
 pub use problem::{Fault, Weight};
+
+#[cfg(test)]
+pub(crate) use recent::VERDICT_BYTES;
 
 pub use crate::addr::HostName;
 
@@ -52,6 +57,7 @@ use crate::config::source::Files;
 use crate::errno::Errno;
 use list::{Answer, Context};
 use option::Effect;
+use recent::{Question, Recent, Said};
 use rule::{Line, Rules};
 
 /// Which files, and how they are read.
@@ -253,9 +259,10 @@ pub enum Need<'a> {
     },
 }
 
-/// Evaluates rules. One is enough for the whole program: it holds one line, and nothing from one question to the next.
+/// Evaluates rules. One is enough for the whole program: it holds one line, and the last verdicts.
 pub struct Wrappers {
     rules: Rules,
+    recent: Recent,
 }
 
 /// What the rules came to, before it is bound to the line it came from.
@@ -264,7 +271,7 @@ enum Found {
     Need { need: Wanted, place: Place },
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
     Granted,
     Refused,
@@ -299,7 +306,7 @@ impl<'a> Facts<'a> {
 
 impl Wrappers {
     pub const fn new() -> Self {
-        Wrappers { rules: Rules::new() }
+        Wrappers { rules: Rules::new(), recent: Recent::new() }
     }
 
     /// Whether the rules let a client in. The answer for the same files and facts is always the same.
@@ -310,22 +317,31 @@ impl Wrappers {
         request: &Request<'_>,
         facts: &Facts<'_>,
     ) -> Verdict<'_> {
+        let versions = files.version(tables.allow).zip(files.version(tables.deny)).map(<[u64; 2]>::from);
+        // Together, or neither is of use.
+        let asked = versions.zip(Question::of(request, facts));
+        if let Some((versions, question)) = &asked
+            && let Some(said) = self.recent.said(*versions, question)
+        {
+            return said.verdict(Options::NONE);
+        }
         let facts = facts.settled(request);
         let mut cx = Context::new(files, tables, request, &facts);
         let found = [Which::Allow, Which::Deny].into_iter().find_map(|which| self.scan(&mut cx, which));
-        let skipped = cx.skipped;
+        let (skipped, is_lasting) = (cx.skipped, cx.is_lasting());
         let found =
             found.unwrap_or(Found::Decided { outcome: Outcome::Granted, place: None, why: Why::NoRule });
         let options = Options::new(self.rules.options(), tables.language);
         match found {
             Found::Decided { outcome, place, why } => {
-                let options = if why == Why::Rule { options } else { Options::NONE };
-                let decision = Decision { place, why, options, skipped };
-                match outcome {
-                    Outcome::Granted => Verdict::Granted(decision),
-                    Outcome::Refused => Verdict::Refused(decision),
-                    Outcome::Delegated => Verdict::Delegated(decision),
+                let said = Said { outcome, place, why, skipped };
+                if let Some((versions, question)) = asked
+                    && is_lasting
+                    && !matches!(why, Why::Unreadable { .. })
+                {
+                    self.recent.keep(versions, question, said);
                 }
+                said.verdict(if why == Why::Rule { options } else { Options::NONE })
             }
             Found::Need { need, place } => Verdict::Need(match need {
                 Wanted::ClientName => Need::ClientName,
@@ -398,6 +414,7 @@ impl Wrappers {
             return None;
         }
         let options = Options::new(self.rules.options(), cx.tables.language);
+        cx.has_options |= options.fields().next().is_some();
         let effect = option::effect(options, cx.files, cx.tables, place.which);
         let is_opening = matches!(effect, Ok(Effect::Grant | Effect::Delegate));
         let mut doubt = match answer {
@@ -450,6 +467,18 @@ impl Wrappers {
             Effect::Delegate => Outcome::Delegated,
         };
         decided(outcome, Why::Rule)
+    }
+}
+
+impl Said {
+    fn verdict(self, options: Options<'_>) -> Verdict<'_> {
+        let Said { outcome, place, why, skipped } = self;
+        let decision = Decision { place, why, options, skipped };
+        match outcome {
+            Outcome::Granted => Verdict::Granted(decision),
+            Outcome::Refused => Verdict::Refused(decision),
+            Outcome::Delegated => Verdict::Delegated(decision),
+        }
     }
 }
 

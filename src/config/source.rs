@@ -32,6 +32,12 @@ pub trait Files {
 
     /// Whether the daemon could execute `path` (access(2) with X_OK, a regular file).
     fn executable(&mut self, path: &[u8]) -> Result<(), Errno>;
+
+    /// A number that is another one whenever what is read at `path` may be something else than it was; a file that is
+    /// not there has one too. `None`: that cannot be told.
+    fn version(&mut self, _path: &[u8]) -> Option<u64> {
+        None
+    }
 }
 
 /// Files in memory, for tests.
@@ -47,6 +53,7 @@ pub mod memory {
     pub struct Tree {
         files: BTreeMap<Vec<u8>, Vec<u8>>,
         programs: Vec<Vec<u8>>,
+        writes: u64,
     }
 
     impl Tree {
@@ -57,6 +64,7 @@ pub mod memory {
 
         /// Writes a file, or another content into it.
         pub fn write(&mut self, path: &str, text: impl AsRef<[u8]>) {
+            self.writes += 1;
             self.files.insert(path.into(), text.as_ref().to_vec());
         }
 
@@ -120,6 +128,10 @@ pub mod memory {
         fn executable(&mut self, path: &[u8]) -> Result<(), Errno> {
             let found = self.programs.iter().any(|p| p == path || p == b"*");
             if found { Ok(()) } else { Err(Errno::NOENT) }
+        }
+
+        fn version(&mut self, _: &[u8]) -> Option<u64> {
+            Some(self.writes)
         }
     }
 

@@ -104,6 +104,8 @@ pub(super) struct Context<'a, F> {
     pub skipped: Option<Skipped>,
     /// The rest of the file does not count.
     pub is_left: bool,
+    /// A rule that may be about the client has options, which may turn on anything.
+    pub has_options: bool,
 }
 
 /// The end of the connection that a host pattern is compared with.
@@ -132,7 +134,13 @@ impl<'a, F: Files> Context<'a, F> {
             left: OPENED,
             skipped: None,
             is_left: false,
+            has_options: false,
         }
+    }
+
+    /// Whether nothing but the two files was looked at, and nothing has to be done: the next one is told the same.
+    pub fn is_lasting(&self) -> bool {
+        self.left == OPENED && !self.has_options
     }
 
     /// What the lists of a rule say.

@@ -4,13 +4,13 @@
 //! not every connection has to read them. A file of up to [`CACHE_BYTES`] is read once and then only looked at: device,
 //! inode, size and both times of change. Once for every connection and datagram: many are taken in one turn of the loop,
 //! and who has seen the first of them answered may change a file before he comes again. A larger file is read as it
-//! always was.
+//! always was; but whether it is still the same is known of it, too.
 //!
 //! A file that is changed twice within the grain of its timestamps, to the same size, looks as if it had been changed
 //! once. So what was read within [`RACY_S`] of the last change is not believed in the next turn (git calls such
 //! entries racily clean).
 
-use rustix::fs::{Stat, fstat, stat};
+use rustix::fs::{FileType, Stat, fstat, stat};
 
 use super::files::FileSystem;
 use crate::capacity::{CACHE_BYTES, CACHED_FILES, PATH_BYTES};
@@ -53,7 +53,7 @@ impl Stamp {
 #[derive(Clone, Debug)]
 struct Entry {
     path: heapless::Vec<u8, PATH_BYTES>,
-    /// Counts what the entry has held, so that a handle of before is recognised.
+    /// Counts what the entry has stood for, so that a handle or a version of before is recognised.
     generation: u32,
     /// The turn it was looked at last, or the part of one: see [`Cache::look_again`].
     turn: u64,
@@ -63,7 +63,12 @@ struct Entry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Absent,
-    Held { stamp: Stamp, len: usize, is_settled: bool },
+    /// It is there; its bytes too, unless they are too many.
+    There {
+        stamp: Stamp,
+        len: Option<usize>,
+        is_settled: bool,
+    },
 }
 
 /// The files, and those of them that are in memory.
@@ -73,6 +78,14 @@ pub struct Cache {
     turn: u64,
     /// The time of day at the beginning of the turn, in seconds.
     now: i64,
+}
+
+/// What a look at a path has found.
+enum Look {
+    /// It is as it was, or is now known.
+    Known { at: usize, generation: u32, is_held: bool },
+    /// Nothing can be said of it but what is read.
+    Opened(<FileSystem as Files>::Handle),
 }
 
 /// An open file.
@@ -117,68 +130,91 @@ impl Cache {
         Some(at)
     }
 
-    /// Reads a file into its entry; what was opened if it is too large for that.
-    fn load(&mut self, at: usize, path: &[u8]) -> Result<Handle, Errno> {
+    /// Reads a file into its entry, if it is not too large for that.
+    fn load(&mut self, at: usize, path: &[u8]) -> Result<Look, Errno> {
         let file = FileSystem.open(path)?;
-        let stamp = Stamp::of(&fstat(&file)?);
+        let found = fstat(&file)?;
+        let stamp = Stamp::of(&found);
         let (Some(entry), Some(bytes)) = (self.entries.get_mut(at), self.bytes.get_mut(at)) else {
-            return Ok(Handle::File(file));
+            return Ok(Look::Opened(file));
         };
         entry.generation = entry.generation.wrapping_add(1);
         entry.state = State::Absent;
         entry.turn = 0;
         // A device, as /dev/null, has no size to go by.
-        if usize::try_from(stamp.size).is_ok_and(|size| size == 0 || size >= CACHE_BYTES) {
-            return Ok(Handle::File(file));
+        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+            return Ok(Look::Opened(file));
         }
         let mut len = 0;
-        while let Some(room) = bytes.get_mut(len..)
-            && !room.is_empty()
-        {
-            match FileSystem.read_at(&file, len as u64, room)? {
-                0 => break,
-                n => len += n,
+        if usize::try_from(stamp.size).is_ok_and(|size| size < CACHE_BYTES) {
+            while let Some(room) = bytes.get_mut(len..)
+                && !room.is_empty()
+            {
+                match FileSystem.read_at(&file, len as u64, room)? {
+                    0 => break,
+                    n => len += n,
+                }
+            }
+            // Those of /proc say that they are empty, and are not.
+            if len == CACHE_BYTES || (stamp.size == 0 && len > 0) {
+                return Ok(Look::Opened(file));
             }
         }
-        if len == CACHE_BYTES {
-            return Ok(Handle::File(file));
-        }
+        let is_held = stamp.size == 0 || len > 0;
         // Written to while it was read: it will look different, unless that was too soon as well.
         let last = stamp.modified.0.max(stamp.changed.0);
         let is_settled = self.now.saturating_sub(last) >= RACY_S;
-        entry.state = State::Held { stamp, len, is_settled };
+        entry.state = State::There { stamp, len: is_held.then_some(len), is_settled };
         entry.turn = self.turn;
-        Ok(Handle::Held { at, generation: entry.generation })
+        Ok(Look::Known { at, generation: entry.generation, is_held })
     }
-}
 
-impl Cache {
-    fn open(&mut self, path: &[u8]) -> Result<Handle, Errno> {
-        let Some(at) = self.entry(path) else { return FileSystem.open(path).map(Handle::File) };
+    /// Makes sure, once a turn, that the entry for a path is up to date.
+    fn look(&mut self, path: &[u8]) -> Result<Look, Errno> {
+        let Some(at) = self.entry(path) else { return FileSystem.open(path).map(Look::Opened) };
         let Some(entry) = self.entries.get_mut(at) else { return Err(Errno::NOENT) };
         let generation = entry.generation;
-        if entry.turn == self.turn {
-            return match entry.state {
-                State::Absent => Err(Errno::NOENT),
-                State::Held { .. } => Ok(Handle::Held { at, generation }),
-            };
-        }
-        let found = match stat(path) {
-            Ok(stat) => Stamp::of(&stat),
-            Err(rustix::io::Errno::NOENT) => {
-                entry.state = State::Absent;
-                entry.turn = self.turn;
-                return Err(Errno::NOENT);
-            }
-            Err(errno) => return Err(errno.into()),
+        let is_seen = entry.turn == self.turn;
+        let found = match (is_seen, entry.state) {
+            (true, State::Absent) => return Err(Errno::NOENT),
+            (true, State::There { stamp, .. }) => stamp,
+            (false, _) => match stat(path) {
+                Ok(stat) => Stamp::of(&stat),
+                Err(rustix::io::Errno::NOENT) => {
+                    entry.state = State::Absent;
+                    entry.turn = self.turn;
+                    return Err(Errno::NOENT);
+                }
+                Err(errno) => return Err(errno.into()),
+            },
         };
-        if let State::Held { stamp, is_settled: true, .. } = entry.state
+        if let State::There { stamp, len, is_settled } = entry.state
             && stamp == found
+            && (is_seen || is_settled)
         {
             entry.turn = self.turn;
-            return Ok(Handle::Held { at, generation });
+            return Ok(Look::Known { at, generation, is_held: len.is_some() });
         }
         self.load(at, path)
+    }
+
+    fn open(&mut self, path: &[u8]) -> Result<Handle, Errno> {
+        match self.look(path)? {
+            Look::Known { at, generation, is_held: true } => Ok(Handle::Held { at, generation }),
+            Look::Known { .. } => FileSystem.open(path).map(Handle::File),
+            Look::Opened(file) => Ok(Handle::File(file)),
+        }
+    }
+
+    /// What is read between this and the next look may be newer than what the number stands for: it will be another
+    /// one then.
+    fn version(&mut self, path: &[u8]) -> Option<u64> {
+        match self.look(path) {
+            Ok(Look::Known { at, generation, .. }) => Some(((at as u64) << 32) | u64::from(generation)),
+            // An entry that stands for something has been loaded, so it is not 0.
+            Err(Errno::NOENT) => Some(0),
+            Ok(Look::Opened(_)) | Err(_) => None,
+        }
     }
 
     fn read_at(&mut self, file: &Handle, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
@@ -187,7 +223,9 @@ impl Cache {
             Handle::Held { at, generation } => (*at, *generation),
         };
         let entry = self.entries.get(at).filter(|entry| entry.generation == generation);
-        let Some(State::Held { len, .. }) = entry.map(|entry| entry.state) else { return Err(Errno::IO) };
+        let Some(State::There { len: Some(len), .. }) = entry.map(|entry| entry.state) else {
+            return Err(Errno::IO);
+        };
         let bytes = self.bytes.get(at).and_then(|bytes| bytes.get(..len)).unwrap_or(&[]);
         let rest = usize::try_from(offset).ok().and_then(|from| bytes.get(from..)).unwrap_or(&[]);
         let n = rest.len().min(buf.len());
@@ -254,6 +292,10 @@ impl Files for Disk {
 
     fn executable(&mut self, path: &[u8]) -> Result<(), Errno> {
         FileSystem.executable(path)
+    }
+
+    fn version(&mut self, path: &[u8]) -> Option<u64> {
+        self.cache.as_mut()?.version(path)
     }
 }
 
