@@ -328,7 +328,7 @@ impl Wrappers {
         let facts = facts.settled(request);
         let mut cx = Context::new(files, tables, request, &facts);
         let found = [Which::Allow, Which::Deny].into_iter().find_map(|which| self.scan(&mut cx, which));
-        let (skipped, is_lasting) = (cx.skipped, cx.is_lasting());
+        let (skipped, is_lasting, has_options) = (cx.skipped, cx.is_lasting(), cx.has_options);
         let found =
             found.unwrap_or(Found::Decided { outcome: Outcome::Granted, place: None, why: Why::NoRule });
         let options = Options::new(self.rules.options(), tables.language);
@@ -341,7 +341,7 @@ impl Wrappers {
                 {
                     self.recent.keep(versions, question, said);
                 }
-                said.verdict(if why == Why::Rule { options } else { Options::NONE })
+                said.verdict(if why == Why::Rule && has_options { options } else { Options::NONE })
             }
             Found::Need { need, place } => Verdict::Need(match need {
                 Wanted::ClientName => Need::ClientName,

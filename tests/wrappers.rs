@@ -81,6 +81,9 @@ const DIFFERENCES: &[(&str, Differs, &str)] = &[
 #[derive(Clone, Default)]
 struct Tree {
     files: BTreeMap<Vec<u8>, Result<Vec<u8>, Errno>>,
+    version: Option<u64>,
+    /// Files opened so far.
+    opened: usize,
 }
 
 impl Tree {
@@ -101,6 +104,7 @@ impl Files for Tree {
     type Handle = Vec<u8>;
 
     fn open(&mut self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.opened += 1;
         self.files.get(path).cloned().unwrap_or(Err(Errno::NOENT))
     }
 
@@ -122,6 +126,10 @@ impl Files for Tree {
 
     fn executable(&mut self, _: &[u8]) -> Result<(), Errno> {
         Err(Errno::NOENT)
+    }
+
+    fn version(&mut self, _: &[u8]) -> Option<u64> {
+        self.version
     }
 }
 
@@ -1515,6 +1523,62 @@ fn storms_break_nothing() {
             lines += d.to_string().len();
         });
     }
+}
+
+/// The same clients again and again, while files change: whatever is kept from one to the next makes no difference.
+#[test]
+fn who_comes_again_is_told_what_he_would_be_told_anew() {
+    let (seed, mut random) = Random::seeded();
+    let (mut asked, mut kept) = (0, 0);
+    let mut wrappers = Wrappers::new();
+    for round in 0..200 {
+        let mut files = Tree { version: Some(round), ..Tree::etc() };
+        for name in ["hosts.allow", "hosts.deny"] {
+            if !random.one_in(4) {
+                // A few: with many, one of them always turns on something that is not kept.
+                let rules = rules(&mut random, "/dir", false);
+                let few = rules.split_inclusive('\n').take(1 + random.below(3)).collect::<String>();
+                files.put(name, few.as_bytes());
+            }
+        }
+        files.put("/dir/words", b"10.1.2.3\n");
+        for _ in 0..200 {
+            // Not told by a version: whoever is kept must not turn on it.
+            let words = random.pick(&["10.1.2.3\n", "bob\n", ""]);
+            files.put("/dir/words", words.as_bytes());
+            files.put("passwd", random.pick(&["bob:x:7:7::/:/bin/sh\n", ""]).as_bytes());
+            let client = Client {
+                daemon: random.pick(&["in.telnetd", "/usr/sbin/sshd", &"d".repeat(40)]).into(),
+                address: random.pick(&["10.1.2.3", "2001:db8::5", "fe80::1%lo", "unknown"]).into(),
+                server: random.one_in(2).then(|| ("localhost".into(), "127.0.0.1".into())),
+                ..Client::default()
+            };
+            let mut request = client.request();
+            request.client.is_hidden = random.one_in(10);
+            request.server.port = Some(random.below(2) as u16);
+            let mut facts = Facts::default();
+            if random.one_in(4) {
+                facts.client_name = HostName::Known(b"h1.example.com");
+            }
+            if random.one_in(4) {
+                facts.user = User::Known(b"bob");
+            }
+            if random.one_in(10) {
+                facts.commands = Commands::Assumed;
+            }
+            let before = files.opened;
+            let told = format!("{:?}", wrappers.evaluate(&mut files, &TABLES, &request, &facts));
+            asked += 1;
+            kept += usize::from(files.opened == before);
+            let mut fresh = Wrappers::new();
+            let anew =
+                fresh.evaluate(&mut Tree { version: None, ..files.clone() }, &TABLES, &request, &facts);
+            assert_eq!(told, format!("{anew:?}"), "seed {seed} round {round} {client:?}");
+        }
+    }
+    // Else it would not have been tried.
+    assert!(kept > asked / 50, "{kept} of {asked}");
+    println!("{kept} of {asked} were told without a look at a file");
 }
 
 #[test]

@@ -92,4 +92,9 @@ impl Files for Tree {
     fn executable(&mut self, path: &[u8]) -> Result<(), Errno> {
         if path.starts_with(b"/") && !path.ends_with(b"/") { Ok(()) } else { Err(Errno::NOENT) }
     }
+
+    /// Nothing changes while an input is looked at.
+    fn version(&mut self, _: &[u8]) -> Option<u64> {
+        Some(0)
+    }
 }

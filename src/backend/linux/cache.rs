@@ -428,6 +428,39 @@ mod tests {
     }
 
     #[test]
+    fn a_version_stands_for_one_content() {
+        let dir = Dir::new("version");
+        let mut cache = Box::new(Cache::new());
+        let path = dir.path("hosts.deny");
+        let mut version = |unix| {
+            cache.begin_turn(unix);
+            cache.version(path.as_os_str().as_bytes())
+        };
+        assert_eq!(version(now()), Some(0));
+        let later = now() + 10;
+        let mut seen = std::vec![0];
+        for text in ["", "ALL: ALL", "ALL: 10.", &"x".repeat(CACHE_BYTES), &"y".repeat(CACHE_BYTES)] {
+            fs::write(&path, text).unwrap();
+            let first = version(later).unwrap();
+            assert!(!seen.contains(&first), "{text:.10}");
+            // It has settled, and nobody has changed it.
+            assert_eq!(version(later), Some(first), "{text:.10}");
+            // It may be changed without a trace.
+            fs::write(&path, text).unwrap();
+            let fresh = version(now()).unwrap();
+            assert_ne!(version(now()), Some(fresh), "{text:.10}");
+            seen.extend([first, fresh]);
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(version(later), Some(0));
+        // Neither has a size or times to go by.
+        for other in ["/dev/null", "/proc/self/status"] {
+            cache.begin_turn(later);
+            assert_eq!(cache.version(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_handle_of_before_is_not_believed() {
         let dir = Dir::new("handle");
         let mut cache = Box::new(Cache::new());
