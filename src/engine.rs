@@ -212,6 +212,7 @@ pub struct Engine<B: Backend> {
     idents: Slots<Inquiry<B::Stream>, IDENTS>,
     /// Commands of hosts.allow and hosts.deny that run.
     commands: Vec<Command, COMMANDS>,
+    command_failures: Window,
     resolver: Resolver<B::Question>,
     wrappers: Wrappers,
     hosts_allow: Vec<u8, PATH_BYTES>,
@@ -252,6 +253,7 @@ impl<B: Backend> Engine<B> {
             waiting: Slots::new(),
             idents: Slots::new(),
             commands: Vec::new(),
+            command_failures: Window::new(),
             resolver: Resolver::new(),
             wrappers: Wrappers::new(),
             hosts_allow: Vec::new(),
@@ -1029,7 +1031,7 @@ impl<B: Backend> Engine<B> {
         let guest = Guest { service: index, door: index, peer, local: None };
         let admitted = self.admit(&guest, now, b);
         if admitted.is_ok_and(|entry| entry != Entry::Plain) || admitted == Err(Refusal::Libwrap) {
-            self.run_spawns(&guest, Some(listener), b);
+            self.run_spawns(&guest, Some(listener), now, b);
         }
         if let Err(refusal) = admitted {
             // During a pause nobody is turned away: who waits goes on waiting.
@@ -1121,7 +1123,7 @@ impl<B: Backend> Engine<B> {
         let guest = Guest { service: index, door: index, peer, local: None };
         let admitted = self.admit(&guest, now, b);
         if admitted.is_ok_and(|entry| entry != Entry::Plain) || admitted == Err(Refusal::Libwrap) {
-            self.run_spawns(&guest, None, b);
+            self.run_spawns(&guest, None, now, b);
         }
         // A command cannot answer a datagram that has been taken.
         match admitted? {

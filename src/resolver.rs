@@ -10,7 +10,11 @@
 //! A client never waits here, its connection does: the engine asks [`name_of`](Resolver::name_of), puts the client
 //! aside while the answer is [`Pending`](Lookup::Pending), and goes on when [`answered`](Resolver::answered) or
 //! [`tick`](Resolver::tick) tells that the look-up has ended. Then [`name`](Resolver::name) has the outcome. An ended
-//! look-up can be read for at least [`KEEP_MS`]. Whoever asks for the same thing shares one look-up.
+//! look-up can be read for at least [`KEEP_MS`]: long enough for those who waited, and after that as long as its records
+//! say and its place is not needed. Whoever asks for the same thing shares one look-up.
+//!
+//! One address, or one IPv6 /64, has no more than [`NAMES_EACH`] of the places at a time: who has no name, or name
+//! servers that are slow, keeps nobody else from being asked about.
 //!
 //! # The name of an address
 //!
@@ -52,7 +56,7 @@ use heapless::Vec;
 pub use crate::addr::HostName;
 pub use conf::SERVERS;
 
-use crate::addr::plain;
+use crate::addr::{Prefix, plain};
 use crate::capacity::NAMES;
 use crate::config::source::Files;
 use crate::errno::Errno;
@@ -66,7 +70,10 @@ use dns::{Answer, Kind, MESSAGE_BYTES, Name, Said};
 pub const LOOKUP_MS: u64 = 5000;
 
 /// An ended look-up can be read at least so long, in milliseconds.
-pub const KEEP_MS: u64 = 5000;
+pub const KEEP_MS: u64 = 100;
+
+/// Look-ups of the names of one address, or of one IPv6 /64, that can be under way.
+pub const NAMES_EACH: usize = if NAMES < 8 { 1 } else { NAMES / 8 };
 
 /// Addresses of a name that are kept.
 pub const ADDRESSES: usize = 4;
@@ -126,7 +133,8 @@ pub enum Lookup {
     Done,
     /// It is being asked for; the end will be told.
     Pending,
-    /// Nothing more can be asked for now: all of [`NAMES`] are being asked for, or ended less than [`KEEP_MS`] ago.
+    /// Nothing more can be asked for now: all of [`NAMES`] are being asked for, or ended less than [`KEEP_MS`] ago; or
+    /// [`NAMES_EACH`] are of the same holder.
     Full,
 }
 
@@ -207,8 +215,9 @@ impl<Q> Resolver<Q> {
         Resolver { entries: Vec::new(), settings: None }
     }
 
-    /// Reads whom to ask. Done by itself, with the usual paths, before the first question; to be done again when the
-    /// file has changed. If it cannot be read, what was known before holds, or else the server on this machine is asked.
+    /// Reads whom to ask. Done by itself before each look-up, for name servers come and go with networks; the paths of
+    /// the last time hold, or the usual ones. If the file cannot be read, what was known before holds, or else the server
+    /// on this machine is asked.
     pub fn configure<F: Files>(&mut self, files: &mut F, paths: Paths) -> Result<(), Errno> {
         let read = Conf::read(files, paths.resolv_conf, paths.interfaces);
         let (conf, outcome) = match (read, self.settings.take()) {
@@ -229,11 +238,11 @@ impl<Q> Resolver<Q> {
         network: &mut N,
     ) -> Lookup {
         let address = plain(address);
-        let at = match self.begin(self.place_of_name(address), now) {
+        let at = match self.begin(self.place_of_name(address), Some(address), now) {
             Ok(at) => at,
             Err(lookup) => return lookup,
         };
-        let hosts = self.settings(files).paths.hosts;
+        let hosts = self.refresh(files);
         let known = names::name_at(files, hosts, address, |name| {
             Name::from_slice(name).ok().filter(|name| dns::is_host_name(name) && !dns::is_numeric(name))
         });
@@ -270,11 +279,11 @@ impl<Q> Resolver<Q> {
         let Some(key) = Name::from_slice(name).ok().filter(|key| dns::is_host_name(key)) else {
             return Lookup::Done;
         };
-        let at = match self.begin(self.place_of_addresses(name), now) {
+        let at = match self.begin(self.place_of_addresses(name), None, now) {
             Ok(at) => at,
             Err(lookup) => return lookup,
         };
-        let hosts = self.settings(files).paths.hosts;
+        let hosts = self.refresh(files);
         let Some(entry) = self.entries.get_mut(at) else { return Lookup::Full };
         entry.wanted = Wanted::Addresses;
         entry.name = key;
@@ -335,7 +344,7 @@ impl<Q> Resolver<Q> {
         network: &mut N,
     ) -> Option<LookupId> {
         let at = usize::from(id.index);
-        let hosts = self.settings(files).paths.hosts;
+        let hosts = self.paths().hosts;
         let entry = self.entries.get_mut(at).filter(|entry| entry.generation == id.generation)?;
         let name = entry.name_asked();
         let State::Asking(asking) = &mut entry.state else { return None };
@@ -392,12 +401,21 @@ impl<Q> Resolver<Q> {
             .min()
     }
 
-    fn settings<F: Files>(&mut self, files: &mut F) -> &Settings {
-        if self.settings.is_none() {
-            // Nobody is there to be told, and there is an answer to it.
-            let _ = self.configure(files, Paths::default());
-        }
-        self.settings.get_or_insert_with(|| Settings { conf: Conf::default(), paths: Paths::default() })
+    fn paths(&self) -> Paths {
+        self.settings.as_ref().map_or_else(Paths::default, |settings| settings.paths)
+    }
+
+    /// Reads again whom to ask, and tells where the hosts file is.
+    fn refresh<F: Files>(&mut self, files: &mut F) -> &'static [u8] {
+        let paths = self.paths();
+        // Nobody is there to be told, and there is an answer to it.
+        let _ = self.configure(files, paths);
+        paths.hosts
+    }
+
+    /// Look-ups under way.
+    pub fn asking(&self) -> usize {
+        self.entries.iter().filter(|entry| matches!(entry.state, State::Asking(_))).count()
     }
 
     fn place_of_name(&self, address: IpAddr) -> Option<usize> {
@@ -411,12 +429,22 @@ impl<Q> Resolver<Q> {
     }
 
     /// An empty entry for what is wanted, at its own `place` or a new one; or why there is no need or no room.
-    fn begin(&mut self, place: Option<usize>, now: Instant) -> Result<usize, Lookup> {
+    fn begin(&mut self, place: Option<usize>, of: Option<IpAddr>, now: Instant) -> Result<usize, Lookup> {
         let same = place.and_then(|at| self.entries.get(at));
         match same.map(|entry| (&entry.state, entry.outcome(now))) {
             Some((State::Asking(_), _)) => return Err(Lookup::Pending),
             Some((_, Some(_))) => return Err(Lookup::Done),
             _ => {}
+        }
+        if let Some(holder) = of.map(Prefix::holder) {
+            let own = |entry: &&Entry<Q>| {
+                entry.wanted == Wanted::Name
+                    && matches!(entry.state, State::Asking(_))
+                    && entry.addresses.first().copied().map(Prefix::holder) == Some(holder)
+            };
+            if self.entries.iter().filter(own).count() >= NAMES_EACH {
+                return Err(Lookup::Full);
+            }
         }
         let at = match place {
             Some(at) => at,
@@ -540,7 +568,7 @@ impl<Q> Entry<Q> {
     fn keep(&mut self, address: IpAddr) {
         let address = plain(address);
         if !self.addresses.contains(&address) {
-            // More than fit are not needed: whoever connects tries one after the other.
+            // More than fit are not needed: whoever connects takes the first.
             let _ = self.addresses.push(address);
         }
     }

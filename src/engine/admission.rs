@@ -19,12 +19,13 @@ use super::{Engine, Purpose, ServiceIndex, Severity};
 use crate::access::{self, Outcome};
 use crate::addr::{HostName, Peer, Prefix};
 use crate::backend::{Backend, End, Given, Pid, Spawn};
-use crate::capacity::{BANNER_BYTES, COMMANDS, EFFECT_BYTES, WAITING};
+use crate::capacity::{BANNER_BYTES, COMMANDS, EFFECT_BYTES, NAMES, WAITING};
 use crate::errno::Errno;
 use crate::ident;
 use crate::record::{Banner, Fact, Refusal};
-use crate::resolver::{Lookup, Paths};
-use crate::service::{Answer, Family, Flags, Host, LogFields, SocketType, Standing, Target};
+use crate::resolver::Lookup;
+use crate::resolver::dns::Name;
+use crate::service::{Answer, Family, Flags, Host, LogFields, Service, SocketType, Standing, Target};
 use crate::slots::Handle;
 use crate::table::Table;
 use crate::tcpmux;
@@ -39,6 +40,8 @@ const WAITING_EACH: usize = if WAITING < 8 { 1 } else { WAITING / 8 };
 const RAN: usize = 4;
 /// Longest wait for a command, in milliseconds. One that runs longer is killed, and its client refused.
 const COMMAND_MS: u64 = 10_000;
+/// Spawn commands that could not be run, told in a minute.
+const COMMAND_FAILURES_TOLD: u32 = 10;
 /// Longest wait for a name. The resolver gives up earlier by itself.
 const NAME_MS: u64 = crate::resolver::LOOKUP_MS + 1000;
 
@@ -76,12 +79,23 @@ pub(super) enum Identity {
     Known(Vec<u8, { ident::USER_BYTES }, u8>),
 }
 
+/// What was found out about the name of an address. It stays with the guest, for the resolver may forget it before he
+/// has waited for all the rest, and a host that is merely unknown is not the one that hosts.deny names or `PARANOID` is
+/// about.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+enum Named {
+    #[default]
+    NotAsked,
+    Unknown,
+    Paranoid,
+    Known(Name),
+}
+
 /// What has been found out about a guest for the sake of rules.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Known {
-    /// The names were asked for: what the resolver does not know of them now is unknown.
-    client_name: bool,
-    server_name: bool,
+    client_name: Named,
+    server_name: Named,
     pub user: Identity,
     ran: Vec<Ran, RAN, u8>,
     /// A command could not be run, or did not end in time: nobody can tell whether its rule stands.
@@ -134,15 +148,70 @@ pub(super) struct Command {
     waiting: Option<(WaitingId, Place, u8)>,
 }
 
+impl Named {
+    /// What the resolver says once it was asked; what it cannot tell by then is unknown.
+    fn of(name: HostName<'_>) -> Named {
+        match name {
+            HostName::NotAsked | HostName::Unknown => Named::Unknown,
+            HostName::Paranoid => Named::Paranoid,
+            HostName::Known(text) => Name::from_slice(text).map_or(Named::Unknown, Named::Known),
+        }
+    }
+
+    /// An end without address has no name.
+    fn host_name(&self, address: Option<IpAddr>) -> HostName<'_> {
+        match self {
+            _ if address.is_none() => HostName::Unknown,
+            Named::NotAsked => HostName::NotAsked,
+            Named::Unknown => HostName::Unknown,
+            Named::Paranoid => HostName::Paranoid,
+            Named::Known(name) => HostName::Known(name),
+        }
+    }
+}
+
 impl Known {
     /// Of a datagram nobody can be asked.
     fn of_datagram() -> Known {
         Known { user: Identity::Unknown("datagram"), ..Known::default() }
     }
 
-    fn name_asked(&mut self, address: IpAddr, guest: &Guest) {
-        self.client_name |= guest.peer.address() == Some(address);
-        self.server_name |= guest.local.is_some_and(|(local, _)| local == address);
+    fn named(&mut self, address: IpAddr, guest: &Guest, name: HostName<'_>) {
+        if guest.peer.address() == Some(address) {
+            self.client_name = Named::of(name);
+        }
+        if guest.local.is_some_and(|(local, _)| local == address) {
+            self.server_name = Named::of(name);
+        }
+    }
+
+    fn facts(&self, guest: &Guest) -> Facts<'_> {
+        Facts {
+            client_name: self.client_name.host_name(guest.peer.address()),
+            server_name: self.server_name.host_name(guest.local.map(|(address, _)| address)),
+            user: match &self.user {
+                Identity::NotAsked => User::NotAsked,
+                Identity::Unknown(_) => User::Unknown,
+                Identity::Known(text) => ident::user(text).map_or(User::Unknown, User::Known),
+            },
+            commands: Commands::Ran(&self.ran),
+        }
+    }
+}
+
+impl Guest {
+    /// What hosts.allow and hosts.deny are asked.
+    fn request<'a>(&self, service: &Service, table: &'a Table, pid: Pid) -> Request<'a> {
+        Request {
+            daemon: table.bytes(service.daemon),
+            client: Endpoint { is_hidden: self.peer == Peer::Unknown, ..Endpoint::from(self.peer) },
+            server: Endpoint {
+                address: self.local.map(|(address, _)| address),
+                port: self.local.map(|(_, port)| port).or(Some(service.port)),
+                ..Endpoint::default()
+            },
+            pid,
+        }
     }
 }
 
@@ -156,28 +225,43 @@ impl<B: Backend> Engine<B> {
                 Judgement::Admitted(entry) => break entry,
                 Judgement::Refused(refusal) => {
                     if refusal == Refusal::Libwrap {
-                        self.run_spawns(&guest, caller.listener, b);
+                        self.run_spawns(&guest, caller.listener, now, b);
                         self.wrapped_banner(&guest, &known, &caller.stream, b);
                     }
-                    return self.turn_away(caller, refusal, now, b);
+                    return self.turn_away(caller, &known, refusal, now, b);
                 }
-                Judgement::Wants(Want::Name(address)) => match self.look_up(address, now, b) {
-                    Lookup::Done => known.name_asked(address, &guest),
-                    Lookup::Pending => {
-                        return self.wait(caller, known, Want::Name(address), now, b);
-                    }
-                    Lookup::Full => {
-                        return self.turn_away(caller, Refusal::LookupLimit, now, b);
-                    }
-                },
                 Judgement::Wants(want) => {
+                    if let Want::Name(address) = want
+                        && self.is_named(address, &guest, &mut known, now)
+                    {
+                        continue;
+                    }
+                    // Who would not be let in whatever is found out costs nobody a question.
+                    let entry = Entry::Plain;
+                    if let Err(refusal) =
+                        self.limits(&guest, entry, now, b).and_then(|()| self.may_wait(&guest))
+                    {
+                        return self.turn_away(caller, &known, refusal, now, b);
+                    }
+                    if let Want::Name(address) = want {
+                        match self.look_up(address, now, b) {
+                            Lookup::Done => {
+                                known.named(address, &guest, self.resolver.name(address, now.mono));
+                                continue;
+                            }
+                            Lookup::Pending => {}
+                            Lookup::Full => {
+                                return self.turn_away(caller, &known, Refusal::LookupLimit, now, b);
+                            }
+                        }
+                    }
                     return self.wait(caller, known, want, now, b);
                 }
             }
         };
-        match self.limits(&guest, now, b).and_then(|()| self.take_place(&guest, now)) {
+        match self.limits(&guest, entry, now, b).and_then(|()| self.take_place(&guest, now)) {
             Ok(()) => self.enter(caller, &known, entry, now, b),
-            Err(refusal) => self.turn_away(caller, refusal, now, b),
+            Err(refusal) => self.turn_away(caller, &known, refusal, now, b),
         }
     }
 
@@ -189,18 +273,28 @@ impl<B: Backend> Engine<B> {
             match self.judge(guest, &known, now, b) {
                 Judgement::Admitted(entry) => break entry,
                 Judgement::Refused(refusal) => return Err(refusal),
-                Judgement::Wants(Want::Name(address)) => match self.look_up(address, now, b) {
-                    Lookup::Done => known.name_asked(address, guest),
-                    Lookup::Pending => return Err(Refusal::NamePending),
-                    Lookup::Full => return Err(Refusal::LookupLimit),
-                },
+                Judgement::Wants(Want::Name(address)) => {
+                    if self.is_named(address, guest, &mut known, now) {
+                        continue;
+                    }
+                    self.limits(guest, Entry::Plain, now, b)?;
+                    // Whose address stands in a datagram need not have sent it, so shares of addresses do not help.
+                    if self.resolver.asking() >= NAMES / 2 {
+                        return Err(Refusal::LookupLimit);
+                    }
+                    match self.look_up(address, now, b) {
+                        Lookup::Done => known.named(address, guest, self.resolver.name(address, now.mono)),
+                        Lookup::Pending => return Err(Refusal::NamePending),
+                        Lookup::Full => return Err(Refusal::LookupLimit),
+                    }
+                }
                 Judgement::Wants(_) => {
                     self.reason.clear();
                     return Err(Refusal::Libwrap);
                 }
             }
         };
-        self.limits(guest, now, b)?;
+        self.limits(guest, entry, now, b)?;
         self.take_place(guest, now)?;
         Ok(entry)
     }
@@ -216,21 +310,13 @@ impl<B: Backend> Engine<B> {
         if peer.address().is_some_and(|address| self.denied.holds(address, now.mono)) {
             return Refused(Refusal::Address);
         }
-        // What was found out for somebody else counts only where the rules turn on it: what `%h` stands for does not
-        // depend on who came before.
-        let name = |address: Option<IpAddr>, is_asked: bool| match address {
-            None => HostName::Unknown,
-            Some(_) if !is_asked => HostName::NotAsked,
-            Some(address) => match self.resolver.name(address, now.mono) {
-                HostName::NotAsked => HostName::Unknown,
-                name => name,
-            },
-        };
-        let client_name = name(peer.address(), known.client_name);
+        // What the resolver knows from somebody else counts only where the rules turn on it: what `%h` stands for does
+        // not depend on who came before.
+        let facts = known.facts(guest);
         // Whoever waits at a socket that its server will own has passed the guard, if there is one.
         let is_guarded = B::GUARDS && peer == Peer::Unknown && service.family != Family::Unix;
         if !is_guarded {
-            match (access::decide(table, service, peer, client_name).outcome, peer.address()) {
+            match (access::decide(table, service, peer, facts.client_name).outcome, peer.address()) {
                 (Outcome::Admitted, _) => {}
                 (Outcome::NeedsName, Some(address)) => return Wants(Want::Name(address)),
                 (Outcome::Refused | Outcome::NeedsName, _) => return Refused(Refusal::Address),
@@ -245,23 +331,7 @@ impl<B: Backend> Engine<B> {
         }
         let mut entry = Entry::Plain;
         if service.flags.has(Flags::LIBWRAP) {
-            let server_name = name(guest.local.map(|(address, _)| address), known.server_name);
-            let user = match &known.user {
-                Identity::NotAsked => User::NotAsked,
-                Identity::Unknown(_) => User::Unknown,
-                Identity::Known(text) => ident::user(text).map_or(User::Unknown, User::Known),
-            };
-            let facts = Facts { client_name, server_name, user, commands: Commands::Ran(&known.ran) };
-            let request = Request {
-                daemon: table.bytes(service.daemon),
-                client: Endpoint { is_hidden: peer == Peer::Unknown, ..Endpoint::from(peer) },
-                server: Endpoint {
-                    address: guest.local.map(|(address, _)| address),
-                    port: guest.local.map(|(_, port)| port).or(Some(service.port)),
-                    ..Endpoint::default()
-                },
-                pid: self.pid,
-            };
+            let request = guest.request(service, table, self.pid);
             let tables = wrappers::Tables {
                 allow: &self.hosts_allow,
                 deny: &self.hosts_deny,
@@ -324,8 +394,8 @@ impl<B: Backend> Engine<B> {
         Admitted(entry)
     }
 
-    /// Whether there is room for one more. His own share is asked about before what all share.
-    fn limits(&self, guest: &Guest, now: Now, b: &mut B) -> Result<(), Refusal> {
+    /// Whether there is room for one more who comes in that way. His own share is asked about before what all share.
+    fn limits(&self, guest: &Guest, entry: Entry, now: Now, b: &mut B) -> Result<(), Refusal> {
         let index = guest.service;
         let (Some(service), Some(run)) = (self.table().service(index), self.runs.get(usize::from(index)))
         else {
@@ -348,7 +418,7 @@ impl<B: Backend> Engine<B> {
         if service.max_load.is_some_and(|most| b.load().is_some_and(|load| load >= most)) {
             return Err(Refusal::Load);
         }
-        if service.is_program()
+        if (service.is_program() || entry == Entry::Twisted)
             && (self.servers.is_full()
                 || self.limit.is_some_and(|limit| self.servers.len() as u64 >= u64::from(limit)))
         {
@@ -379,14 +449,14 @@ impl<B: Backend> Engine<B> {
     }
 
     /// A connection that may not come in.
-    fn turn_away(&mut self, caller: Caller<'_, B>, refusal: Refusal, now: Now, b: &mut B) {
+    fn turn_away(&mut self, caller: Caller<'_, B>, known: &Known, refusal: Refusal, now: Now, b: &mut B) {
         let Caller { guest, listener, stream } = caller;
         self.banner(guest.service, Banner::Fail, &stream, b);
         if guest.door != guest.service {
             let _ = b.tell(&stream, tcpmux::UNAVAILABLE);
         }
         self.refuse(guest.service, refusal, guest.peer, b);
-        self.ask_for_record(&guest, &stream, LogFields::USERID, false, now, b);
+        self.record_user(&guest, &stream, known, false, now, b);
         b.close(stream);
         if refusal == Refusal::ConnectionsPerSecond
             && guest.door == guest.service
@@ -402,7 +472,7 @@ impl<B: Backend> Engine<B> {
         let Caller { guest, listener, stream } = &caller;
         let guest = *guest;
         if entry != Entry::Plain {
-            self.run_spawns(&guest, *listener, b);
+            self.run_spawns(&guest, *listener, now, b);
             if self.effects.keepalive {
                 b.keep_alive(stream);
             }
@@ -416,51 +486,46 @@ impl<B: Backend> Engine<B> {
         if service.flags.has(Flags::MUX_PLUS) {
             let _ = b.tell(stream, tcpmux::GO);
         }
-        if service.log_on_success.has(LogFields::USERID) {
-            match &known.user {
-                Identity::Known(text) => self.note(guest.service, Fact::UserId { text }, b),
-                Identity::Unknown(_) => {}
-                Identity::NotAsked => {
-                    self.ask_for_record(&guest, stream, LogFields::USERID, true, now, b);
-                }
-            }
-        }
+        self.record_user(&guest, stream, known, true, now, b);
         self.answer(caller, entry, now, b);
     }
 
-    /// Asks for a client's user in the background, if the service wants him in its log.
-    fn ask_for_record(
+    /// Puts a client's user into the log, if the service wants him there: asked for in the background, unless a rule
+    /// has asked already.
+    fn record_user(
         &mut self,
         guest: &Guest,
         stream: &B::Stream,
-        field: LogFields,
+        known: &Known,
         is_success: bool,
         now: Now,
         b: &mut B,
     ) {
         let Some(service) = self.table().service(guest.service) else { return };
         let fields = if is_success { service.log_on_success } else { service.log_on_failure };
-        if fields.has(field) && service.socket == SocketType::Stream {
-            let local = guest.local.or_else(|| b.local(stream));
-            // If it cannot be asked for there is nothing to record.
-            let _ = self.ask_user(guest.peer, local, None, Purpose::Record(guest.service), now, b);
+        if !fields.has(LogFields::USERID) || service.socket != SocketType::Stream {
+            return;
+        }
+        match &known.user {
+            Identity::Known(text) => self.note(guest.service, Fact::UserId { text }, b),
+            Identity::Unknown(_) => {}
+            Identity::NotAsked => {
+                let local = guest.local.or_else(|| b.local(stream));
+                // If it cannot be asked for there is nothing to record.
+                let _ = self.ask_user(guest.peer, local, None, Purpose::Record(guest.service), now, b);
+            }
         }
     }
 
-    /// Puts a guest aside until something is found out. He is there already, as far as limits go.
-    fn wait(&mut self, caller: Caller<'_, B>, known: Known, want: Want, now: Now, b: &mut B) {
-        let guest = caller.guest;
-        // Who would not be let in whatever is found out costs nobody a question.
-        if !matches!(want, Want::Addresses { .. })
-            && let Err(refusal) = self.limits(&guest, now, b)
-        {
-            return self.turn_away(caller, refusal, now, b);
-        }
+    /// Whether there is a place for one more who waits. He is there already, as far as limits go.
+    pub(super) fn may_wait(&self, guest: &Guest) -> Result<(), Refusal> {
         let holder = |peer: Peer| peer.address().map(Prefix::holder);
         let own = self.waiting.iter().filter(|(_, w)| holder(w.guest.peer) == holder(guest.peer)).count();
-        if own >= WAITING_EACH || self.waiting.is_full() {
-            return self.turn_away(caller, Refusal::LookupLimit, now, b);
-        }
+        if own >= WAITING_EACH || self.waiting.is_full() { Err(Refusal::LookupLimit) } else { Ok(()) }
+    }
+
+    /// Puts a guest aside until something is found out; that he [may](Engine::may_wait) has been asked.
+    fn wait(&mut self, caller: Caller<'_, B>, known: Known, want: Want, now: Now, b: &mut B) {
         let ms = match want {
             Want::Name(_) | Want::Addresses { .. } => NAME_MS,
             // It has a deadline of its own.
@@ -468,7 +533,7 @@ impl<B: Backend> Engine<B> {
             Want::Command { .. } => COMMAND_MS,
         };
         let deadline = now.mono.plus_ms(ms);
-        let Caller { listener, stream, .. } = caller;
+        let Caller { guest, listener, stream } = caller;
         let waiting = Waiting { guest, known, want, deadline, stream };
         let Ok(id) = self.waiting.insert(waiting) else { return };
         if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
@@ -492,16 +557,18 @@ impl<B: Backend> Engine<B> {
             }
         };
         if let Err(why) = begun {
-            self.give_up(id, why);
+            self.give_up(id, why, now);
             self.go_in(id, listener, now, b);
         }
     }
 
     /// Nothing will be found out about one who waits.
-    fn give_up(&mut self, id: WaitingId, why: &'static str) {
+    fn give_up(&mut self, id: WaitingId, why: &'static str, now: Now) {
         let Some(waiting) = self.waiting.get_mut(id) else { return };
         match waiting.want {
-            Want::Name(address) => waiting.known.name_asked(address, &waiting.guest),
+            Want::Name(address) => {
+                waiting.known.named(address, &waiting.guest, self.resolver.name(address, now.mono));
+            }
             Want::User { .. } => waiting.known.user = Identity::Unknown(why),
             Want::Command { .. } => waiting.known.is_stuck = true,
             Want::Addresses { .. } => {}
@@ -537,7 +604,14 @@ impl<B: Backend> Engine<B> {
             return;
         }
         match want {
-            Want::Addresses { severity } => self.redirect(guest, stream, severity, now, b),
+            // He is in, and a reload meanwhile may ask for him to be looked at again.
+            Want::Addresses { severity } => match self.ousts(guest.service, guest.peer, now.mono, now) {
+                Some(refusal) => {
+                    self.refuse(guest.service, refusal, guest.peer, b);
+                    b.close(stream);
+                }
+                None => self.redirect(guest, stream, severity, now, b),
+            },
             _ => self.arrive(Caller { guest, listener, stream }, known, now, b),
         }
     }
@@ -566,8 +640,11 @@ impl<B: Backend> Engine<B> {
                 let _ = found.push(id);
             }
         }
+        // All of them first: what one of them asks for next may take the place of what the others have waited for.
+        for &id in &found {
+            self.give_up(id, "", now);
+        }
         for id in found {
-            self.give_up(id, "");
             self.resume(id, now, b);
         }
     }
@@ -584,7 +661,7 @@ impl<B: Backend> Engine<B> {
                     b.end(command.pid, End::Kill);
                 }
             }
-            self.give_up(id, "timeout");
+            self.give_up(id, "timeout", now);
             self.resume(id, now, b);
         }
     }
@@ -602,14 +679,19 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    fn look_up(&mut self, address: IpAddr, now: Now, b: &mut B) -> Lookup {
-        if self.resolver.name(address, now.mono) != HostName::NotAsked {
-            return Lookup::Done;
+    /// Whether the resolver knows the name of an address, or that it has none, without asking anybody; the guest's then.
+    fn is_named(&self, address: IpAddr, guest: &Guest, known: &mut Known, now: Now) -> bool {
+        let name = self.resolver.name(address, now.mono);
+        let is_known = name != HostName::NotAsked;
+        if is_known {
+            known.named(address, guest, name);
         }
+        is_known
+    }
+
+    fn look_up(&mut self, address: IpAddr, now: Now, b: &mut B) -> Lookup {
         let (files, mut network) = b.resolving();
         self.timers_changed = true;
-        // Name servers come and go with networks.
-        let _ = self.resolver.configure(files, Paths::default());
         self.resolver.name_of(address, now.mono, files, &mut network)
     }
 
@@ -627,7 +709,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Runs the `spawn` commands of the rule that has just decided. They are not waited for.
-    pub(super) fn run_spawns(&mut self, guest: &Guest, listener: Option<&B::Listener>, b: &mut B) {
+    pub(super) fn run_spawns(&mut self, guest: &Guest, listener: Option<&B::Listener>, now: Now, b: &mut B) {
         let mut failed = None;
         for text in self.effects.spawns() {
             let table = self.tables.serving();
@@ -636,7 +718,10 @@ impl<B: Backend> Engine<B> {
                 failed = Some(errno);
             }
         }
-        if let Some(errno) = failed {
+        // Datagrams cost their senders nothing.
+        if let Some(errno) = failed
+            && self.command_failures.take_minute(now.mono, COMMAND_FAILURES_TOLD)
+        {
             self.note(guest.service, Fact::CommandFailed { errno }, b);
         }
     }
@@ -685,22 +770,8 @@ impl<B: Backend> Engine<B> {
         }
         let table = self.table();
         let Some(service) = table.service(guest.service) else { return };
-        let request = Request {
-            daemon: table.bytes(service.daemon),
-            client: Endpoint::from(guest.peer),
-            server: Endpoint {
-                address: guest.local.map(|(address, _)| address),
-                port: guest.local.map(|(_, port)| port),
-                ..Endpoint::default()
-            },
-            pid: self.pid,
-        };
-        let client_name = match guest.peer.address() {
-            None => HostName::Unknown,
-            Some(address) if known.client_name => self.resolver.name(address, Instant(0)),
-            Some(_) => HostName::NotAsked,
-        };
-        let facts = Facts { client_name, ..Facts::default() };
+        let request = guest.request(service, table, self.pid);
+        let facts = known.facts(guest);
         let mut raw = [0; BANNER_BYTES];
         let mut out = [0; BANNER_BYTES];
         for path in self.effects.banners() {

@@ -13,7 +13,7 @@ use crate::builtin::{Forward, Step};
 use crate::capacity::TURN_BYTES;
 use crate::errno::Errno;
 use crate::record::{Ending, Fact, Refusal};
-use crate::resolver::{Lookup, Paths};
+use crate::resolver::Lookup;
 use crate::service::{Answer, Host, Target};
 use crate::time::{Instant, Now};
 
@@ -76,10 +76,15 @@ impl<B: Backend> Engine<B> {
             Host::Address(address) => Some(address),
             Host::Name(name) => {
                 let name = table.bytes(name);
+                if self.resolver.addresses(name, now.mono).is_none()
+                    && let Err(refusal) = self.may_wait(&guest)
+                {
+                    self.refuse(index, refusal, guest.peer, b);
+                    return b.close(stream);
+                }
                 self.timers_changed = true;
                 let lookup = {
                     let (files, mut network) = b.resolving();
-                    let _ = self.resolver.configure(files, Paths::default());
                     self.resolver.addresses_of(name, now.mono, files, &mut network)
                 };
                 match lookup {

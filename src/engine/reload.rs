@@ -265,7 +265,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Why one that came then may not be there any more, if so.
-    fn ousts(&self, index: ServiceIndex, peer: Peer, began: Instant, now: Now) -> Option<Refusal> {
+    pub(super) fn ousts(&self, index: ServiceIndex, peer: Peer, began: Instant, now: Now) -> Option<Refusal> {
         let table = self.table();
         let service = table.service(index).filter(|s| s.flags.has(Flags::RECHECK))?;
         let name = peer.address().map_or(HostName::Unknown, |address| self.resolver.name(address, now.mono));

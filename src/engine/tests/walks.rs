@@ -1,6 +1,7 @@
 //! Clients of whom something has to be found out, and clients that are led elsewhere.
 
 use super::*;
+use crate::capacity::NAMES;
 
 const NS: &str = "ask 127.0.0.1:53";
 
@@ -103,6 +104,52 @@ fn who_waits_counts_among_the_clients() {
     sim.silences_names(false);
     assert_eq!((sim.running("ssh"), sim.alive().len()), (2, 2));
     sim.check_quiet();
+}
+
+/// His name was asked for before it turned out that there was no room for him.
+#[test]
+fn who_has_no_room_costs_nobody_a_question() {
+    let mut sim = serving(&[tcp("ssh", 22).only_from(&["10.0.0.0/8", ".example.org"]).instances(1)]);
+    sim.client("10.0.0.1").connects("ssh");
+    let before = sim.asked().len();
+    for n in 2..100 {
+        sim.client(&format!("192.0.2.{n}")).connects("ssh");
+    }
+    assert_eq!((sim.asked().len(), sim.engine.waiting().count()), (before, 0));
+    assert!(sim.transcript().contains(&"record FAIL: ssh service_limit from=192.0.2.99".into()));
+    sim.check_quiet();
+}
+
+/// Whoever sends datagrams in others' names took all look-ups there are.
+#[test]
+fn look_ups_for_datagrams_leave_half_to_connections() {
+    let mut sim = serving(&[
+        udp("talk", 518).wait().only_from(&[".example.org"]),
+        tcp("ssh", 22).only_from(&[".example.org"]),
+    ]);
+    sim.knows_host("192.0.2.1", "host.example.org");
+    sim.silences_names(true);
+    for n in 0..2 * NAMES {
+        sim.client(&format!("198.51.100.{n}")).sends("talk", b"hello");
+    }
+    assert_eq!(sim.asked().len(), NAMES / 2);
+    let c = sim.client("192.0.2.1").connects("ssh");
+    assert_eq!(sim.sees(c), Sight::Taken);
+    sim.silences_names(false);
+    assert!(sim.transcript().contains(&"record START: ssh pid=1 from=192.0.2.1".into()));
+}
+
+/// One IPv6 /64 has as many addresses as it likes, each with a name that takes long to find.
+#[test]
+fn look_ups_of_one_network_leave_the_rest_to_others() {
+    let mut sim = serving(&[udp("talk", 518).wait().only_from(&[".example.org"])]);
+    sim.silences_names(true);
+    for n in 0..NAMES {
+        sim.client(&format!("2001:db8::{n:x}")).sends("talk", b"hello");
+    }
+    assert_eq!(sim.asked().len(), NAMES / 8);
+    sim.client("2001:db8:0:1::1").sends("talk", b"hello");
+    assert_eq!(sim.asked().len(), NAMES / 8 + 1);
 }
 
 #[test]

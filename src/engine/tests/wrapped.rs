@@ -44,6 +44,23 @@ fn files_decide_as_they_are_when_a_client_comes() {
     sim.check_quiet();
 }
 
+/// The resolver had forgotten the name by the time the user was given up on: the client was unknown then, not `PARANOID`,
+/// and no rule was about him.
+#[test]
+fn a_name_stays_with_the_client_however_long_the_rest_takes() {
+    let mut sim = serving(&[ssh()]);
+    sim.has_file("/etc/hosts.allow", "ssh: .corp.example\nssh: backup@ALL: rfc931 90\n");
+    sim.has_file("/etc/hosts.deny", "ssh: PARANOID\n");
+    sim.knows_name("PTR", "1.2.0.192.in-addr.arpa", "host.example.org");
+    sim.knows_name("A", "host.example.org", "192.0.2.200");
+    let liar = sim.client("192.0.2.1").connects("ssh");
+    assert_eq!(sim.sees(liar), Sight::Taken);
+    sim.passes_s(100);
+    assert_eq!((sim.sees(liar), sim.alive().len()), (Sight::Eof, 0));
+    assert!(has(&sim.transcript(), "record FAIL: ssh libwrap from=192.0.2.1"));
+    sim.check_quiet();
+}
+
 #[test]
 fn only_from_is_asked_before_them_and_limits_after() {
     let mut sim =
