@@ -10,6 +10,7 @@ use heapless::Vec;
 use crate::capacity::STANDALONE_WORDS;
 use crate::config::attr::{FACILITIES, value_of};
 use crate::config::diagnostic::Bytes;
+use crate::config::value;
 use crate::service::Dialect;
 
 /// Whose command line it is: decided by the name the program was called by.
@@ -73,8 +74,8 @@ pub enum Task<'a> {
         service: &'a [u8],
         /// An address or a name.
         client: &'a [u8],
-        /// `HH:MM`, today or, with `YYYY-MM-DDT` in front, that day; `None`: now.
-        at: Option<&'a [u8]>,
+        /// Minute of the local day; `None`: now.
+        at: Option<u16>,
     },
 }
 
@@ -227,9 +228,9 @@ With none of them, the built-in services are served on loopback, ports 10007 100
   -f FILE            read this file; xinetd.conf or inetd.conf is told by its content
   -format xinetd|inetd   do not guess
   -inetd_compat      read /etc/inetd.conf as well
-  -t                 check the files, report every mistake, exit 0 or 1; nothing is opened
+  -t                 check the files, report every mistake, exit 0 or 1; nothing is served
   -match SERVICE CLIENT [-at TIME]   tell whether CLIENT, an address or a name, may come in to SERVICE, and by
-                     which rule; at HH:MM or YYYY-MM-DDTHH:MM, else now; nothing is opened
+                     which rule; at HH:MM, else now; nothing is served
   -dontfork, -d      stay in the foreground, log to standard error (-d: say more)
   -stayalive         run even with nothing to serve (so does -dontfork)
   -syslog FACILITY   messages to syslog (the default when in the background: daemon)
@@ -303,13 +304,13 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
             b"match" => options.task = Task::Match { service: value()?, client: value()?, at: None },
             b"at" => {
                 let value = value()?;
-                if !is_time(value) {
-                    return Err(Misuse::Bad { option: word, value, wanted: "HH:MM or YYYY-MM-DDTHH:MM" });
-                }
+                let Some(minute) = minute(value) else {
+                    return Err(Misuse::Bad { option: word, value, wanted: "HH:MM" });
+                };
                 let Task::Match { at, .. } = &mut options.task else {
                     return Err(Misuse::Unsupported { option: word, why: "comes after -match" });
                 };
-                *at = Some(value);
+                *at = Some(minute);
             }
             b"d" => {
                 options.foreground = true;
@@ -396,27 +397,9 @@ fn finish(options: Options<'_>) -> Result<Options<'_>, Misuse<'_>> {
     Ok(options)
 }
 
-/// `HH:MM` with or without `YYYY-MM-DDT` in front; whether that month has that day is not asked.
-fn is_time(text: &[u8]) -> bool {
-    let field = |at: usize, most: u16| {
-        let digits = text.get(at..at + 2).filter(|digits| digits.iter().all(u8::is_ascii_digit));
-        digits.and_then(number::<u16>).is_some_and(|n| n <= most)
-    };
-    match text {
-        // As access_times has it.
-        [hour, b':', _, _] => hour.is_ascii_digit() && field(2, 59),
-        [_, _, b':', _, _] => field(0, 23) && field(3, 59),
-        [_, _, _, _, b'-', m, n, b'-', d, e, b'T', _, _, b':', _, _] => {
-            let date = [[*m, *n], [*d, *e]].iter().all(|part| part != b"00");
-            date && field(0, 99)
-                && field(2, 99)
-                && field(5, 12)
-                && field(8, 31)
-                && field(11, 23)
-                && field(14, 59)
-        }
-        _ => false,
-    }
+/// `HH:MM`, as access_times has it; 24:00 is no time of a day.
+fn minute(text: &[u8]) -> Option<u16> {
+    value::minute(text).filter(|minute| *minute < 24 * 60)
 }
 
 fn count<'a>(option: &'a [u8], value: &'a [u8]) -> Result<u32, Misuse<'a>> {
@@ -563,15 +546,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(at("usherd -f /x -match ftp 192.0.2.1"), None);
-        assert_eq!(at("usherd -match ftp 192.0.2.1 -at 09:30"), Some(b"09:30".as_slice()));
-        assert_eq!(at("usherd -match ftp 192.0.2.1 -at 9:30"), Some(b"9:30".as_slice()));
-        assert_eq!(
-            at("inetd -match ftp 192.0.2.1 -at 2026-12-31T23:59"),
-            Some(b"2026-12-31T23:59".as_slice())
-        );
-        for time in
-            ["930", "24:00", "12:60", "noon", "2026-13-01T00:00", "2026-00-01T00:00", "2026-01-01 10:00"]
-        {
+        assert_eq!(at("usherd -match ftp 192.0.2.1 -at 09:30"), Some(9 * 60 + 30));
+        assert_eq!(at("usherd -match ftp 192.0.2.1 -at 9:30"), Some(9 * 60 + 30));
+        assert_eq!(at("inetd -match ftp 192.0.2.1 -at 23:59"), Some(23 * 60 + 59));
+        for time in ["930", "24:00", "12:60", "12:3", "noon", "2026-01-01T10:00"] {
             let words = [b"usherd".as_slice(), b"-match", b"a", b"b", b"-at", time.as_bytes()];
             assert!(matches!(parse(words.into_iter()), Err(Misuse::Bad { .. })), "{time}");
         }

@@ -285,9 +285,10 @@ impl<B: Backend> Engine<B> {
         self.tables.both_mut().1
     }
 
-    /// The table that is being filled, and who reads hosts.allow and hosts.deny: for questions before anything is served.
-    pub fn examine(&mut self) -> (&Table, &mut Wrappers) {
-        (self.tables.spare(), &mut self.wrappers)
+    /// The table that is being filled, and who reads hosts.allow and hosts.deny and carries them out: for questions before
+    /// anything is served.
+    pub fn examine(&mut self) -> (&Table, &mut Wrappers, &mut Effects) {
+        (self.tables.spare(), &mut self.wrappers, &mut self.effects)
     }
 
     pub fn set_zone(&mut self, zone: Zone) {

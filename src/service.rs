@@ -306,6 +306,13 @@ pub struct Identity {
     pub groups: Span,
 }
 
+impl Identity {
+    /// Whether servers can become somebody else, if the daemon can.
+    pub fn is_root(&self) -> bool {
+        self.uid.is_none_or(|uid| uid == 0)
+    }
+}
+
 /// `cps`: more than `rate` connections a second pause the service for `pause` seconds. 0 and 0 switch it off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cps {

@@ -1508,7 +1508,7 @@ fn storms_break_nothing() {
                     ran.push(Ran { place, nth, passed });
                 }
                 Verdict::Granted(decision) | Verdict::Refused(decision) | Verdict::Delegated(decision) => {
-                    let _ = effects.take(&mut files, &TABLES, &decision, &request, &facts);
+                    let _ = effects.take(&mut files, &TABLES, &decision, &request, &facts, true);
                     for opt in decision.options.iter() {
                         if let Opt::Spawn(value) | Opt::Twist(value) | Opt::Setenv(value) = opt {
                             let _ = expand(value, &request, &facts, &mut [0; 50]);

@@ -415,7 +415,7 @@ pub fn hosts(data: &[u8]) {
         match verdict {
             Verdict::Granted(decision) | Verdict::Delegated(decision) => {
                 assert!(matches!(decision.why, Why::Rule | Why::NoRule), "a mistake lets nobody in: {first}");
-                let taken = effects.take(&mut files, &tables, &decision, &request, &facts);
+                let taken = effects.take(&mut files, &tables, &decision, &request, &facts, true);
                 let texts =
                     effects.env().chain(effects.spawns()).chain(effects.banners()).chain(effects.command());
                 for text in texts {
@@ -426,7 +426,7 @@ pub fn hosts(data: &[u8]) {
                 break;
             }
             Verdict::Refused(decision) => {
-                let _ = effects.take(&mut files, &tables, &decision, &request, &facts);
+                let _ = effects.take(&mut files, &tables, &decision, &request, &facts, true);
                 break;
             }
             Verdict::Need(_) if is(1) && ran.len() > 64 => return,

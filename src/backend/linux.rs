@@ -303,6 +303,7 @@ impl Backend for Linux {
 
     fn sender(&mut self, listener: &Listener) -> Peer {
         let mut byte = [0; 1];
+        self.disk.look_again();
         match recvfrom(&listener.fd, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
             Ok((_, _, from)) => listen::peer(from),
             Err(_) => Peer::Unknown,

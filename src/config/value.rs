@@ -109,7 +109,8 @@ pub fn minutes(word: &[u8]) -> Option<Minutes> {
     (from < to).then_some(Minutes { from, to: to.min(24 * 60 - 1) })
 }
 
-fn minute(word: &[u8]) -> Option<u16> {
+/// `HH:MM` or `H:MM`, as minutes from midnight: 0 to 1440.
+pub fn minute(word: &[u8]) -> Option<u16> {
     let colon = word.iter().position(|&b| b == b':')?;
     let (hour, minute) = (word.get(..colon)?, word.get(colon + 1..)?);
     if hour.len() > 2 || minute.len() != 2 {

@@ -31,7 +31,7 @@ use crate::table::Table;
 use crate::tcpmux;
 use crate::time::{Instant, Now};
 use crate::wrappers::{
-    self, Commands, Effects, Endpoint, Facts, Fault, Need, Place, Ran, Request, User, Verdict, Why,
+    self, Commands, Effects, Endpoint, Facts, Need, Place, Ran, Request, User, Verdict, Why,
 };
 
 /// Places of one address, or of one IPv6 /64, among [`WAITING`].
@@ -363,15 +363,9 @@ impl<B: Backend> Engine<B> {
                 }
             };
             let mut why = decision.why;
-            let mut taken = self.effects.take(b.files(), &tables, &decision, &request, &facts);
-            // Only root can become somebody else, and whom a file makes somebody a rule must not make somebody else.
-            let is_root = self.is_root && service.identity.uid.is_none_or(|uid| uid == 0);
-            if outcome.is_ok()
-                && !is_root
-                && (self.effects.identity.is_some() || self.effects.group.is_some())
-            {
-                taken = Err(Fault::NotRoot);
-            }
+            // Whom a file makes somebody a rule must not make somebody else.
+            let is_root = self.is_root && service.identity.is_root();
+            let taken = self.effects.take(b.files(), &tables, &decision, &request, &facts, is_root);
             if let (Err(fault), Some(place)) = (taken, decision.place) {
                 why = Why::Fault { fault, line: place.line, column: 1 };
             }

@@ -70,7 +70,7 @@ impl Effects {
     }
 
     /// Keeps what the options of a decision come to, instead of what was kept before. With an error the client is to be
-    /// refused, and nothing is kept.
+    /// refused, and nothing is kept. Only root can become somebody else.
     pub fn take<F: Files>(
         &mut self,
         files: &mut F,
@@ -78,9 +78,14 @@ impl Effects {
         decision: &Decision<'_>,
         request: &Request<'_>,
         facts: &Facts<'_>,
+        is_root: bool,
     ) -> Result<(), Fault> {
         self.clear();
-        let taken = decision.options.iter().try_for_each(|opt| self.add(files, tables, opt, request, facts));
+        let mut taken =
+            decision.options.iter().try_for_each(|opt| self.add(files, tables, opt, request, facts));
+        if !is_root && (self.identity.is_some() || self.group.is_some()) {
+            taken = taken.and(Err(Fault::NotRoot));
+        }
         if taken.is_err() {
             self.clear();
         }
@@ -277,7 +282,7 @@ mod tests {
             .file("/etc/group", "root:x:0:\nusers:x:100:\nkmem:x:15:\n");
         let options = Options::new(Some(options.as_bytes()), Language::Options);
         let decision = Decision { place: None, why: Why::Rule, options, skipped: None };
-        effects.take(&mut files, &Tables::default(), &decision, &request, &facts)
+        effects.take(&mut files, &Tables::default(), &decision, &request, &facts, true)
     }
 
     fn words<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Vec<String> {

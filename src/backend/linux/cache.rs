@@ -60,6 +60,12 @@ struct Entry {
     state: State,
 }
 
+impl Entry {
+    fn is_absent(&self, path: &[u8], turn: u64) -> bool {
+        self.path.as_slice() == path && self.turn == turn && self.state == State::Absent
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Absent,
@@ -132,7 +138,10 @@ impl Cache {
 
     /// Reads a file into its entry, if it is not too large for that.
     fn load(&mut self, at: usize, path: &[u8]) -> Result<Look, Errno> {
-        let file = FileSystem.open(path)?;
+        let file = match FileSystem.open(path) {
+            Err(Errno::NOENT) => return Err(self.absent(at)),
+            other => other?,
+        };
         let found = fstat(&file)?;
         let stamp = Stamp::of(&found);
         let (Some(entry), Some(bytes)) = (self.entries.get_mut(at), self.bytes.get_mut(at)) else {
@@ -169,10 +178,19 @@ impl Cache {
         Ok(Look::Known { at, generation: entry.generation, is_held })
     }
 
+    /// Nothing is there, for this turn.
+    fn absent(&mut self, at: usize) -> Errno {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.state = State::Absent;
+            entry.turn = self.turn;
+        }
+        Errno::NOENT
+    }
+
     /// Makes sure, once a turn, that the entry for a path is up to date.
     fn look(&mut self, path: &[u8]) -> Result<Look, Errno> {
         let Some(at) = self.entry(path) else { return FileSystem.open(path).map(Look::Opened) };
-        let Some(entry) = self.entries.get_mut(at) else { return Err(Errno::NOENT) };
+        let Some(entry) = self.entries.get_mut(at) else { return Err(Errno::IO) };
         let generation = entry.generation;
         let is_seen = entry.turn == self.turn;
         let found = match (is_seen, entry.state) {
@@ -180,11 +198,7 @@ impl Cache {
             (true, State::There { stamp, .. }) => stamp,
             (false, _) => match stat(path) {
                 Ok(stat) => Stamp::of(&stat),
-                Err(rustix::io::Errno::NOENT) => {
-                    entry.state = State::Absent;
-                    entry.turn = self.turn;
-                    return Err(Errno::NOENT);
-                }
+                Err(rustix::io::Errno::NOENT) => return Err(self.absent(at)),
                 Err(errno) => return Err(errno.into()),
             },
         };
@@ -211,8 +225,11 @@ impl Cache {
     fn version(&mut self, path: &[u8]) -> Option<u64> {
         match self.look(path) {
             Ok(Look::Known { at, generation, .. }) => Some(((at as u64) << 32) | u64::from(generation)),
-            // An entry that stands for something has been loaded, so it is not 0.
-            Err(Errno::NOENT) => Some(0),
+            // An entry that stands for something has been loaded, so it is not 0. Without an entry it may be there when it
+            // is read.
+            Err(Errno::NOENT) => {
+                self.entries.iter().any(|entry| entry.is_absent(path, self.turn)).then_some(0)
+            }
             Ok(Look::Opened(_)) | Err(_) => None,
         }
     }
@@ -453,6 +470,9 @@ mod tests {
         }
         fs::remove_file(&path).unwrap();
         assert_eq!(version(later), Some(0));
+        // It was there when it was looked at, and was gone when it was opened.
+        assert_eq!(cache.load(0, path.as_os_str().as_bytes()).err(), Some(Errno::NOENT));
+        assert!(cache.entries[0].is_absent(path.as_os_str().as_bytes(), cache.turn));
         // Neither has a size or times to go by.
         for other in ["/dev/null", "/proc/self/status"] {
             cache.begin_turn(later);

@@ -100,10 +100,7 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
         (Ok((files, hosts)), Task::Match { service, client, at }) => {
             set_zone(environment.get(b"TZ"), parts.engine, parts.log);
             let now = read_clocks();
-            let minute = match at {
-                Some(at) => matching::minute(at),
-                None => now.unix.map(|unix| parts.engine.zone().at(unix).minute_of_day()),
-            };
+            let minute = at.or(now.unix.map(|unix| parts.engine.zone().at(unix).minute_of_day()));
             answer(&options, &files, &hosts, parts, (service, client, minute))
         }
         (Ok((files, hosts)), _) => serve(&options, &files, &hosts, &environment, parts),
@@ -148,13 +145,13 @@ fn answer(
             print_diagnostic(d);
         }
     };
-    files.load(options, parts.loader, parts.engine.spare(), &mut report);
-    let (table, wrappers) = parts.engine.examine();
+    let outcome = files.load(options, parts.loader, parts.engine.spare(), &mut report);
+    if !outcome.usable {
+        return Failure::Unusable.tell();
+    }
+    let (table, wrappers, effects) = parts.engine.examine();
     let matter = matching::Matter { service, client, minute, table, tables: hosts.tables() };
-    let mut text = heapless::String::<8192>::new();
-    let answer = matching::explain(&matter, wrappers, read_clocks, &mut text);
-    print(format_args!("{text}"));
-    match answer {
+    match matching::explain(&matter, wrappers, effects, read_clocks, &mut Stdout) {
         Ok(true) => status::WELL,
         Ok(false) => status::FAILED,
         Err(_) => status::USAGE,
@@ -219,7 +216,7 @@ impl<I: Iterator<Item = &'static CStr> + Clone> Environment<I> {
 #[inline(never)]
 fn check(options: &Options<'_>, files: &Sources, hosts: &Hosts, parts: Parts) -> i32 {
     let mut outcome = files.load(options, parts.loader, parts.engine.spare(), &mut print_diagnostic);
-    let (table, wrappers) = parts.engine.examine();
+    let (table, wrappers, _) = parts.engine.examine();
     let asker = RefCell::new(matching::Asker::new(read_clocks).ok());
     outcome.warnings += check_names(table, &asker);
     let is_wrapped = |service: &Service| service.flags.has(Flags::LIBWRAP);
@@ -1031,24 +1028,26 @@ fn say(text: fmt::Arguments<'_>) {
     }
 }
 
+struct Stdout;
+
+impl fmt::Write for Stdout {
+    #[allow(unsafe_code)]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            // SAFETY: descriptors 0 to 2 are open from the first line of `run` on.
+            match rustix::io::write(unsafe { rustix::stdio::stdout() }, rest) {
+                Ok(n) => rest = rest.get(n..).unwrap_or(&[]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return Err(fmt::Error),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Writes to standard output; the exit status says whether that worked.
 fn print(text: fmt::Arguments<'_>) -> i32 {
-    struct Stdout;
-    impl fmt::Write for Stdout {
-        #[allow(unsafe_code)]
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            let mut rest = text.as_bytes();
-            while !rest.is_empty() {
-                // SAFETY: descriptors 0 to 2 are open from the first line of `run` on.
-                match rustix::io::write(unsafe { rustix::stdio::stdout() }, rest) {
-                    Ok(n) => rest = rest.get(n..).unwrap_or(&[]),
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(_) => return Err(fmt::Error),
-                }
-            }
-            Ok(())
-        }
-    }
     if Stdout.write_fmt(text).is_ok() { status::WELL } else { status::FAILED }
 }
 

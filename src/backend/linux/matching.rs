@@ -15,6 +15,7 @@ use super::cache::Disk;
 use super::{Names, Question, Source};
 use crate::access::{self, Outcome};
 use crate::addr::{HostName, Peer};
+use crate::capacity::LINE_BYTES;
 use crate::config::diagnostic::Bytes;
 use crate::errno::Errno;
 use crate::resolver::{ADDRESSES, Lookup, Resolver};
@@ -22,7 +23,7 @@ use crate::service::{Flags, Service, SocketType, Standing};
 use crate::table::{Origin, Table};
 use crate::time::Now;
 use crate::wrappers::{
-    Asked, Endpoint, Explanation, Facts, Fault, Need, Opt, Request, Tables, User, Verdict, Who, Wrappers,
+    Asked, Effects, Endpoint, Explanation, Facts, Need, Request, Tables, User, Verdict, Who, Wrappers,
 };
 
 /// What is asked, and all that it is asked of.
@@ -118,11 +119,28 @@ impl Asker {
     }
 }
 
+/// What is said of one service and one address, in bytes: one rule with its options, in which every byte may be escaped,
+/// and a line of some hundred bytes for everything else.
+const LINES_BYTES: usize = 4 * LINE_BYTES + 2048;
+
+/// Two blanks more in front of all lines but the first.
+struct Indented<'a>(&'a mut dyn fmt::Write);
+
+impl fmt::Write for Indented<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.split_inclusive('\n').try_for_each(|line| {
+            self.0.write_str(line)?;
+            if line.ends_with('\n') { self.0.write_str("  ") } else { Ok(()) }
+        })
+    }
+}
+
 /// Says whether the client would come in; `Ok(false)` if anything refuses it.
 #[inline(never)]
 pub fn explain(
     question: &Matter<'_>,
     wrappers: &mut Wrappers,
+    effects: &mut Effects,
     clock: fn() -> Now,
     out: &mut dyn fmt::Write,
 ) -> Result<bool, Errno> {
@@ -157,7 +175,8 @@ pub fn explain(
         let mut is_any = false;
         for service in table.services().iter().filter(|service| is_chosen(service)) {
             is_any = true;
-            is_all_granted &= one(question, &asked, &mut asker, wrappers, Some(service), *address, out);
+            is_all_granted &=
+                one(question, &asked, &mut asker, (wrappers, effects), Some(service), *address, out);
         }
         if !is_any {
             let _ = writeln!(
@@ -167,7 +186,7 @@ pub fn explain(
                 Bytes(question.tables.allow),
                 Bytes(question.tables.deny)
             );
-            is_all_granted &= one(question, &asked, &mut asker, wrappers, None, *address, out);
+            is_all_granted &= one(question, &asked, &mut asker, (wrappers, effects), None, *address, out);
         }
     }
     Ok(is_all_granted)
@@ -178,12 +197,12 @@ fn one(
     question: &Matter<'_>,
     asked: &Asked<'_>,
     asker: &mut Asker,
-    wrappers: &mut Wrappers,
+    (wrappers, effects): (&mut Wrappers, &mut Effects),
     service: Option<&Service>,
     address: Option<IpAddr>,
     out: &mut dyn fmt::Write,
 ) -> bool {
-    let mut lines = heapless::String::<2048>::new();
+    let mut lines = heapless::String::<LINES_BYTES>::new();
     let mut is_granted = true;
     let mut is_name_asked = false;
     if service.is_some_and(|service| service.standing == Standing::Broken) {
@@ -194,11 +213,21 @@ fn one(
         is_granted &= rules(question, asker, service, address, &mut is_name_asked, &mut lines);
     }
     if service.is_none_or(|service| service.flags.has(Flags::LIBWRAP)) {
-        is_granted &= hosts(question, asked, asker, wrappers, service, address, is_name_asked, &mut lines);
+        is_granted &=
+            hosts(question, asked, asker, (wrappers, effects), service, address, is_name_asked, &mut lines);
     } else {
         let _ = writeln!(lines, "  hosts.allow, hosts.deny: not asked for this service");
     }
     if let Some(service) = service {
+        if service.flags.has(Flags::IDONLY) {
+            is_granted &= asked.user.is_some();
+            let _ = match asked.user {
+                Some(user) => writeln!(lines, "  IDONLY: let in as {}", Bytes(user)),
+                None => {
+                    writeln!(lines, "  IDONLY: kept out, unless its ident server names a user: USER@CLIENT")
+                }
+            };
+        }
         let _ = limits(service, &mut lines);
     }
     let id = service.map_or(asked.daemon, |service| question.table.bytes(service.id));
@@ -263,7 +292,7 @@ fn hosts(
     question: &Matter<'_>,
     asked: &Asked<'_>,
     asker: &mut Asker,
-    wrappers: &mut Wrappers,
+    (wrappers, effects): (&mut Wrappers, &mut Effects),
     service: Option<&Service>,
     address: Option<IpAddr>,
     mut is_name_asked: bool,
@@ -293,26 +322,19 @@ fn hosts(
             let _ = asker.name_of(address);
             continue;
         }
-        let mut is_granted = !matches!(verdict, Verdict::Refused(_) | Verdict::Need(_));
-        let mut text = heapless::String::<1024>::new();
-        let _ = write!(text, "{}", Explanation { verdict: &verdict, tables: &question.tables });
-        let mut rows = text.lines();
-        let _ = writeln!(out, "  hosts.allow, hosts.deny: {}", rows.next().unwrap_or(""));
-        for row in rows {
-            let _ = writeln!(out, "  {row}");
-        }
+        let explanation = Explanation { verdict: &verdict, tables: &question.tables };
+        let _ = write!(Indented(out), "  hosts.allow, hosts.deny: {explanation}");
+        let _ = out.write_char('\n');
         if is_hidden {
             let _ = writeln!(out, "    its server accepts by itself: rules about one client let nobody in");
         }
-        if let (Verdict::Granted(decision) | Verdict::Delegated(decision), Some(service)) =
-            (&verdict, service)
-            && service.identity.uid.is_some_and(|uid| uid != 0)
-            && decision.options.iter().any(|opt| matches!(opt, Opt::User { .. } | Opt::Group(_)))
-        {
-            is_granted = false;
-            let _ = writeln!(out, "    but it {}", Fault::NotRoot);
+        let (Verdict::Granted(decision) | Verdict::Delegated(decision)) = verdict else { return false };
+        let is_root = service.is_none_or(|service| service.identity.is_root());
+        let taken = effects.take(&mut Disk::plain(), &question.tables, &decision, &request, &facts, is_root);
+        if let Err(fault) = taken {
+            let _ = writeln!(out, "    but it {fault}");
         }
-        return is_granted;
+        return taken.is_ok();
     }
 }
 
@@ -341,17 +363,5 @@ fn limits(service: &Service, out: &mut dyn fmt::Write) -> fmt::Result {
     if let Some(most) = service.per_minute_source {
         limit(format_args!("{most} starts a minute for one address"))?;
     }
-    if service.flags.has(Flags::IDONLY) {
-        limit(format_args!("its ident server must name a user"))?;
-    }
     if lead == ", " { out.write_char('\n') } else { Ok(()) }
-}
-
-/// The minute of `HH:MM`, or of a time of day behind a date: `2026-11-25T09:30`.
-pub fn minute(text: &[u8]) -> Option<u16> {
-    let time = text.rsplit(|&b| b == b'T').next()?;
-    let colon = time.iter().position(|&b| b == b':')?;
-    let number = |digits: &[u8]| core::str::from_utf8(digits).ok()?.parse::<u16>().ok();
-    let (hour, minute) = (number(time.get(..colon)?)?, number(time.get(colon + 1..)?)?);
-    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
