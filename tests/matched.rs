@@ -103,7 +103,7 @@ fn what_cannot_be_carried_out_is_refused() {
         );
         assert_eq!(status, 1);
         let (status, said) = matches(net, "nobodys", "127.0.0.1");
-        assert!(said.contains("    but it changes user or group"), "{said}");
+        assert!(said.contains("    but what stands there changes user or group"), "{said}");
         assert_eq!(status, 1);
     });
 }

@@ -332,7 +332,7 @@ fn hosts(
         let is_root = service.is_none_or(|service| service.identity.is_root());
         let taken = effects.take(&mut Disk::plain(), &question.tables, &decision, &request, &facts, is_root);
         if let Err(fault) = taken {
-            let _ = writeln!(out, "    but it {fault}");
+            let _ = writeln!(out, "    but {fault}");
         }
         return taken.is_ok();
     }
