@@ -11,7 +11,7 @@
 
 use core::net::IpAddr;
 
-use crate::addr::{HostName, Peer};
+use crate::addr::{HostName, Peer, ends_in};
 use crate::service::{Flags, Service};
 use crate::table::{Origin, Pattern, Rule, Table};
 
@@ -52,10 +52,7 @@ fn named(pattern: &[u8], address: IpAddr) -> Rank {
 /// Whether `name` is that host, or one of that domain.
 fn is_named(pattern: &[u8], name: &[u8]) -> bool {
     match pattern {
-        [b'.', ..] => {
-            let from = name.len().checked_sub(pattern.len()).filter(|&from| from > 0);
-            from.and_then(|from| name.get(from..)).is_some_and(|end| end.eq_ignore_ascii_case(pattern))
-        }
+        [b'.', ..] => ends_in(name, pattern),
         _ => name.eq_ignore_ascii_case(pattern),
     }
 }

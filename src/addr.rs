@@ -63,6 +63,12 @@ pub enum HostName<'a> {
     Known(&'a [u8]),
 }
 
+/// Whether `text` ends in `suffix`, in whatever case, and is longer: a host name in a domain, `.example.org`.
+pub fn ends_in(text: &[u8], suffix: &[u8]) -> bool {
+    let from = text.len().checked_sub(suffix.len()).filter(|&from| from > 0);
+    from.and_then(|from| text.get(from..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+}
+
 /// `address`, as plain IPv4 if it is an IPv4-mapped IPv6 address.
 pub fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()

@@ -10,7 +10,7 @@ use heapless::Vec;
 use crate::capacity::STANDALONE_WORDS;
 use crate::config::attr::{FACILITIES, value_of};
 use crate::config::diagnostic::Bytes;
-use crate::config::value;
+use crate::config::value::{self, number};
 use crate::service::Dialect;
 
 /// Whose command line it is: decided by the name the program was called by.
@@ -246,10 +246,6 @@ Signals: HUP reads the files again, TERM ends all servers and exits, QUIT exits 
 USR1 writes /run/usherd.dump.
 Called as xinetd or inetd it takes those programs' options and files.
 ";
-
-fn number<T: core::str::FromStr>(text: &[u8]) -> Option<T> {
-    core::str::from_utf8(text).ok()?.parse().ok()
-}
 
 /// Reads a command line; the first word is the program's name.
 pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, Misuse<'a>> {

@@ -27,7 +27,8 @@ pub const TURN_BYTES: usize = 64 * 1024;
 /// Connections taken from one listener before the next event is looked at.
 pub const ACCEPTS_A_TURN: usize = 32;
 
-/// Files that are kept in memory while they do not change: hosts.allow, hosts.deny, hosts and resolv.conf. One more is
+/// Files that are kept in memory while they do not change: hosts.allow, hosts.deny, and what they or the resolver read, as
+/// hosts and resolv.conf. One more is
 /// read as often as it is asked for.
 pub const CACHED_FILES: usize = 4;
 

@@ -5,7 +5,7 @@
 //! or by a server, ended, slot free, recorded. The bytes of built-in services do not pass through here: they go between
 //! a session's [`Talk`] and its stream.
 //!
-//! No clock, no randomness, no files: the same inputs give the same calls.
+//! No clock, and no file or random number but through the backend: the same inputs give the same calls.
 
 mod admission;
 mod inquiry;
@@ -521,9 +521,9 @@ impl<B: Backend> Engine<B> {
         if full {
             return Some(Obstacle::Table);
         }
-        // inetd's own limits leave clients in the backlog; xinetd's `instances` refuses them (see `admit`).
+        // inetd's own limits leave clients in the backlog; xinetd's `instances` refuses them (see `limits`).
         if service.dialect == Dialect::Inetd
-            // With no places at all nobody would ever wake it: `admit` refuses.
+            // With no places at all nobody would ever wake it: `limits` refuses.
             && service.instances.is_some_and(|places| places > 0 && u32::from(run.running) >= places)
         {
             return Some(Obstacle::Instances);
@@ -850,9 +850,8 @@ impl<B: Backend> Engine<B> {
                     Obstacle::Instances => Refusal::ServiceLimit,
                     Obstacle::Minute { .. } => Refusal::PerMinuteLimit,
                 };
-                let _ = b.tell(&stream, tcpmux::UNAVAILABLE);
-                self.refuse(service, refusal, peer, b);
-                b.close(stream);
+                let caller = Caller { guest, listener: listener.as_ref(), stream };
+                self.turn_away(caller, &Known::default(), refusal, now, b);
             }
         }
         if let (Some(listener), Some(run)) = (listener, self.runs.get_mut(usize::from(door))) {
@@ -986,7 +985,7 @@ impl<B: Backend> Engine<B> {
         let Guest { service: index, peer, .. } = *guest;
         let table = self.table();
         let Some(service) = table.service(index) else { return Err(Refusal::ServiceLimit) };
-        // `admit` has seen a free slot, and nothing has taken it since; a full table is refused all the same.
+        // `limits` has seen a free slot, and nothing has taken it since; a full table is refused all the same.
         if self.servers.is_full() {
             return Err(Refusal::ProcessLimit);
         }

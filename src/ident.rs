@@ -8,6 +8,8 @@ use core::fmt::Write;
 
 use heapless::String;
 
+use crate::config::value::number;
+
 /// The port of ident servers (RFC 1413 section 2).
 pub const PORT: u16 = 113;
 
@@ -59,13 +61,6 @@ pub fn user(text: &[u8]) -> Option<&[u8]> {
         return None;
     }
     user.split(|b| matches!(b, b' ' | b'\t' | b'\r')).find(|word| !word.is_empty())
-}
-
-fn number(text: &[u8]) -> Option<u16> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    core::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Names in the system's files: services(5), passwd(5), group(5), hosts(5) and the protocols usherd speaks.
 //!
-//! The files are read line by line through a small buffer each time a name is asked for, which is when a
-//! configuration is loaded and never while it serves. There is no name service switch: what NIS, LDAP or
+//! The files are read line by line through a small buffer each time a name is asked for: when a configuration is loaded,
+//! and for rules that turn on a name, a user or a netgroup. There is no name service switch: what NIS, LDAP or
 //! systemd's nss modules know, usherd does not; numbers are accepted wherever names are. A line of one of these
 //! files that is longer than [`LINE`] bytes is not seen: whom it names does not exist here, so what depends on it
 //! is refused, not opened.
@@ -15,6 +15,7 @@ use heapless::Vec;
 use crate::addr::plain;
 use crate::config::lines::{Line, Lines, Source};
 use crate::config::source::Files;
+use crate::config::value::number;
 use crate::errno::Errno;
 use crate::service::{Family, SocketType};
 
@@ -258,14 +259,6 @@ fn colons<const N: usize>(line: &[u8]) -> Option<[&[u8]; N]> {
         *field = fields.next()?;
     }
     Some(out)
-}
-
-pub(crate) fn number<T: core::str::FromStr>(bytes: &[u8]) -> Option<T> {
-    // A sign is no digit: from_str would take `+1`.
-    if !bytes.first()?.is_ascii_digit() {
-        return None;
-    }
-    core::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 struct ServicesLine<'a> {

@@ -54,7 +54,6 @@ use core::net::{IpAddr, SocketAddr};
 use heapless::Vec;
 
 pub use crate::addr::HostName;
-pub use conf::SERVERS;
 
 use crate::addr::{Prefix, plain};
 use crate::capacity::NAMES;
@@ -139,6 +138,7 @@ pub enum Lookup {
 }
 
 /// What a look-up was for.
+#[cfg(test)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subject<'a> {
     /// The name of this address.
@@ -325,6 +325,7 @@ impl<Q> Resolver<Q> {
         entry.outcome(now).map(|_| entry.addresses.as_slice())
     }
 
+    #[cfg(test)]
     /// What a look-up was for that has ended; `None` if its slot is another's by now.
     pub fn subject(&self, id: LookupId) -> Option<Subject<'_>> {
         let entry =

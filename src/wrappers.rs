@@ -39,7 +39,7 @@ mod rule;
 
 pub use check::{Check, Count, DoesResolve, IsDaemon};
 pub use effects::Effects;
-pub use expand::{Banner, Long, Variable, expand, expand_banner, set_variable};
+pub use expand::{Banner, Long, expand, expand_banner};
 pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
 pub use problem::{Fault, Weight};
@@ -318,14 +318,14 @@ impl Wrappers {
         facts: &Facts<'_>,
     ) -> Verdict<'_> {
         let versions = files.version(tables.allow).zip(files.version(tables.deny)).map(<[u64; 2]>::from);
+        let facts = facts.settled(request);
         // Together, or neither is of use.
-        let asked = versions.zip(Question::of(request, facts));
+        let asked = versions.zip(Question::of(request, &facts));
         if let Some((versions, question)) = &asked
             && let Some(said) = self.recent.said(*versions, question)
         {
             return said.verdict(Options::NONE);
         }
-        let facts = facts.settled(request);
         let mut cx = Context::new(files, tables, request, &facts);
         let found = [Which::Allow, Which::Deny].into_iter().find_map(|which| self.scan(&mut cx, which));
         let (skipped, is_lasting, has_options) = (cx.skipped, cx.is_lasting(), cx.has_options);
@@ -365,8 +365,7 @@ impl Wrappers {
         };
         loop {
             let line = match self.rules.advance(cx.files, &file) {
-                Ok(Some(line)) => Some(line),
-                Ok(None) => None,
+                Ok(line) => line,
                 Err(errno) => return refused(None, Why::Unreadable { which, errno }),
             };
             let place = Place { which, line: self.rules.line(), last: self.rules.last() };

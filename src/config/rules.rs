@@ -10,7 +10,7 @@ use core::fmt;
 use super::Context;
 use super::diagnostic::{Bytes, Severity};
 use super::source::Files;
-use crate::addr::Prefix;
+use crate::addr::{Prefix, ends_in};
 use crate::table::{Origin, Pattern, Rule, Table};
 
 /// Looks at the rules of both lists whose origin is `own`: the others were looked at where they stand.
@@ -100,12 +100,7 @@ fn is_within(table: &Table, inner: Pattern, outer: Pattern) -> bool {
         }
         (Pattern::Name(inner), Pattern::Name(outer)) => {
             let (inner, outer) = (table.bytes(inner), table.bytes(outer));
-            let end = inner
-                .len()
-                .checked_sub(outer.len())
-                .filter(|from| *from > 0)
-                .and_then(|from| inner.get(from..));
-            outer.starts_with(b".") && end.is_some_and(|end| end.eq_ignore_ascii_case(outer))
+            outer.starts_with(b".") && ends_in(inner, outer)
         }
         _ => false,
     }

@@ -443,7 +443,14 @@ impl<B: Backend> Engine<B> {
     }
 
     /// A connection that may not come in.
-    fn turn_away(&mut self, caller: Caller<'_, B>, known: &Known, refusal: Refusal, now: Now, b: &mut B) {
+    pub(super) fn turn_away(
+        &mut self,
+        caller: Caller<'_, B>,
+        known: &Known,
+        refusal: Refusal,
+        now: Now,
+        b: &mut B,
+    ) {
         let Caller { guest, listener, stream } = caller;
         self.banner(guest.service, Banner::Fail, &stream, b);
         if guest.door != guest.service {

@@ -8,8 +8,9 @@ use heapless::Vec;
 
 use crate::capacity::PATH_BYTES;
 use crate::config::source::Files;
+use crate::config::value::number;
 use crate::errno::Errno;
-use crate::names::{each_line, number, words};
+use crate::names::{each_line, words};
 
 /// Name servers that are asked; resolv.conf(5) has the same limit (MAXNS).
 pub const SERVERS: usize = 3;

@@ -100,26 +100,6 @@ pub fn expand_banner<'b>(
     Banner { text: text.get(..len).unwrap_or(&[]), is_cut }
 }
 
-/// A word of the environment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Variable<'b> {
-    pub name: &'b [u8],
-    pub value: &'b [u8],
-}
-
-/// Expands the value of a `setenv`. `None` if the name has become none.
-pub fn set_variable<'b>(
-    value: Value<'_>,
-    request: &Request<'_>,
-    facts: &Facts<'_>,
-    buf: &'b mut [u8],
-) -> Result<Option<Variable<'b>>, Long> {
-    let text = expand(value, request, facts, buf)?;
-    let end = text.iter().position(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).unwrap_or(text.len());
-    let (name, value) = (text.get(..end).unwrap_or(&[]), trimmed(text.get(end..).unwrap_or(&[])));
-    Ok((!name.is_empty() && !name.contains(&b'=')).then_some(Variable { name, value }))
-}
-
 /// A code that somebody has to be asked for, or that is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Code {
@@ -307,20 +287,5 @@ mod tests {
                 assert!(banner.is_cut && banner.text == &expected[..room], "{room}");
             }
         }
-    }
-
-    #[test]
-    fn variables() {
-        let (request, facts) = (Request::default(), Facts::default());
-        let mut buf = [0; 40];
-        let set = |value: &'static str, buf: &mut [u8; 40]| {
-            let variable = set_variable(Value(value.as_bytes()), &request, &facts, buf).unwrap();
-            variable.map(|Variable { name, value }| {
-                (String::from_utf8(name.into()).unwrap(), String::from_utf8(value.into()).unwrap())
-            })
-        };
-        assert_eq!(set("FOO  a b %u", &mut buf), Some(("FOO".into(), "a b unknown".into())));
-        assert_eq!(set("FOO", &mut buf), Some(("FOO".into(), String::new())));
-        assert_eq!(set("%z", &mut buf), None);
     }
 }

@@ -62,7 +62,7 @@ pub enum Opt<'a> {
     Banners(Value<'a>),
     /// To be added to the nice value.
     Nice(i32),
-    /// `NAME VALUE`. Expand it first: [`set_variable`](super::set_variable) does both.
+    /// `NAME VALUE`. Expand it first.
     Setenv(Value<'a>),
     Umask(u16),
     User {

@@ -7,6 +7,7 @@ use core::net::{IpAddr, Ipv6Addr};
 
 use super::problem::Fault;
 use super::rule::split;
+use crate::addr::ends_in;
 
 /// What a word means as a host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,10 +73,7 @@ impl<'a> Text<'a> {
     pub fn matches(self, subject: &[u8]) -> bool {
         match self {
             Text::Glob(pattern) => glob(pattern, subject),
-            Text::Suffix(suffix) => {
-                let from = subject.len().checked_sub(suffix.len()).filter(|&from| from > 0);
-                from.and_then(|from| subject.get(from..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
-            }
+            Text::Suffix(suffix) => ends_in(subject, suffix),
             Text::All => true,
             Text::Known => !subject.eq_ignore_ascii_case(UNKNOWN),
             Text::Prefix(prefix) => {

@@ -20,6 +20,8 @@ pub(super) struct Question {
     server: Option<IpAddr>,
     port: Option<u16>,
     daemon: Vec<u8, DAEMON>,
+    /// He is one of whom nobody can be asked for a user: the sender of a datagram.
+    is_user_unknown: bool,
 }
 
 /// What the rules came to without options.
@@ -46,18 +48,26 @@ pub(super) struct Recent {
 }
 
 impl Question {
-    /// `None` if more is known, or matters, than is kept.
+    /// `None` if more is known, or matters, than is kept. The facts are settled.
     pub fn of(request: &Request<'_>, facts: &Facts<'_>) -> Option<Question> {
         let Facts { client_name, server_name, user, commands } = facts;
-        let is_nothing_asked = (*client_name, *server_name, *user)
-            == (HostName::NotAsked, HostName::NotAsked, User::NotAsked)
-            && matches!(commands, Commands::Ran([]));
         let Request { daemon, client, server, pid: _ } = request;
-        if !is_nothing_asked || client.is_hidden || !client.zone.is_empty() || !server.zone.is_empty() {
+        // Our end of a datagram has no address, and so no name.
+        let no_name = if server.address.is_some() { HostName::NotAsked } else { HostName::Unknown };
+        let is_nothing_asked = (*client_name, *server_name) == (HostName::NotAsked, no_name)
+            && matches!(user, User::NotAsked | User::Unknown)
+            && matches!(commands, Commands::Ran([]));
+        let is_plain = [client, server].iter().all(|end| !end.is_hidden && end.zone.is_empty());
+        if !is_nothing_asked || !is_plain {
             return None;
         }
-        let daemon = Vec::from_slice(daemon).ok()?;
-        Some(Question { client: client.address?, server: server.address, port: server.port, daemon })
+        Some(Question {
+            client: client.address?,
+            server: server.address,
+            port: server.port,
+            daemon: Vec::from_slice(daemon).ok()?,
+            is_user_unknown: *user == User::Unknown,
+        })
     }
 }
 

@@ -22,6 +22,7 @@ use crate::backend::End;
 use crate::capacity::PATH_BYTES;
 use crate::config::diagnostic::{Bytes, Diagnostic, Severity};
 use crate::config::source::Files;
+use crate::config::value::number;
 use crate::config::{self, Loader, Outcome};
 use crate::engine::{Engine, Event};
 use crate::errno::Errno;
@@ -201,7 +202,7 @@ impl<I: Iterator<Item = &'static CStr> + Clone> Environment<I> {
     }
 
     fn number(&self, name: &[u8]) -> Option<u64> {
-        parse_number(self.get(name)?)
+        number(self.get(name)?)
     }
 
     /// How many sockets a service manager left for us from descriptor 3 on (sd_listen_fds(3)).
@@ -1080,10 +1081,6 @@ fn makes_dumpable() -> bool {
         .is_ok_and(|_| value == *b"1")
 }
 
-fn parse_number(text: &[u8]) -> Option<u64> {
-    core::str::from_utf8(text).ok()?.parse().ok()
-}
-
 /// The clocks, read once for everything that came out of one wait.
 fn read_clocks() -> Now {
     use rustix::time::{ClockId, clock_gettime};
@@ -1099,7 +1096,7 @@ fn read_clocks() -> Now {
 /// Whether standard error is what JOURNAL_STREAM, `device:inode`, says it is: the variable is inherited further than the
 /// descriptor.
 fn is_journal(stream: &[u8]) -> bool {
-    let mut numbers = stream.split(|b| *b == b':').map(parse_number);
+    let mut numbers = stream.split(|b| *b == b':').map(number::<u64>);
     let (Some(Some(device)), Some(Some(inode))) = (numbers.next(), numbers.next()) else { return false };
     #[allow(
         clippy::unnecessary_cast,
@@ -1246,7 +1243,7 @@ impl<'a> PidFile<'a> {
                     let mut text = [0; 16];
                     let n = rustix::io::pread(&file, &mut text, 0).unwrap_or(0);
                     let digits = text.get(..n).unwrap_or(&[]).trim_ascii();
-                    return Err(PidProblem::Running { path, pid: parse_number(digits) });
+                    return Err(PidProblem::Running { path, pid: number(digits) });
                 }
                 Err(errno) => return Err(failed(errno)),
             }

@@ -1,9 +1,10 @@
 //! NetBSD's definitions: `NAME on|off KEY = VALUE ..., KEY = VALUE ... ;`, over as many lines as it takes.
 
 use super::problem::{Findings, Kind};
-use super::record::{Draft, account, buffer, number, program, protocol, socket_word};
+use super::record::{Draft, account, buffer, program, protocol, socket_word};
 use super::word::{Style, Word, Words, column_of, is_blank, line_feed, scan, skip};
 use super::{Addresses, At, Program, Socket, Transport};
+use crate::config::value::number;
 
 /// What the physical lines joined so far end with.
 pub(super) enum Tail {

@@ -6,6 +6,7 @@ use super::{
     Account, Addresses, At, Broken, Dotted, Family, Limits, Line, Node, Program, Protocol, Record, Service,
     Socket, Transport, keyed,
 };
+use crate::config::value::number;
 
 /// Whether an indented line is a record of its own.
 pub(super) fn is_whole(line: &[u8]) -> bool {
@@ -72,17 +73,6 @@ fn protocol_word(word: &[u8]) -> Option<(Protocol, bool, bool)> {
     Some((Protocol { transport, family, rpc }, faith, ttcp))
 }
 
-/// A number of decimal digits alone.
-pub(super) fn number(digits: &[u8]) -> Option<u32> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u32, |n, b| {
-        let digit = b.is_ascii_digit().then(|| u32::from(b - b'0'))?;
-        n.checked_mul(10)?.checked_add(digit)
-    })
-}
-
 /// Bytes, with k or m for 1024 or its square, below 2 GiB as the socket options are ints.
 fn size(word: &[u8]) -> Option<u32> {
     let (digits, unit) = match word {
@@ -90,7 +80,7 @@ fn size(word: &[u8]) -> Option<u32> {
         [digits @ .., b'm'] => (digits, 1 << 20),
         _ => (word, 1),
     };
-    number(digits)?.checked_mul(unit).filter(|&n| n > 0 && i32::try_from(n).is_ok())
+    number::<u32>(digits)?.checked_mul(unit).filter(|&n| n > 0 && i32::try_from(n).is_ok())
 }
 
 /// A record as far as it is read, from either form.
@@ -510,7 +500,7 @@ fn service<'a>(word: At<&'a [u8]>, findings: &mut Findings<'_, 'a>) -> Option<Se
         return findings.fail(word.column, Kind::PortSign(name));
     }
     if digits(name) {
-        let port = number(name).and_then(|n| u16::try_from(n).ok()).filter(|&port| port > 0);
+        let port = number::<u16>(name).filter(|&port| port > 0);
         return match port {
             Some(port) => Some(Service::Port(port)),
             None => findings.fail(word.column, Kind::Port(name)),
