@@ -496,8 +496,7 @@ impl<B: Backend> Engine<B> {
                 }
             };
             self.banner(index, Banner::Always, &stream, b);
-            let local = if self.asks_for_local(index) { b.local(&stream) } else { None };
-            let guest = Guest { service: index, door: index, peer, local };
+            let guest = Guest { service: index, door: index, peer, local: None };
             let caller = Caller { guest, listener: Some(listener), stream };
             self.arrive(caller, Known::default(), now, b);
             self.count_late(index, false);
@@ -537,9 +536,7 @@ impl<B: Backend> Engine<B> {
 
     /// Whether our own end of a connection may matter to what is asked about its client.
     fn asks_for_local(&self, index: ServiceIndex) -> bool {
-        self.table().service(index).is_some_and(|s| {
-            s.flags.has(Flags::LIBWRAP) || s.flags.has(Flags::IDONLY) || s.answer == Answer::Tcpmux
-        })
+        self.table().service(index).is_some_and(|s| s.flags.has(Flags::LIBWRAP) || s.flags.has(Flags::IDONLY))
     }
 
     /// Leaves clients in the backlog, and says so.
@@ -836,8 +833,7 @@ impl<B: Backend> Engine<B> {
         self.note(door, Fact::Exit { pid: 0, peer, ending: Ending::Exited(0), seconds }, b);
         b.unwatch(&stream);
         let listener = self.runs.get_mut(usize::from(door)).and_then(|run| run.listener.take());
-        let local = b.local(&stream);
-        let guest = Guest { service, door, peer, local };
+        let guest = Guest { service, door, peer, local: None };
         match self.must_wait(service, now) {
             None => {
                 let caller = Caller { guest, listener: listener.as_ref(), stream };

@@ -23,9 +23,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::net::{
-    RecvFlags, SendFlags, SocketFlags, acceptfrom_with, getsockname, recvfrom, sendto, sockopt,
-};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, recvfrom, sendto, sockopt};
 
 use crate::addr::Peer;
 use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
@@ -273,15 +271,7 @@ impl Backend for Linux {
         }
         let (fd, address) = taken?;
         self.disk.look_again();
-        let peer = listen::peer(address);
-        if listener.for_programs
-            && listener.is_ipv6
-            && peer.address().is_some_and(|address| address.is_ipv4())
-        {
-            // It stays a mapped IPv6 socket where the kernel refuses; servers mostly do not look.
-            let _ = sys::become_ipv4(fd.as_fd());
-        }
-        Ok((Socket::new(fd), peer))
+        Ok((Socket::new(fd), listen::peer(address)))
     }
 
     fn receive(&mut self, listener: &Listener, buf: &mut [u8]) -> Result<(usize, Peer), Errno> {
@@ -363,7 +353,9 @@ impl Backend for Linux {
 
     fn hand_over(&mut self, stream: &Socket) -> Result<(), Errno> {
         self.unwatch(stream);
-        stream.make_plain()
+        // Programs expect a socket that blocks.
+        rustix::io::ioctl_fionbio(&stream.fd, false)?;
+        Ok(())
     }
 
     fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Socket, Errno> {
@@ -421,13 +413,12 @@ impl Backend for Linux {
             Stderr::Log => pipe.and_then(stderr::Pipe::write_end).unwrap_or(self.null.as_fd()),
             Stderr::Null => self.null.as_fd(),
         };
-        let local = match peer {
-            Peer::Ip { .. } => getsockname(socket)
-                .ok()
-                .and_then(|address| core::net::SocketAddr::try_from(address).ok())
-                .map(|address| (address.ip().to_canonical(), address.port())),
-            Peer::Local | Peer::Unknown => None,
-        };
+        let local = match (peer, given) {
+            (Peer::Local | Peer::Unknown, _) => None,
+            (Peer::Ip { .. }, Given::Connection(stream)) => stream.local_for_server(),
+            (Peer::Ip { .. }, _) => stream::own_end(socket).map(stream::canonical),
+        }
+        .map(|address| (address.ip(), address.port()));
         self.spawner.spawn(&spawn::Order {
             table,
             service,

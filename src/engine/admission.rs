@@ -1,10 +1,10 @@
-//! Whether a client may come in: rules first, then what has to be asked for them, then limits.
+//! Whether a client may come in: his own share first, then rules, what has to be asked for them, and what all share.
 //!
 //! ```text
-//!  arrive ──> judge ──> admitted ──> limits ──> enter ──> answered
-//!    ^          ├─────> refused ───> turned away
-//!    │          └─────> turns on a name, a user, a command ──> wait
-//!    └──────────────────────────── resume <── the answer, or its deadline
+//!  arrive ──> own share ──> judge ──> admitted ──> limits ──> enter ──> answered
+//!    ^            └─────────> ├─────> refused ───> turned away
+//!    │                        └─────> turns on a name, a user, a command ──> wait
+//!    └───────────────────────────────────────── resume <── the answer, or its deadline
 //! ```
 //!
 //! [`judge`](Engine::judge) is asked from the beginning whenever something more is known: rules are cheap, and nothing
@@ -218,7 +218,14 @@ impl Guest {
 impl<B: Backend> Engine<B> {
     /// A connection was taken: answers it, turns it away, or lets it wait.
     #[inline(never)]
-    pub(super) fn arrive(&mut self, caller: Caller<'_, B>, mut known: Known, now: Now, b: &mut B) {
+    pub(super) fn arrive(&mut self, mut caller: Caller<'_, B>, mut known: Known, now: Now, b: &mut B) {
+        // First of all, and before a single file is looked at: this is what a flood from one address costs.
+        if let Err(refusal) = self.own_share(&caller.guest, now) {
+            return self.turn_away(caller, &known, refusal, now, b);
+        }
+        if caller.guest.local.is_none() && self.asks_for_local(caller.guest.service) {
+            caller.guest.local = b.local(&caller.stream);
+        }
         let guest = caller.guest;
         let entry = loop {
             match self.judge(&guest, &known, now, b) {
@@ -238,9 +245,7 @@ impl<B: Backend> Engine<B> {
                     }
                     // Who would not be let in whatever is found out costs nobody a question.
                     let entry = Entry::Plain;
-                    if let Err(refusal) =
-                        self.limits(&guest, entry, now, b).and_then(|()| self.may_wait(&guest))
-                    {
+                    if let Err(refusal) = self.limits(&guest, entry, b).and_then(|()| self.may_wait(&guest)) {
                         return self.turn_away(caller, &known, refusal, now, b);
                     }
                     if let Want::Name(address) = want {
@@ -259,7 +264,7 @@ impl<B: Backend> Engine<B> {
                 }
             }
         };
-        match self.limits(&guest, entry, now, b).and_then(|()| self.take_place(&guest, now)) {
+        match self.limits(&guest, entry, b).and_then(|()| self.take_place(&guest, now)) {
             Ok(()) => self.enter(caller, &known, entry, now, b),
             Err(refusal) => self.turn_away(caller, &known, refusal, now, b),
         }
@@ -268,6 +273,7 @@ impl<B: Backend> Engine<B> {
     /// Whether the sender of a datagram may come in, or whoever will be accepted by a server that owns its socket.
     /// Neither can wait: a datagram whose sender's name is not known yet is refused, and the next one may find it known.
     pub(super) fn admit(&mut self, guest: &Guest, now: Now, b: &mut B) -> Result<Entry, Refusal> {
+        self.own_share(guest, now)?;
         let mut known = Known::of_datagram();
         let entry = loop {
             match self.judge(guest, &known, now, b) {
@@ -277,7 +283,7 @@ impl<B: Backend> Engine<B> {
                     if self.is_named(address, guest, &mut known, now) {
                         continue;
                     }
-                    self.limits(guest, Entry::Plain, now, b)?;
+                    self.limits(guest, Entry::Plain, b)?;
                     // Whose address stands in a datagram need not have sent it, so shares of addresses do not help.
                     if self.resolver.asking() >= NAMES / 2 {
                         return Err(Refusal::LookupLimit);
@@ -294,7 +300,7 @@ impl<B: Backend> Engine<B> {
                 }
             }
         };
-        self.limits(guest, entry, now, b)?;
+        self.limits(guest, entry, b)?;
         self.take_place(guest, now)?;
         Ok(entry)
     }
@@ -388,13 +394,10 @@ impl<B: Backend> Engine<B> {
         Admitted(entry)
     }
 
-    /// Whether there is room for one more who comes in that way. His own share is asked about before what all share.
-    fn limits(&self, guest: &Guest, entry: Entry, now: Now, b: &mut B) -> Result<(), Refusal> {
+    /// Whether there is room for one more in the share of his own address.
+    fn own_share(&self, guest: &Guest, now: Now) -> Result<(), Refusal> {
         let index = guest.service;
-        let (Some(service), Some(run)) = (self.table().service(index), self.runs.get(usize::from(index)))
-        else {
-            return Err(Refusal::ServiceLimit);
-        };
+        let service = self.table().service(index).ok_or(Refusal::ServiceLimit)?;
         if let (Some(most), Some(address)) = (service.per_source, guest.peer.address()) {
             let own = self.tenants().filter(|t| *t == (index, Some(address))).count();
             if own as u64 >= u64::from(most) {
@@ -406,6 +409,16 @@ impl<B: Backend> Engine<B> {
         {
             return Err(Refusal::PerMinuteLimit);
         }
+        Ok(())
+    }
+
+    /// Whether there is room for one more who comes in that way, in what all share.
+    fn limits(&self, guest: &Guest, entry: Entry, b: &mut B) -> Result<(), Refusal> {
+        let index = guest.service;
+        let (Some(service), Some(run)) = (self.table().service(index), self.runs.get(usize::from(index)))
+        else {
+            return Err(Refusal::ServiceLimit);
+        };
         if service.instances.is_some_and(|most| u32::from(run.running) >= most) {
             return Err(Refusal::ServiceLimit);
         }

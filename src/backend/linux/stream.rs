@@ -86,22 +86,17 @@ impl Socket {
 
     /// Our own address and port, IPv4 as IPv4.
     pub fn local(&self) -> Option<SocketAddr> {
-        let address = SocketAddr::try_from(getsockname(&self.fd).ok()?).ok()?;
-        Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+        own_end(self.fd.as_fd()).map(canonical)
     }
 
-    /// Makes it what programs expect: blocking, IPv4 for an IPv4 client.
-    pub fn make_plain(&self) -> Result<(), Errno> {
-        rustix::io::ioctl_fionbio(&self.fd, false)?;
-        let is_mapped = getsockname(&self.fd)
-            .ok()
-            .and_then(|address| SocketAddr::try_from(address).ok())
-            .is_some_and(|address| address.is_ipv6() && address.ip().to_canonical().is_ipv4());
-        if is_mapped {
+    /// As [`local`](Socket::local), for who becomes a server: the socket of an IPv4 client is an IPv4 socket from now on.
+    pub fn local_for_server(&self) -> Option<SocketAddr> {
+        let address = own_end(self.fd.as_fd())?;
+        if address != canonical(address) {
             // It stays a mapped IPv6 socket where the kernel refuses; servers mostly do not look.
             let _ = sys::become_ipv4(self.fd.as_fd());
         }
-        Ok(())
+        Some(canonical(address))
     }
 
     /// Takes out what the other end sent and nobody read, within bounds: closing a TCP socket with unread input resets
@@ -273,6 +268,16 @@ pub fn relay(
 ) -> Result<Forward, Errno> {
     let mut ready = Ready::MAYBE;
     ready.forward(from, Some(to), spills, scratch)
+}
+
+/// Our own end of a socket, as the kernel has it.
+pub fn own_end(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    SocketAddr::try_from(getsockname(fd).ok()?).ok()
+}
+
+/// IPv4 as IPv4.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// A connection for the length of one event.

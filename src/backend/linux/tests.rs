@@ -17,6 +17,7 @@ use super::*;
 use crate::capacity::{SCRATCH_BYTES, SPILLS};
 use crate::resolver::Network as _;
 use crate::service::{Answer, Bind, Family, Flags};
+use rustix::net::getsockname;
 
 /// Spill buffers are counted for the process: one test at a time.
 static SPILLS_TURN: Mutex<()> = Mutex::new(());
@@ -321,6 +322,7 @@ fn what_is_handed_over_is_as_programs_expect_it() {
     let stream = socket(ours);
     assert_eq!(linux.local(&stream), Some((Ipv4Addr::LOCALHOST.into(), port)));
     linux.hand_over(&stream).unwrap();
+    assert_eq!(stream.local_for_server(), Some((Ipv4Addr::LOCALHOST, port).into()));
     assert!(SocketAddr::try_from(getsockname(&stream.fd).unwrap()).unwrap().is_ipv4());
     assert!(!fcntl_getfl(&stream.fd).unwrap().contains(OFlags::NONBLOCK));
     linux.keep_alive(&stream);
@@ -333,6 +335,7 @@ fn what_is_handed_over_is_as_programs_expect_it() {
     let _theirs = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
     let stream = socket(listener.accept().unwrap().0);
     linux.hand_over(&stream).unwrap();
+    assert_eq!(stream.local_for_server(), Some((Ipv6Addr::LOCALHOST, port).into()));
     assert!(SocketAddr::try_from(getsockname(&stream.fd).unwrap()).unwrap().is_ipv6());
 }
 
