@@ -26,9 +26,10 @@ const ROUNDS: usize = 5;
 const PACE: Duration = Duration::from_millis(3);
 /// A flood's p99 is at most so many times the idle one's.
 const SLOWER: u32 = 10;
-/// What the scheduler makes of the clients, the daemon and its programs on two processors: two slices of it. Nothing
-/// shorter is told from nothing.
-const GRAIN: Duration = Duration::from_millis(2);
+/// Where a flood has programs started all the time, within its share, they and the clients fill two processors, and what a
+/// program waits for its first slice is the kernel's (50 ms were seen, of 1 ms that it runs): a shorter idle p99 counts as
+/// this one. Where a flood has none started, nothing is forgiven.
+const GRAIN: Duration = Duration::from_millis(3);
 
 /// An idle p99 beyond this means that others have the processors: a connection may find the backlog full then, and the
 /// kernel tries again after one second, and after three.
@@ -274,6 +275,11 @@ fn at_rest(daemon: &Daemon) -> (usize, usize) {
 
 /// While one address floods the first port, the others are served at the second as they are without a flood.
 fn is_unharmed(daemon: &Daemon, flooded: u16, measured: u16, hold: usize) {
+    is_unharmed_but(daemon, flooded, measured, hold, Duration::ZERO);
+}
+
+/// And an idle p99 below `grain` counts as that.
+fn is_unharmed_but(daemon: &Daemon, flooded: u16, measured: u16, hold: usize, grain: Duration) {
     assert!(ask(OTHERS[0], measured).is_some(), "{}", daemon.log());
     let before = at_rest(daemon);
     let mut told = vec![];
@@ -288,7 +294,7 @@ fn is_unharmed(daemon: &Daemon, flooded: u16, measured: u16, hold: usize) {
         let (n, median) = (served.times.len(), served.times[served.times.len() / 2]);
         let line = format!("p99 {idle:?}; beside {count} connections {under:?} of {n}, median {median:?}");
         println!("{line}");
-        let most = SLOWER * idle.max(GRAIN);
+        let most = SLOWER * idle.max(grain);
         if count > 1000 && under < if idle > BUSY { most.max(TRIES) } else { most } {
             return;
         }
@@ -319,7 +325,7 @@ fn a_flood_of_a_program_that_ends_at_once_exhausts_its_own_share() {
     alone(|net| {
         let share = "\tper_source = 2\n\tinstances = 40\n\tcps = 0 0\n";
         let conf = [QUIET, &greeter(PROGRAM, share)].concat();
-        is_unharmed(&start(net, &conf, &[PROGRAM]), PROGRAM, PROGRAM, 0);
+        is_unharmed_but(&start(net, &conf, &[PROGRAM]), PROGRAM, PROGRAM, 0, GRAIN);
     });
 }
 
