@@ -43,7 +43,7 @@ fn link_args() {
 const NO_BUILD_ID: &str = "-Wl,--build-id=none";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 25] = [
+const CAPACITIES: [(&str, usize, &str); 30] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -110,6 +110,23 @@ const CAPACITIES: [(&str, usize, &str); 25] = [
         "Longest line in a log, in bytes; a longer one is cut and the cut marked. At most 4096.",
     ),
     ("STANDALONE_WORDS", 64, "Words of a program, or -set words, on the command line of a single service."),
+    (
+        "TCP_SOCKETS",
+        64,
+        "TCP sockets of our own network stack (feature smoltcp): a spare for every service that listens, and connections. A client that finds none is not answered; its system tries again.",
+    ),
+    ("TCP_BUFFER_BYTES", 4096, "Bytes that each of TCP_SOCKETS holds in each direction."),
+    (
+        "UDP_SOCKETS",
+        16,
+        "UDP sockets of our own network stack: one for each datagram service, and one for each question to a name server. A service without one does not listen.",
+    ),
+    (
+        "UDP_BUFFER_BYTES",
+        2048,
+        "Bytes of datagrams that each of UDP_SOCKETS holds in each direction; more are lost.",
+    ),
+    ("UDP_PACKETS", 8, "Datagrams that each of UDP_SOCKETS holds in each direction; more are lost."),
     ("LINE_BYTES", 16384, "Longest line of a configuration file, in bytes; xinetd's own limit."),
     ("DRAFT_WORDS", 512, "Arguments, or environment words, of one service."),
     ("DRAFT_RULES", 128, "Addresses, networks and names in each access list of one service."),

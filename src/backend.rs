@@ -22,6 +22,8 @@ use crate::wrappers::Effects;
 pub mod linux;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+#[cfg(feature = "smoltcp")]
+pub mod smoltcp;
 
 /// Names a service to the backend: its place in the table, and the table's generation, so that readiness of a
 /// listener from before a reload is recognised.

@@ -85,6 +85,12 @@ fn bytes_each(name: &str) -> (usize, String) {
             let lists = 2 * 2;
             (lists * size_of::<Rule>(), format!("{lists} lists × {}", size_of::<Rule>()))
         }
+        // Not in the daemon: it has the kernel's.
+        "TCP_SOCKETS" => (0, "with smoltcp a socket of about 500 bytes, and two buffers".into()),
+        "TCP_BUFFER_BYTES" => (0, "with smoltcp two for each of TCP_SOCKETS".into()),
+        "UDP_SOCKETS" => (0, "with smoltcp a socket of about 300 bytes, and two buffers".into()),
+        "UDP_BUFFER_BYTES" => (0, "with smoltcp two for each of UDP_SOCKETS".into()),
+        "UDP_PACKETS" => (0, "with smoltcp about 100 for each of UDP_SOCKETS".into()),
         _ => panic!("say here what one more of {name} costs"),
     }
 }

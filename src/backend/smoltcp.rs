@@ -1,0 +1,1071 @@
+//! A network stack of our own: services on smoltcp, for a TAP device on Linux and for boards without a system.
+//!
+//! smoltcp knows no listener with a backlog: a TCP socket is one port and one connection. Here all TCP sockets are one
+//! pool. Each service that listens has a spare of it in LISTEN as long as any is free, and a new one the moment a client has
+//! taken the last. Connections that the engine has not accepted yet are the backlog; a service holds at most [`BACKLOG`] of
+//! them, so that a flood of one leaves the others theirs. A client that finds no spare is not answered with a reset but not
+//! at all ([`Gate`]): its system tries again after a second, as with a full backlog of Linux.
+//!
+//! What the engine holds of a socket is a [`Claim`]. Dropping it closes the connection, or the listener, at the next
+//! [`poll`](Smoltcp::poll).
+//!
+//! smoltcp is named in this file and those below it, and nowhere else.
+#![forbid(unsafe_code)]
+
+mod gate;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use core::cell::Cell;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use heapless::Vec;
+use smoltcp::iface::{
+    Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet, SocketStorage,
+};
+use smoltcp::phy::Device;
+use smoltcp::socket::{dhcpv4, tcp, udp};
+use smoltcp::storage::PacketMetadata;
+use smoltcp::time::{Duration, Instant as StackInstant};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndpoint, Ipv4Cidr, Ipv6Cidr};
+
+use self::gate::Gate;
+pub use self::stream::Io;
+use crate::addr::{Peer, plain};
+use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
+use crate::builtin::{Forward, Step};
+use crate::capacity::{
+    NAMES, SERVICES, TCP_BUFFER_BYTES, TCP_SOCKETS, UDP_BUFFER_BYTES, UDP_PACKETS, UDP_SOCKETS,
+};
+use crate::config::source::Files;
+use crate::engine::{Engine, Event};
+use crate::errno::Errno;
+use crate::record::Record;
+use crate::resolver::{Network, QuestionId};
+use crate::service::{Bind, Family, Service, SocketType};
+use crate::table::Table;
+use crate::time::{Instant, Now};
+
+/// Connections of one service that are half open, or open and not accepted yet.
+pub const BACKLOG: usize = if TCP_SOCKETS < 8 { 2 } else { TCP_SOCKETS / 4 };
+/// How long a client may take to finish the handshake, in milliseconds: some losses on the way. When others need its place
+/// it has less.
+const HANDSHAKE_MS: u64 = 20_000;
+/// A handshake that is younger is not given up for a newcomer, in milliseconds: as long as a client far away needs.
+const HANDSHAKE_LEAST_MS: u64 = 300;
+/// How long the other end may take to close once we have, in milliseconds. Linux waits as long (tcp_fin_timeout).
+const CLOSING_MS: u64 = 60_000;
+/// How long a reset may take to leave, in milliseconds. To somebody who is not there it never does.
+const RESET_MS: u64 = 10;
+/// A connection whose other end acknowledges nothing of what we send for so long is broken, in milliseconds.
+const SILENCE_MS: u64 = 120_000;
+/// Between two probes of an idle connection with SO_KEEPALIVE, in milliseconds (RFC 1122 says two hours or more; a board's
+/// sockets are few).
+const KEEP_ALIVE_MS: u64 = 75_000;
+/// Frames taken from the device before sockets are looked at.
+const FRAMES_A_TURN: usize = 64;
+/// The first port of those that connections of ours begin at (RFC 6335: dynamic ports).
+const DYNAMIC_PORTS: u16 = 49152;
+
+/// What the machine has besides a network.
+pub trait Host {
+    type Files: Files;
+
+    /// hosts.allow, hosts.deny, resolv.conf, banners.
+    fn files(&mut self) -> &mut Self::Files;
+
+    /// Writes down what happened. Never waits.
+    fn record(&mut self, record: &Record<'_>);
+
+    /// A number that nobody can guess: ports and sequence numbers come from it.
+    fn random(&mut self) -> u32;
+
+    /// The 1-minute load average in hundredths, if there is one.
+    fn load(&mut self) -> Option<u32> {
+        None
+    }
+}
+
+/// Where the machine is on its network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    pub ethernet: [u8; 6],
+    pub ipv4: Ipv4,
+    /// Besides the link-local address, which is made from the Ethernet one: address and bits of its network.
+    pub ipv6: Option<(Ipv6Addr, u8)>,
+    pub router6: Option<Ipv6Addr>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ipv4 {
+    None,
+    /// A server on the network tells (RFC 2131).
+    Dhcp,
+    Static {
+        address: Ipv4Addr,
+        bits: u8,
+        router: Option<Ipv4Addr>,
+    },
+}
+
+/// What all sockets read and write. All zero: a static of it takes no room in the file.
+pub struct Buffers {
+    received: [[u8; TCP_BUFFER_BYTES]; TCP_SOCKETS],
+    sent: [[u8; TCP_BUFFER_BYTES]; TCP_SOCKETS],
+    datagrams_received: [[u8; UDP_BUFFER_BYTES]; UDP_SOCKETS],
+    datagrams_sent: [[u8; UDP_BUFFER_BYTES]; UDP_SOCKETS],
+    connections: [Cell<bool>; TCP_SOCKETS],
+    ports: [Cell<bool>; SERVICES],
+    questions: [Cell<bool>; UDP_SOCKETS],
+}
+
+impl Buffers {
+    pub const fn new() -> Buffers {
+        Buffers {
+            received: [[0; TCP_BUFFER_BYTES]; TCP_SOCKETS],
+            sent: [[0; TCP_BUFFER_BYTES]; TCP_SOCKETS],
+            datagrams_received: [[0; UDP_BUFFER_BYTES]; UDP_SOCKETS],
+            datagrams_sent: [[0; UDP_BUFFER_BYTES]; UDP_SOCKETS],
+            connections: [const { Cell::new(false) }; TCP_SOCKETS],
+            ports: [const { Cell::new(false) }; SERVICES],
+            questions: [const { Cell::new(false) }; UDP_SOCKETS],
+        }
+    }
+}
+
+/// The sockets themselves. Not all zero when empty: apart from [`Buffers`], which a static holds for nothing.
+pub struct Sockets<'a> {
+    places: [SocketStorage<'a>; TCP_SOCKETS + UDP_SOCKETS + 1],
+    received: [[PacketMetadata<udp::UdpMetadata>; UDP_PACKETS]; UDP_SOCKETS],
+    sent: [[PacketMetadata<udp::UdpMetadata>; UDP_PACKETS]; UDP_SOCKETS],
+}
+
+impl Sockets<'_> {
+    pub const fn new() -> Self {
+        Sockets {
+            places: [const { SocketStorage::EMPTY }; TCP_SOCKETS + UDP_SOCKETS + 1],
+            received: [[PacketMetadata::EMPTY; UDP_PACKETS]; UDP_SOCKETS],
+            sent: [[PacketMetadata::EMPTY; UDP_PACKETS]; UDP_SOCKETS],
+        }
+    }
+}
+
+/// A connection, a listener or a question in the engine's hands. Dropping it gives it back.
+pub struct Claim<'a> {
+    at: usize,
+    is_held: &'a Cell<bool>,
+}
+
+impl<'a> Claim<'a> {
+    fn take(at: usize, flags: &'a [Cell<bool>]) -> Option<Claim<'a>> {
+        let is_held = flags.get(at)?;
+        is_held.set(true);
+        Some(Claim { at, is_held })
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.is_held.set(false);
+    }
+}
+
+/// What a TCP socket of the pool is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Free,
+    /// In LISTEN for that port, or a connection to it that was not accepted yet, begun then.
+    Spare {
+        port: usize,
+        since: Instant,
+    },
+    /// In the engine's hands, and what it waits for.
+    Taken {
+        watch: Option<(StreamId, Step)>,
+    },
+    /// Until the other end has closed too, or till then.
+    Closing {
+        until: Instant,
+    },
+}
+
+struct Connection {
+    handle: SocketHandle,
+    role: Role,
+}
+
+/// What a UDP socket is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Use {
+    Free,
+    Port,
+    /// It asks that name server.
+    Question {
+        id: QuestionId,
+        server: IpEndpoint,
+    },
+}
+
+struct Datagrams {
+    handle: SocketHandle,
+    purpose: Use,
+}
+
+/// A place where a service listens.
+struct Port {
+    at: IpListenEndpoint,
+    family: Family,
+    socket: SocketType,
+    watch: Option<ServiceId>,
+    /// The UDP socket, by its place.
+    datagrams: Option<usize>,
+    /// Connections and datagrams that were taken.
+    taken: u64,
+}
+
+impl Port {
+    /// Whether a connection or a datagram from there belongs to it.
+    fn fits(&self, remote: IpAddress) -> bool {
+        matches!(
+            (self.family, remote),
+            (Family::V4, IpAddress::Ipv4(_)) | (Family::V6, IpAddress::Ipv6(_)) | (Family::Dual, _)
+        )
+    }
+
+    fn excludes(&self, other: &Port) -> bool {
+        let same_family =
+            !matches!((self.family, other.family), (Family::V4, Family::V6) | (Family::V6, Family::V4));
+        let same_address = match (self.at.addr, other.at.addr) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        self.socket == other.socket && self.at.port == other.at.port && same_family && same_address
+    }
+}
+
+/// How far a round of [`Smoltcp::next`] has come.
+#[derive(Default)]
+pub struct Round {
+    at: usize,
+}
+
+pub struct Smoltcp<'a, D: Device, H: Host> {
+    interface: Interface,
+    device: Gate<D>,
+    sockets: SocketSet<'a>,
+    connections: Vec<Connection, TCP_SOCKETS>,
+    datagrams: Vec<Datagrams, UDP_SOCKETS>,
+    ports: Vec<Option<Port>, SERVICES>,
+    claims: [&'a [Cell<bool>]; 3],
+    dhcp: Option<SocketHandle>,
+    addresses: Addresses,
+    now: Instant,
+    pub host: H,
+}
+
+fn stack_time(now: Instant) -> StackInstant {
+    StackInstant::from_millis(i64::try_from(now.0).unwrap_or(i64::MAX))
+}
+
+/// Makes a closed socket forget whom it was connected to. Else it tries to send its reset for ever: asks every second for
+/// somebody who may not exist.
+fn forget(socket: &mut tcp::Socket<'_>) {
+    // The only way to clear it. Nothing comes in between that could be heard.
+    if socket.listen(1).is_ok() {
+        socket.close();
+    }
+}
+
+fn peer(endpoint: IpEndpoint) -> Peer {
+    Peer::ip(endpoint.addr.into(), endpoint.port)
+}
+
+/// RFC 4291 appendix A: the link-local address of an Ethernet address.
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    let word = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
+}
+
+impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
+    pub fn new(
+        mut device: D,
+        addresses: Addresses,
+        buffers: &'a mut Buffers,
+        storage: &'a mut Sockets<'a>,
+        mut host: H,
+        now: Instant,
+    ) -> Self {
+        let mut config = Config::new(EthernetAddress(addresses.ethernet).into());
+        config.random_seed = u64::from(host.random()) << 32 | u64::from(host.random());
+        let interface = Interface::new(config, &mut device, stack_time(now));
+        let Sockets { places, received, sent } = storage;
+        let mut sockets = SocketSet::new(&mut places[..]);
+        let mut connections = Vec::new();
+        for (receive, send) in buffers.received.iter_mut().zip(&mut buffers.sent) {
+            let socket = tcp::Socket::new(
+                tcp::SocketBuffer::new(&mut receive[..]),
+                tcp::SocketBuffer::new(&mut send[..]),
+            );
+            let _ = connections.push(Connection { handle: sockets.add(socket), role: Role::Free });
+        }
+        let mut datagrams = Vec::new();
+        let bytes = buffers.datagrams_received.iter_mut().zip(&mut buffers.datagrams_sent);
+        for ((receive, send), (received, sent)) in bytes.zip(received.iter_mut().zip(sent)) {
+            let socket = udp::Socket::new(
+                udp::PacketBuffer::new(&mut received[..], &mut receive[..]),
+                udp::PacketBuffer::new(&mut sent[..], &mut send[..]),
+            );
+            let _ = datagrams.push(Datagrams { handle: sockets.add(socket), purpose: Use::Free });
+        }
+        let dhcp = (addresses.ipv4 == Ipv4::Dhcp).then(|| sockets.add(dhcpv4::Socket::new()));
+        let mut stack = Smoltcp {
+            interface,
+            device: Gate::new(device),
+            sockets,
+            connections,
+            datagrams,
+            ports: Vec::new(),
+            claims: [&buffers.connections, &buffers.ports, &buffers.questions],
+            dhcp,
+            addresses,
+            now,
+            host,
+        };
+        let ipv4 = match addresses.ipv4 {
+            Ipv4::Static { address, bits, router } => Some((Ipv4Cidr::new(address, bits), router)),
+            Ipv4::None | Ipv4::Dhcp => None,
+        };
+        stack.set_addresses(ipv4);
+        stack
+    }
+
+    /// Our addresses of now on, with that IPv4 one or without one.
+    fn set_addresses(&mut self, ipv4: Option<(Ipv4Cidr, Option<Ipv4Addr>)>) {
+        let Addresses { ethernet, ipv6, router6, .. } = self.addresses;
+        self.interface.update_ip_addrs(|all| {
+            all.clear();
+            let ipv4 = ipv4.map(|(address, _)| IpCidr::Ipv4(address));
+            let own = Some(IpCidr::Ipv6(Ipv6Cidr::new(link_local(ethernet), 64)));
+            let ipv6 = ipv6.map(|(address, bits)| IpCidr::Ipv6(Ipv6Cidr::new(address, bits)));
+            // There is room for four.
+            for address in [ipv4, own, ipv6].into_iter().flatten() {
+                let _ = all.push(address);
+            }
+        });
+        let routes = self.interface.routes_mut();
+        routes.remove_default_ipv4_route();
+        if let Some(router) = ipv4.and_then(|(_, router)| router) {
+            let _ = routes.add_default_ipv4_route(router);
+        }
+        if let Some(router) = router6 {
+            let _ = routes.add_default_ipv6_route(router);
+        }
+    }
+
+    /// The addresses the machine has now.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.interface.ip_addrs().iter().map(|address| address.address().into())
+    }
+
+    /// The device, for who owns its interrupts.
+    pub fn device(&mut self) -> &mut D {
+        &mut self.device.device
+    }
+
+    fn tcp(&mut self, at: usize) -> Option<&mut tcp::Socket<'a>> {
+        let handle = self.connections.get(at)?.handle;
+        Some(self.sockets.get_mut(handle))
+    }
+
+    fn udp(&mut self, at: usize) -> Option<&mut udp::Socket<'a>> {
+        let handle = self.datagrams.get(at)?.handle;
+        Some(self.sockets.get_mut(handle))
+    }
+
+    /// Takes what the network has brought and sends what is to be sent. What came of it is told by
+    /// [`next`](Smoltcp::next).
+    pub fn poll(&mut self, now: Instant) {
+        self.now = now;
+        let at = stack_time(now);
+        self.take_back();
+        self.interface.poll_maintenance(at);
+        self.arm();
+        for _ in 0..FRAMES_A_TURN {
+            match self.interface.poll_ingress_single(at, &mut self.device, &mut self.sockets) {
+                PollIngressSingleResult::None => break,
+                PollIngressSingleResult::PacketProcessed => {}
+                // A client may have taken the spare of a service, and the next frame may be the next one's.
+                PollIngressSingleResult::SocketStateChanged => self.arm(),
+            }
+        }
+        self.lease();
+        self.sweep();
+        self.send();
+    }
+
+    /// Sends what is to be sent.
+    pub fn send(&mut self) {
+        self.take_back();
+        self.set_timeouts();
+        let at = stack_time(self.now);
+        while self.interface.poll_egress(at, &mut self.device, &mut self.sockets)
+            == PollResult::SocketStateChanged
+        {}
+    }
+
+    /// When [`poll`](Smoltcp::poll) has something to do if no frame comes before; `None`: nothing.
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        let now = stack_time(self.now);
+        let stack = self.interface.poll_at(now, &self.sockets);
+        let stack = stack.map(|at| Instant(u64::try_from(at.total_millis()).unwrap_or(0)));
+        let closing = self.connections.iter().filter_map(|connection| match connection.role {
+            Role::Closing { until } => Some(until),
+            _ => None,
+        });
+        stack.into_iter().chain(closing).min()
+    }
+
+    /// Gives back what the engine has dropped.
+    fn take_back(&mut self) {
+        let [connections, ports, questions] = self.claims;
+        let is_dropped = |flags: &[Cell<bool>], at: usize| flags.get(at).is_some_and(|flag| !flag.get());
+        for at in 0..self.connections.len() {
+            let is_taken = self.connections.get(at).is_some_and(|c| matches!(c.role, Role::Taken { .. }));
+            if is_taken && is_dropped(connections, at) {
+                self.begin_closing(at);
+            }
+        }
+        for at in 0..self.ports.len() {
+            if self.ports.get(at).is_some_and(Option::is_some) && is_dropped(ports, at) {
+                self.leave(at);
+            }
+        }
+        for at in 0..self.datagrams.len() {
+            let is_asking = self.datagrams.get(at).is_some_and(|d| matches!(d.purpose, Use::Question { .. }));
+            if is_asking && is_dropped(questions, at) {
+                self.release(at);
+            }
+        }
+    }
+
+    fn release(&mut self, at: usize) {
+        if let Some(socket) = self.udp(at) {
+            socket.close();
+        }
+        if let Some(datagrams) = self.datagrams.get_mut(at) {
+            datagrams.purpose = Use::Free;
+        }
+    }
+
+    /// Nobody listens there any more; who was not accepted yet is reset.
+    fn leave(&mut self, at: usize) {
+        let Some(port) = self.ports.get_mut(at).and_then(Option::take) else { return };
+        if let Some(datagrams) = port.datagrams {
+            self.release(datagrams);
+        }
+        for place in 0..self.connections.len() {
+            let is_its = self
+                .connections
+                .get(place)
+                .is_some_and(|c| matches!(c.role, Role::Spare { port, .. } if port == at));
+            if is_its {
+                self.abort(place);
+            }
+        }
+    }
+
+    /// Ends a connection with a reset.
+    fn abort(&mut self, at: usize) {
+        let until = self.now.plus_ms(RESET_MS);
+        if let Some(socket) = self.tcp(at) {
+            socket.abort();
+        }
+        self.set_role(at, Role::Closing { until });
+    }
+
+    fn set_role(&mut self, at: usize, role: Role) {
+        if let Some(connection) = self.connections.get_mut(at) {
+            connection.role = role;
+        }
+    }
+
+    /// Sends the end of the connection behind what was written.
+    fn begin_closing(&mut self, at: usize) {
+        let until = self.now.plus_ms(CLOSING_MS);
+        if let Some(socket) = self.tcp(at) {
+            socket.close();
+        }
+        self.set_role(at, Role::Closing { until });
+    }
+
+    /// Sees to it that every port has a spare in LISTEN, as far as there are sockets, and tells the gate of those that have
+    /// none.
+    fn arm(&mut self) {
+        self.sort_families();
+        // Of every port: whether it has a spare, and how many connections wait for it.
+        let mut spares = [(false, 0usize); SERVICES];
+        for connection in &self.connections {
+            let Role::Spare { port, .. } = connection.role else { continue };
+            let socket = self.sockets.get::<tcp::Socket>(connection.handle);
+            if let Some((is_listening, waiting)) = spares.get_mut(port) {
+                match socket.state() {
+                    tcp::State::Listen => *is_listening = true,
+                    // Left again before it was accepted; `accept` sees it, or the next sweep.
+                    tcp::State::Closed => {}
+                    _ => *waiting += 1,
+                }
+            }
+        }
+        self.device.held.clear();
+        for at in 0..self.ports.len() {
+            let Some(Some(port)) = self.ports.get(at) else { continue };
+            let (is_listening, waiting) = spares.get(at).copied().unwrap_or((true, 0));
+            if port.socket != SocketType::Stream || is_listening {
+                continue;
+            }
+            let endpoint = port.at;
+            if self
+                .free_place(at, waiting >= BACKLOG)
+                .is_none_or(|place| !self.listen_at(place, at, endpoint))
+            {
+                // One too many is let in and meets a reset.
+                let _ = self.device.held.push(endpoint.port);
+            }
+        }
+    }
+
+    /// smoltcp listens for both families at once: a connection goes to whoever listens at that port for its own.
+    fn sort_families(&mut self) {
+        for at in 0..self.connections.len() {
+            let Some(Role::Spare { port, since }) = self.connections.get(at).map(|c| c.role) else {
+                continue;
+            };
+            let Some(remote) = self.tcp(at).and_then(|socket| socket.remote_endpoint()) else { continue };
+            let Some(Some(own)) = self.ports.get(port) else { continue };
+            if own.fits(remote.addr) {
+                continue;
+            }
+            let number = own.at.port;
+            let other = self.ports.iter().position(|other| {
+                other.as_ref().is_some_and(|other| {
+                    other.socket == SocketType::Stream
+                        && other.at.port == number
+                        && other.at.addr.is_none()
+                        && other.fits(remote.addr)
+                })
+            });
+            match other {
+                Some(port) => self.set_role(at, Role::Spare { port, since }),
+                None => self.abort(at),
+            }
+        }
+    }
+
+    fn listen_at(&mut self, place: usize, port: usize, endpoint: IpListenEndpoint) -> bool {
+        let since = self.now;
+        let Some(socket) = self.tcp(place) else { return false };
+        // It may be in TIME-WAIT, which a newcomer is worth more than.
+        socket.abort();
+        let is_listening = socket.listen(endpoint).is_ok();
+        socket.set_keep_alive(None);
+        socket.set_nagle_enabled(false);
+        self.set_role(place, if is_listening { Role::Spare { port, since } } else { Role::Free });
+        is_listening
+    }
+
+    /// A socket for one more connection: a free one; or one that has ended but for the last second of politeness; or, for
+    /// a port, the oldest handshake of its own that takes long. `is_full`: the port has all it may have.
+    fn free_place(&self, port: usize, is_full: bool) -> Option<usize> {
+        let state = |connection: &Connection| self.sockets.get::<tcp::Socket>(connection.handle).state();
+        let mut best: Option<(u8, Instant, usize)> = None;
+        for (at, connection) in self.connections.iter().enumerate() {
+            let (rank, since) = match connection.role {
+                Role::Free if !is_full => (0, Instant(0)),
+                Role::Closing { until } if !is_full => match state(connection) {
+                    tcp::State::Closed => (0, Instant(0)),
+                    tcp::State::TimeWait => (1, until),
+                    // All of ours has arrived.
+                    tcp::State::FinWait2 => (2, until),
+                    _ => continue,
+                },
+                Role::Spare { port: own, since } if own == port => match state(connection) {
+                    tcp::State::Closed => (0, Instant(0)),
+                    tcp::State::SynReceived if self.now.since_ms(since) >= HANDSHAKE_LEAST_MS => (3, since),
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            if best.is_none_or(|(other, when, _)| (rank, since) < (other, when)) {
+                best = Some((rank, since, at));
+            }
+        }
+        best.map(|(.., at)| at)
+    }
+
+    /// smoltcp's time-out is about any silence of the other end. A connection may be idle for ever; but what is under way
+    /// must be acknowledged some time, and probes must be answered.
+    fn set_timeouts(&mut self) {
+        for at in 0..self.connections.len() {
+            let Some(socket) = self.tcp(at) else { continue };
+            let ms = match socket.state() {
+                tcp::State::Listen | tcp::State::SynReceived => Some(HANDSHAKE_MS),
+                tcp::State::SynSent => Some(SILENCE_MS),
+                _ if socket.send_queue() > 0 || socket.keep_alive().is_some() => Some(SILENCE_MS),
+                _ => None,
+            };
+            socket.set_timeout(ms.map(Duration::from_millis));
+        }
+    }
+
+    /// Looks after the sockets that nobody holds.
+    fn sweep(&mut self) {
+        for at in 0..self.connections.len() {
+            let Some(role) = self.connections.get(at).map(|connection| connection.role) else { continue };
+            let now = self.now;
+            let Some(socket) = self.tcp(at) else { continue };
+            match role {
+                Role::Closing { until } if socket.state() == tcp::State::Closed => {
+                    if socket.remote_endpoint().is_none() || until <= now {
+                        forget(socket);
+                        self.set_role(at, Role::Free);
+                    } else {
+                        self.set_role(at, Role::Closing { until: until.min(now.plus_ms(RESET_MS)) });
+                    }
+                }
+                Role::Closing { until } => {
+                    // What still comes is read by nobody: else the window closes, and the end never arrives.
+                    let _ = socket.recv(|bytes| (bytes.len(), ()));
+                    if until <= now {
+                        self.abort(at);
+                    }
+                }
+                Role::Spare { .. } if socket.state() == tcp::State::Closed => {
+                    forget(socket);
+                    self.set_role(at, Role::Free);
+                }
+                Role::Spare { port, .. } if socket.state() == tcp::State::Listen => {
+                    // Whoever comes from now on begins now.
+                    self.set_role(at, Role::Spare { port, since: now });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes or gives up the address that a DHCP server has told.
+    fn lease(&mut self) {
+        let Some(handle) = self.dhcp else { return };
+        let told = match self.sockets.get_mut::<dhcpv4::Socket>(handle).poll() {
+            None => return,
+            Some(dhcpv4::Event::Configured(config)) => Some((config.address, config.router)),
+            Some(dhcpv4::Event::Deconfigured) => None,
+        };
+        self.set_addresses(told);
+    }
+
+    /// The next event of a round; each socket has at most one of them. `None`: the round is over.
+    pub fn next(&mut self, round: &mut Round) -> Option<Event> {
+        while round.at < SERVICES + TCP_SOCKETS + UDP_SOCKETS {
+            let at = round.at;
+            round.at += 1;
+            let event = match at.checked_sub(SERVICES) {
+                None => self.port_event(at),
+                Some(at) => match at.checked_sub(TCP_SOCKETS) {
+                    None => self.connection_event(at),
+                    Some(at) => self.answer_event(at),
+                },
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+
+    /// Whether a round would have an event: the engine has left something for the next turn.
+    pub fn is_busy(&mut self) -> bool {
+        self.next(&mut Round::default()).is_some()
+    }
+
+    fn port_event(&mut self, at: usize) -> Option<Event> {
+        let port = self.ports.get(at)?.as_ref()?;
+        let id = port.watch?;
+        let is_ready = match port.datagrams {
+            Some(place) => self.udp(place)?.can_recv(),
+            None => self.waiting_at(at).is_some(),
+        };
+        is_ready.then_some(Event::Ready(id))
+    }
+
+    fn connection_event(&mut self, at: usize) -> Option<Event> {
+        let Role::Taken { watch: Some((id, step)) } = self.connections.get(at)?.role else { return None };
+        let socket = self.tcp(at)?;
+        let is_readable = socket.can_recv() || !socket.may_recv();
+        let is_writable = socket.can_send() || !socket.may_send();
+        let is_ready = match (socket.state(), step) {
+            // Nobody has answered yet.
+            (tcp::State::SynSent, _) => false,
+            (tcp::State::Closed, _) => true,
+            (_, Step::Read) => is_readable,
+            (_, Step::Write) => is_writable,
+            (_, Step::Both) => is_readable || is_writable,
+            (_, Step::Close) => false,
+        };
+        is_ready.then_some(Event::Stream(id))
+    }
+
+    fn answer_event(&mut self, at: usize) -> Option<Event> {
+        let Use::Question { id, .. } = self.datagrams.get(at)?.purpose else { return None };
+        self.udp(at)?.can_recv().then_some(Event::Answer(id))
+    }
+
+    /// The connection that waits longest to be accepted at a port.
+    fn waiting_at(&self, port: usize) -> Option<usize> {
+        let waiting = self.connections.iter().enumerate().filter_map(|(at, connection)| {
+            let Role::Spare { port: own, since } = connection.role else { return None };
+            let state = self.sockets.get::<tcp::Socket>(connection.handle).state();
+            let is_open = matches!(state, tcp::State::Established | tcp::State::CloseWait);
+            (own == port && is_open).then_some((since, at))
+        });
+        waiting.min().map(|(_, at)| at)
+    }
+
+    /// A TCP socket for a connection of ours.
+    fn free_connection(&self) -> Option<usize> {
+        self.free_place(usize::MAX, false)
+    }
+
+    /// One turn of the loop: what the network has brought goes to the engine, and what came of it to the network. When
+    /// the next one is due if no frame comes before; `None`: whenever one comes.
+    pub fn turn(engine: &mut Engine<Self>, stack: &mut Self, now: Now) -> Option<Instant> {
+        stack.poll(now.mono);
+        let mut round = Round::default();
+        while let Some(event) = stack.next(&mut round) {
+            engine.handle(event, now, stack);
+        }
+        if engine.next_deadline().is_some_and(|at| at <= now.mono) {
+            engine.handle(Event::Tick, now, stack);
+        }
+        stack.send();
+        if stack.is_busy() {
+            return Some(now.mono);
+        }
+        let deadlines = [engine.next_deadline(), stack.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+}
+
+impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
+    type Listener = Claim<'a>;
+    type Stream = Claim<'a>;
+    type Io<'s>
+        = Io<'s, 'a>
+    where
+        Self: 's;
+    type Files = H::Files;
+    type Question = Claim<'a>;
+    type Network<'s>
+        = Names<'s, 'a>
+    where
+        Self: 's;
+
+    fn files(&mut self) -> &mut H::Files {
+        self.host.files()
+    }
+
+    fn resolving(&mut self) -> (&mut H::Files, Names<'_, 'a>) {
+        let random = [self.host.random(), self.host.random()];
+        let Smoltcp { host, sockets, datagrams, claims, .. } = self;
+        (host.files(), Names { sockets, datagrams, claims: claims[2], random })
+    }
+
+    fn listen(&mut self, _table: &Table, service: &Service) -> Result<Claim<'a>, Errno> {
+        if service.is_owned_by_server() {
+            // It wants a socket of the system's.
+            return Err(Errno::NOSYS);
+        }
+        let address = match service.bind {
+            Bind::Everywhere => None,
+            Bind::Address(address) if self.interface.has_ip_addr(IpAddress::from(plain(address))) => {
+                Some(IpAddress::from(plain(address)))
+            }
+            Bind::Address(_) => return Err(Errno::ADDRNOTAVAIL),
+            Bind::Interface(_) => return Err(Errno::NODEV),
+            Bind::Path(_) => return Err(Errno::AFNOSUPPORT),
+        };
+        if service.port == 0 {
+            return Err(Errno::INVAL);
+        }
+        let mut port = Port {
+            at: IpListenEndpoint { addr: address, port: service.port },
+            family: service.family,
+            socket: service.socket,
+            watch: None,
+            datagrams: None,
+            taken: 0,
+        };
+        self.take_back();
+        if self.ports.iter().flatten().any(|other| other.excludes(&port)) {
+            return Err(Errno::ADDRINUSE);
+        }
+        let at = match self.ports.iter().position(Option::is_none) {
+            Some(at) => at,
+            None => {
+                self.ports.push(None).map_err(|_| Errno::NOBUFS)?;
+                self.ports.len() - 1
+            }
+        };
+        if port.socket == SocketType::Dgram {
+            let place = self.datagrams.iter().position(|d| d.purpose == Use::Free).ok_or(Errno::NOBUFS)?;
+            let endpoint = port.at;
+            self.udp(place).ok_or(Errno::NOBUFS)?.bind(endpoint).map_err(|_| Errno::ADDRINUSE)?;
+            if let Some(datagrams) = self.datagrams.get_mut(place) {
+                datagrams.purpose = Use::Port;
+            }
+            port.datagrams = Some(place);
+        }
+        let claim = Claim::take(at, self.claims[1]).ok_or(Errno::NOBUFS)?;
+        if let Some(place) = self.ports.get_mut(at) {
+            *place = Some(port);
+        }
+        self.arm();
+        Ok(claim)
+    }
+
+    const GUARDS: bool = false;
+
+    fn refit(&mut self, _: &Table, _: &Service, _: &mut Claim<'a>, _: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn watch(&mut self, id: ServiceId, listener: &Claim<'a>, on: bool) {
+        if let Some(Some(port)) = self.ports.get_mut(listener.at) {
+            port.watch = on.then_some(id);
+        }
+    }
+
+    fn accept(&mut self, listener: &Claim<'a>) -> Result<(Claim<'a>, Peer), Errno> {
+        let at = self.waiting_at(listener.at).ok_or(Errno::AGAIN)?;
+        let remote = self.tcp(at).and_then(|socket| socket.remote_endpoint()).ok_or(Errno::CONNABORTED)?;
+        let claim = Claim::take(at, self.claims[0]).ok_or(Errno::NOBUFS)?;
+        if let Some(Some(port)) = self.ports.get_mut(listener.at) {
+            port.taken += 1;
+        }
+        self.set_role(at, Role::Taken { watch: None });
+        self.arm();
+        Ok((claim, peer(remote)))
+    }
+
+    fn receive(&mut self, listener: &Claim<'a>, buf: &mut [u8]) -> Result<(usize, Peer), Errno> {
+        let Some(Some(port)) = self.ports.get_mut(listener.at) else { return Err(Errno::AGAIN) };
+        let place = port.datagrams.ok_or(Errno::AGAIN)?;
+        let handle = self.datagrams.get(place).ok_or(Errno::AGAIN)?.handle;
+        let socket = self.sockets.get_mut::<udp::Socket>(handle);
+        loop {
+            let (bytes, from) = socket.recv().map_err(|_| Errno::AGAIN)?;
+            port.taken += 1;
+            if port.fits(from.endpoint.addr) {
+                let n = bytes.len().min(buf.len());
+                for (to, from) in buf.iter_mut().zip(bytes) {
+                    *to = *from;
+                }
+                return Ok((n, peer(from.endpoint)));
+            }
+        }
+    }
+
+    fn reply(&mut self, listener: &Claim<'a>, peer: Peer, bytes: &[u8]) -> Result<(), Errno> {
+        let Peer::Ip { address, port } = peer else { return Err(Errno::INVAL) };
+        let place = self.ports.get(listener.at).and_then(Option::as_ref).and_then(|port| port.datagrams);
+        let socket = place.and_then(|place| self.udp(place)).ok_or(Errno::INVAL)?;
+        let to = IpEndpoint::new(IpAddress::from(address), port);
+        socket.send_slice(bytes, to).map_err(|error| match error {
+            udp::SendError::BufferFull => Errno::AGAIN,
+            udp::SendError::Unaddressable => Errno::HOSTUNREACH,
+        })
+    }
+
+    fn sender(&mut self, listener: &Claim<'a>) -> Peer {
+        let place = self.ports.get(listener.at).and_then(Option::as_ref).and_then(|port| port.datagrams);
+        let socket = place.and_then(|place| self.udp(place));
+        socket
+            .and_then(|socket| socket.peek().ok().map(|(_, from)| peer(from.endpoint)))
+            .unwrap_or(Peer::Unknown)
+    }
+
+    fn mark(&mut self, listener: &Claim<'a>) -> u64 {
+        let Some(Some(port)) = self.ports.get(listener.at) else { return 0 };
+        let (taken, datagrams) = (port.taken, port.datagrams);
+        let is_waiting = match datagrams {
+            Some(place) => self.udp(place).is_some_and(|socket| socket.can_recv()),
+            None => self.waiting_at(listener.at).is_some(),
+        };
+        if is_waiting { taken + 1 } else { 0 }
+    }
+
+    fn is_own(&mut self, peer: Peer) -> bool {
+        peer.address().is_some_and(|address| self.interface.has_ip_addr(IpAddress::from(address)))
+    }
+
+    fn open(&mut self, id: StreamId, stream: &Claim<'a>, wait_for: Step) -> Result<(), Errno> {
+        self.wait_for(id, stream, wait_for);
+        Ok(())
+    }
+
+    fn wait_for(&mut self, id: StreamId, stream: &Claim<'a>, step: Step) {
+        self.set_role(stream.at, Role::Taken { watch: Some((id, step)) });
+    }
+
+    fn unwatch(&mut self, stream: &Claim<'a>) {
+        self.set_role(stream.at, Role::Taken { watch: None });
+    }
+
+    fn hand_over(&mut self, _: &Claim<'a>) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Claim<'a>, Errno> {
+        let at = self.free_connection().ok_or(Errno::MFILE)?;
+        let port = DYNAMIC_PORTS + (self.host.random() % u32::from(u16::MAX - DYNAMIC_PORTS)) as u16;
+        let local = IpListenEndpoint { addr: from.map(|from| IpAddress::from(plain(from))), port };
+        let remote = IpEndpoint::new(IpAddress::from(plain(to.ip())), to.port());
+        let handle = self.connections.get(at).ok_or(Errno::MFILE)?.handle;
+        let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+        socket.abort();
+        socket.connect(self.interface.context(), remote, local).map_err(|_| Errno::HOSTUNREACH)?;
+        socket.set_keep_alive(None);
+        socket.set_nagle_enabled(false);
+        self.set_role(at, Role::Taken { watch: None });
+        Claim::take(at, self.claims[0]).ok_or(Errno::MFILE)
+    }
+
+    fn connected(&mut self, stream: &Claim<'a>) -> Result<(), Errno> {
+        match self.tcp(stream.at).map(|socket| socket.state()) {
+            Some(tcp::State::SynSent | tcp::State::SynReceived) => Err(Errno::AGAIN),
+            Some(tcp::State::Closed) | None => Err(Errno::CONNREFUSED),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn local(&mut self, stream: &Claim<'a>) -> Option<(IpAddr, u16)> {
+        let local = self.tcp(stream.at)?.local_endpoint()?;
+        Some((local.addr.into(), local.port))
+    }
+
+    fn relay(
+        &mut self,
+        from: &mut Claim<'a>,
+        to: &mut Claim<'a>,
+        scratch: &mut [u8],
+    ) -> Result<Forward, Errno> {
+        let room = stream::room(self.tcp(to.at).ok_or(Errno::CONNRESET)?)?;
+        let moved = stream::take(self.tcp(from.at).ok_or(Errno::CONNRESET)?, scratch, room)?;
+        if let Forward::Moved(n) = moved {
+            let bytes = scratch.get(..n).unwrap_or(&[]);
+            let _ = self.tcp(to.at).ok_or(Errno::CONNRESET)?.send_slice(bytes);
+        }
+        Ok(moved)
+    }
+
+    fn finish(&mut self, stream: &Claim<'a>) {
+        if let Some(socket) = self.tcp(stream.at) {
+            socket.close();
+        }
+    }
+
+    fn keep_alive(&mut self, stream: &Claim<'a>) {
+        if let Some(socket) = self.tcp(stream.at) {
+            socket.set_keep_alive(Some(Duration::from_millis(KEEP_ALIVE_MS)));
+        }
+    }
+
+    /// Closing never waits here.
+    fn linger(&mut self, _: &Claim<'a>, _: u32) {}
+
+    fn io<'s>(&'s mut self, stream: &'s mut Claim<'a>) -> Io<'s, 'a> {
+        Io(self.tcp(stream.at))
+    }
+
+    fn tell(&mut self, stream: &Claim<'a>, bytes: &[u8]) -> Result<(), Errno> {
+        let socket = self.tcp(stream.at).ok_or(Errno::CONNRESET)?;
+        socket.send_slice(bytes).map(drop).map_err(|_| Errno::CONNRESET)
+    }
+
+    fn close(&mut self, stream: Claim<'a>) {
+        self.begin_closing(stream.at);
+    }
+
+    fn spawn(&mut self, spawn: Spawn<'_, Claim<'a>, Claim<'a>>) -> Result<Pid, Errno> {
+        let (Given::Connection(_) | Given::Listener(_) | Given::Nothing) = spawn.given;
+        Err(Errno::NOSYS)
+    }
+
+    fn end(&mut self, _: Pid, _: End) {}
+
+    fn load(&mut self) -> Option<u32> {
+        self.host.load()
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        self.host.record(record);
+    }
+}
+
+/// The way to name servers: a datagram socket for each question.
+pub struct Names<'s, 'a> {
+    sockets: &'s mut SocketSet<'a>,
+    datagrams: &'s mut Vec<Datagrams, UDP_SOCKETS>,
+    claims: &'a [Cell<bool>],
+    random: [u32; 2],
+}
+
+// A question more than there are sockets is not asked; the resolver tries again.
+const _: () = assert!(NAMES > 0);
+
+impl<'a> Network for Names<'_, 'a> {
+    type Question = Claim<'a>;
+
+    fn ask(&mut self, id: QuestionId, server: SocketAddr, query: &[u8]) -> Result<Claim<'a>, Errno> {
+        // A question that was dropped in this turn has its socket still.
+        let is_free = |(at, datagrams): (usize, &Datagrams)| match datagrams.purpose {
+            Use::Free => true,
+            Use::Question { .. } => self.claims.get(at).is_some_and(|flag| !flag.get()),
+            Use::Port => false,
+        };
+        let at = self.datagrams.iter().enumerate().position(is_free).ok_or(Errno::NOBUFS)?;
+        let port = DYNAMIC_PORTS + (self.random() % u32::from(u16::MAX - DYNAMIC_PORTS)) as u16;
+        let datagrams = self.datagrams.get_mut(at).ok_or(Errno::NOBUFS)?;
+        let socket = self.sockets.get_mut::<udp::Socket>(datagrams.handle);
+        let server = IpEndpoint::new(IpAddress::from(plain(server.ip())), server.port());
+        socket.close();
+        socket.bind(port).map_err(|_| Errno::ADDRINUSE)?;
+        datagrams.purpose = Use::Question { id, server };
+        let claim = Claim::take(at, self.claims).ok_or(Errno::NOBUFS)?;
+        socket.send_slice(query, server).map_err(|_| Errno::HOSTUNREACH)?;
+        Ok(claim)
+    }
+
+    fn answer(&mut self, question: &Claim<'a>, buf: &mut [u8]) -> Result<usize, Errno> {
+        let datagrams = self.datagrams.get(question.at).ok_or(Errno::AGAIN)?;
+        let Use::Question { server, .. } = datagrams.purpose else { return Err(Errno::AGAIN) };
+        let socket = self.sockets.get_mut::<udp::Socket>(datagrams.handle);
+        loop {
+            let (bytes, from) = socket.recv().map_err(|_| Errno::AGAIN)?;
+            // As a connected socket has it: nobody else's word counts.
+            if from.endpoint == server {
+                let n = bytes.len().min(buf.len());
+                for (to, from) in buf.iter_mut().zip(bytes) {
+                    *to = *from;
+                }
+                return Ok(n);
+            }
+        }
+    }
+
+    fn random(&mut self) -> u32 {
+        // Both halves come from the host, one for each call that one look-up makes.
+        self.random.rotate_left(1);
+        self.random[0]
+    }
+}

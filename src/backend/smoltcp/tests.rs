@@ -1,0 +1,519 @@
+//! The conformance scripts over a cable in memory: a daemon on one end, clients on smoltcp at the other, a virtual clock.
+
+extern crate std;
+
+use std::boxed::Box;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::string::String;
+use std::vec::Vec;
+use std::{format, println, vec};
+
+use smoltcp::phy::{DeviceCapabilities, Medium, RxToken, TxToken};
+
+use super::*;
+use crate::backend::sim::Dice;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::source::memory::Tree;
+use crate::config::{self, Loader};
+
+#[path = "../../../tests/conformance/script.rs"]
+mod script;
+
+use script::{SCRIPTS, Sight, World, configuration};
+
+/// 2026-11-22 11:15:14 UTC, when the clock is 0.
+const UNIX: i64 = 1_795_346_114;
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
+/// How long a client waits for anything, in milliseconds.
+const PATIENCE: u64 = 5000;
+/// How long for what should not come.
+const MOMENT: u64 = 300;
+
+/// Frames on their way from one end of a cable to the other.
+type Frames = Rc<RefCell<VecDeque<Vec<u8>>>>;
+
+/// One end of a cable, which may lose, double and swap one of so many frames that come out of it.
+struct Plug {
+    coming: Frames,
+    going: Frames,
+    trouble: Option<(usize, Dice)>,
+}
+
+struct Received(Vec<u8>);
+
+struct Sent(Frames);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl TxToken for Sent {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = vec![0; len];
+        let result = f(&mut frame);
+        self.0.borrow_mut().push_back(frame);
+        result
+    }
+}
+
+impl Device for Plug {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Sent;
+
+    fn receive(&mut self, _: StackInstant) -> Option<(Received, Sent)> {
+        let mut coming = self.coming.borrow_mut();
+        let mut frame = coming.pop_front()?;
+        if let Some((one_of, dice)) = &mut self.trouble {
+            match dice.below(*one_of) {
+                0 => frame = coming.pop_front()?,
+                1 => coming.push_front(frame.clone()),
+                2 => {
+                    if let Some(next) = coming.pop_front() {
+                        coming.push_front(core::mem::replace(&mut frame, next));
+                    }
+                }
+                // Ethernet's own checksum is none of ours, and ARP has no other.
+                3 if frame[12..14] == [8, 0] => {
+                    let at = 14 + dice.below(frame.len() - 14);
+                    frame[at] ^= 1 << dice.below(8);
+                }
+                _ => {}
+            }
+        }
+        Some((Received(frame), Sent(Rc::clone(&self.going))))
+    }
+
+    fn transmit(&mut self, _: StackInstant) -> Option<Sent> {
+        Some(Sent(Rc::clone(&self.going)))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = 1514;
+        capabilities
+    }
+}
+
+struct TestHost {
+    files: Tree,
+    records: Rc<RefCell<Vec<String>>>,
+    random: u32,
+}
+
+impl Host for TestHost {
+    type Files = Tree;
+
+    fn files(&mut self) -> &mut Tree {
+        &mut self.files
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        self.records.borrow_mut().push(format!("{record}"));
+    }
+
+    fn random(&mut self) -> u32 {
+        self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.random
+    }
+}
+
+fn leak<T>(value: T) -> &'static mut T {
+    Box::leak(Box::new(value))
+}
+
+type Daemon = Smoltcp<'static, Plug, TestHost>;
+
+/// A daemon and its clients.
+struct Bench {
+    engine: Box<Engine<Daemon>>,
+    daemon: Daemon,
+    records: Rc<RefCell<Vec<String>>>,
+    clients: Interface,
+    cable: Plug,
+    sockets: SocketSet<'static>,
+    connections: Vec<SocketHandle>,
+    /// Port, and where the first datagram comes from.
+    datagrams: BTreeMap<String, SocketHandle>,
+    next_port: u16,
+    clock: u64,
+    wakes: usize,
+    patience: u64,
+}
+
+const CLIENTS: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(10, 7, 0, 11),
+    Ipv4Addr::new(10, 7, 0, 12),
+    Ipv4Addr::new(10, 7, 0, 13),
+    Ipv4Addr::new(10, 7, 0, 14),
+];
+
+impl Bench {
+    fn new(conf: &str) -> Bench {
+        let (there, back) = (Frames::default(), Frames::default());
+        let device = Plug { coming: Rc::clone(&there), going: Rc::clone(&back), trouble: None };
+        let mut cable = Plug { coming: back, going: there, trouble: None };
+        let records = Rc::default();
+        let host = TestHost { files: Tree::default(), records: Rc::clone(&records), random: 7 };
+        let addresses = Addresses {
+            ethernet: [2, 0, 0, 0, 0, 1],
+            ipv4: Ipv4::Static { address: OURS, bits: 24, router: None },
+            ipv6: None,
+            router6: None,
+        };
+        let mut daemon =
+            Smoltcp::new(device, addresses, leak(Buffers::new()), leak(Sockets::new()), host, Instant(0));
+        let mut engine = Box::new(Engine::<Daemon>::new());
+        let mut files = Tree::default().file("/conf", conf);
+        let mut said = Vec::new();
+        let mut report = |d: &Diagnostic<'_>| said.push(format!("{d}"));
+        let mut loader = Box::new(Loader::new());
+        let options = config::Options::default();
+        let outcome = loader.load(&mut files, &mut report, engine.spare(), b"/conf", &options);
+        assert!(outcome.usable && outcome.errors == 0, "{said:?}");
+        let now = Now { mono: Instant(0), unix: Some(UNIX) };
+        engine.adopt(now, &mut daemon);
+        let mut config = Config::new(EthernetAddress([2, 0, 0, 0, 0, 2]).into());
+        config.random_seed = 42;
+        let mut clients = Interface::new(config, &mut cable, StackInstant::ZERO);
+        clients.update_ip_addrs(|all| {
+            for address in CLIENTS {
+                all.push(IpCidr::Ipv4(Ipv4Cidr::new(address, 24))).unwrap();
+            }
+        });
+        let places: &'static mut [SocketStorage<'static>] =
+            Box::leak((0..256).map(|_| SocketStorage::EMPTY).collect::<Vec<_>>().into_boxed_slice());
+        Bench {
+            engine,
+            daemon,
+            records,
+            clients,
+            cable,
+            sockets: SocketSet::new(places),
+            connections: Vec::new(),
+            datagrams: BTreeMap::new(),
+            next_port: 50_000,
+            clock: 0,
+            wakes: 0,
+            patience: PATIENCE,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: Instant(self.clock), unix: Some(UNIX + (self.clock / 1000) as i64) }
+    }
+
+    /// Everything that happens now; when something will.
+    fn settle(&mut self) -> Option<u64> {
+        for _ in 0..100_000 {
+            let now = self.now();
+            let due = Smoltcp::turn(&mut self.engine, &mut self.daemon, now);
+            self.wakes += 1;
+            let at = stack_time(now.mono);
+            self.clients.poll(at, &mut self.cable, &mut self.sockets);
+            let clients = self.clients.poll_at(at, &self.sockets).map(|at| at.total_millis() as u64);
+            let is_moving = !self.cable.coming.borrow().is_empty() || !self.cable.going.borrow().is_empty();
+            let due = due.map(|at| at.0).into_iter().chain(clients).min();
+            if !is_moving && due.is_none_or(|at| at > self.clock) {
+                return due;
+            }
+        }
+        panic!("it never comes to rest: {:?}", self.records.borrow());
+    }
+
+    /// Lets time pass until something is so; `false` if it is not within that time.
+    fn until(&mut self, ms: u64, mut is_so: impl FnMut(&mut Bench) -> bool) -> bool {
+        let end = self.clock + ms;
+        loop {
+            let due = self.settle();
+            if is_so(self) {
+                return true;
+            }
+            if self.clock >= end {
+                return false;
+            }
+            self.clock = due.unwrap_or(end).clamp(self.clock + 1, end);
+        }
+    }
+
+    fn socket(&mut self, client: usize) -> &mut tcp::Socket<'static> {
+        let handle = self.connections[client];
+        self.sockets.get_mut(handle)
+    }
+}
+
+impl World for Bench {
+    fn has_addresses(&self) -> bool {
+        true
+    }
+
+    fn connect(&mut self, from: u8, port: u16) -> usize {
+        let buffer = || tcp::SocketBuffer::new(vec![0u8; 65536].leak() as &'static mut [u8]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        self.next_port += 1;
+        let local = IpEndpoint::new(CLIENTS[usize::from(from) - 1].into(), self.next_port);
+        socket.set_nagle_enabled(false);
+        socket.connect(self.clients.context(), (IpAddress::from(IpAddr::V4(OURS)), port), local).unwrap();
+        self.connections.push(self.sockets.add(socket));
+        self.connections.len() - 1
+    }
+
+    fn send(&mut self, client: usize, bytes: &[u8]) -> usize {
+        self.until(self.patience, |bench| {
+            let socket = bench.socket(client);
+            socket.can_send() || !matches!(socket.state(), tcp::State::SynSent | tcp::State::Established)
+        });
+        let sent = self.socket(client).send_slice(bytes).unwrap_or(0);
+        self.settle();
+        sent
+    }
+
+    fn receive(&mut self, client: usize, most: usize) -> Vec<u8> {
+        self.until(self.patience, |bench| {
+            let socket = bench.socket(client);
+            socket.recv_queue() >= most
+                || socket.recv_queue() == socket.recv_capacity()
+                || !(socket.may_recv() || socket.state() == tcp::State::SynSent)
+        });
+        let mut bytes = vec![0; most];
+        let n = self.socket(client).recv_slice(&mut bytes).unwrap_or(0);
+        bytes.truncate(n);
+        self.settle();
+        bytes
+    }
+
+    fn sight(&mut self, client: usize) -> Sight {
+        self.until(MOMENT, |bench| !bench.socket(client).may_recv());
+        let socket = self.socket(client);
+        if socket.may_recv() || socket.state() == tcp::State::SynSent {
+            return Sight::Open;
+        }
+        match socket.recv(|_| (0, ())) {
+            Err(tcp::RecvError::Finished) => Sight::Ended,
+            _ => Sight::Reset,
+        }
+    }
+
+    fn finish(&mut self, client: usize) {
+        self.socket(client).close();
+        self.settle();
+    }
+
+    fn leave(&mut self, client: usize) {
+        let socket = self.socket(client);
+        socket.close();
+        let _ = socket.recv(|bytes| (bytes.len(), ()));
+        self.until(MOMENT, |bench| {
+            let socket = bench.socket(client);
+            let _ = socket.recv(|bytes| (bytes.len(), ()));
+            !socket.is_open()
+        });
+    }
+
+    fn reset(&mut self, client: usize) {
+        self.socket(client).abort();
+        self.settle();
+    }
+
+    fn ask(&mut self, client: &str, from: u8, port: u16, bytes: &[u8]) {
+        let next_port = &mut self.next_port;
+        let sockets = &mut self.sockets;
+        let handle = *self.datagrams.entry(client.into()).or_insert_with(|| {
+            let buffer = || {
+                let meta = vec![PacketMetadata::EMPTY; 32].leak() as &'static mut [_];
+                udp::PacketBuffer::new(meta, vec![0u8; 65536].leak() as &'static mut [u8])
+            };
+            let mut socket = udp::Socket::new(buffer(), buffer());
+            *next_port += 1;
+            socket.bind((IpAddress::from(IpAddr::V4(CLIENTS[usize::from(from) - 1])), *next_port)).unwrap();
+            sockets.add(socket)
+        });
+        let to = IpEndpoint::new(IpAddr::V4(OURS).into(), port);
+        self.sockets.get_mut::<udp::Socket>(handle).send_slice(bytes, to).unwrap();
+        self.settle();
+    }
+
+    fn datagram(&mut self, client: &str, soon: bool) -> Option<Vec<u8>> {
+        let handle = self.datagrams[client];
+        let patience = if soon { MOMENT } else { self.patience };
+        self.until(patience, |bench| bench.sockets.get::<udp::Socket>(handle).can_recv());
+        let (bytes, _) = self.sockets.get_mut::<udp::Socket>(handle).recv().ok()?;
+        Some(bytes.to_vec())
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.until(ms, |_| false);
+    }
+
+    fn unix(&self) -> i64 {
+        self.now().unix.unwrap()
+    }
+}
+
+#[test]
+fn the_conformance_scripts() {
+    let conf = configuration(&format!("{}", CLIENTS[2]));
+    for script in SCRIPTS {
+        let mut bench = Bench::new(&conf);
+        println!("{}: {}", script.name, script.promise());
+        let done = script.play(&mut bench);
+        println!("{}: {}", script.name, if done { "passed" } else { "does not apply" });
+        bench.is_clean();
+    }
+}
+
+/// Losses cost time, never bytes. (What is changed on the way the checksums find.)
+#[test]
+fn frames_may_be_lost_doubled_swapped_and_changed() {
+    let conf = configuration("10.7.0.13");
+    for seed in 1..6 {
+        for script in SCRIPTS.iter().take(7) {
+            let mut bench = Bench::new(&conf);
+            bench.patience = 120_000;
+            bench.cable.trouble = Some((20, Dice::new(seed)));
+            bench.daemon.device().trouble = Some((20, Dice::new(seed + 1000)));
+            println!("seed {seed} {}", script.name);
+            script.play(&mut bench);
+            bench.cable.trouble = None;
+            bench.daemon.device().trouble = None;
+            bench.is_clean();
+        }
+    }
+}
+
+const ECHO: u16 = 7007;
+
+/// More at once than one service may let wait: some come a second later.
+#[test]
+fn a_burst_is_served_whole() {
+    let mut bench = Bench::new(&configuration("10.7.0.13"));
+    let all: Vec<usize> =
+        (0..(BACKLOG + 20).min(bench.room())).map(|n| bench.connect(1 + (n % 4) as u8, ECHO)).collect();
+    for &client in &all {
+        assert_eq!(bench.send(client, b"hello"), 5);
+    }
+    for &client in &all {
+        assert_eq!(bench.receive(client, 5), b"hello", "client {client}");
+    }
+    bench.is_clean();
+}
+
+/// The pool is empty: nobody is reset, and who waits comes in when another leaves.
+#[test]
+fn who_finds_no_socket_comes_in_later() {
+    let mut bench = Bench::new(&configuration("10.7.0.13"));
+    let first: Vec<usize> = (0..bench.room())
+        .map(|_| {
+            let client = bench.connect(1, ECHO);
+            bench.send(client, b"hello");
+            assert_eq!(bench.receive(client, 5), b"hello");
+            client
+        })
+        .collect();
+    let late = bench.connect(2, ECHO);
+    bench.pass(1500);
+    assert_eq!(bench.socket(late).state(), tcp::State::SynSent);
+    // The others have their spares.
+    let other = bench.connect(2, 7009);
+    assert_eq!(bench.send(other, b"hello"), 5);
+    bench.leave(first[0]);
+    assert_eq!(bench.send(late, b"late"), 4);
+    assert_eq!(bench.receive(late, 4), b"late");
+    bench.is_clean();
+}
+
+/// Handshakes that nobody finishes, from everywhere: they take the place of each other, and not for long.
+#[test]
+fn a_flood_of_handshakes_leaves_the_service_up() {
+    let mut bench = Bench::new(&configuration("10.7.0.13"));
+    let before = bench.connect(1, ECHO);
+    bench.send(before, b"hello");
+    for n in 0..5000u32 {
+        bench.cable.going.borrow_mut().push_back(handshake(n, ECHO));
+        if n % 10 == 0 {
+            bench.pass(1);
+        }
+    }
+    assert_eq!(bench.receive(before, 5), b"hello");
+    let other = bench.connect(1, 7009);
+    assert_eq!(bench.send(other, b"hello"), 5);
+    // A second after its end, as the client tries again.
+    let after = bench.connect(1, ECHO);
+    bench.pass(1000);
+    assert_eq!(bench.send(after, b"after"), 5);
+    assert_eq!(bench.receive(after, 5), b"after");
+    bench.is_clean();
+}
+
+/// The nth SYN of a flood.
+fn handshake(n: u32, port: u16) -> Vec<u8> {
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{
+        EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl,
+        TcpPacket, TcpRepr, TcpSeqNumber,
+    };
+    let from = Ipv4Addr::new(10, 7, 0, 100 + (n % 100) as u8);
+    let tcp = TcpRepr {
+        src_port: 1024 + (n % 60_000) as u16,
+        dst_port: port,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(n as i32),
+        ack_number: None,
+        window_len: 1000,
+        window_scale: None,
+        max_seg_size: Some(1460),
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let ip = Ipv4Repr {
+        src_addr: from,
+        dst_addr: OURS,
+        next_header: IpProtocol::Tcp,
+        payload_len: tcp.buffer_len(),
+        hop_limit: 64,
+    };
+    let ethernet = EthernetRepr {
+        src_addr: EthernetAddress([2, 0, 0, 0, 0, 9]),
+        dst_addr: EthernetAddress([2, 0, 0, 0, 0, 1]),
+        ethertype: EthernetProtocol::Ipv4,
+    };
+    let mut frame = vec![0; 14 + ip.buffer_len() + tcp.buffer_len()];
+    ethernet.emit(&mut EthernetFrame::new_unchecked(&mut frame));
+    let all = ChecksumCapabilities::default();
+    ip.emit(&mut Ipv4Packet::new_unchecked(&mut frame[14..]), &all);
+    let (from, to) = (IpAddress::from(IpAddr::V4(from)), IpAddress::from(IpAddr::V4(OURS)));
+    tcp.emit(&mut TcpPacket::new_unchecked(&mut frame[14 + ip.buffer_len()..]), &from, &to, &all);
+    frame
+}
+
+impl Bench {
+    /// Clients that one service can have: all sockets but the spares of the others.
+    fn room(&self) -> usize {
+        let is_stream = |port: &&Port| port.socket == SocketType::Stream;
+        TCP_SOCKETS + 1 - self.daemon.ports.iter().flatten().filter(is_stream).count()
+    }
+
+    /// Once all clients have left, the pool is as it was, and nothing wakes the daemon any more.
+    fn is_clean(&mut self) {
+        for client in 0..self.connections.len() {
+            self.socket(client).abort();
+        }
+        self.until(2 * CLOSING_MS, |_| false);
+        let daemon = &self.daemon;
+        let listening =
+            daemon.ports.iter().flatten().filter(|port| port.socket == SocketType::Stream).count();
+        let count = |is: fn(&Role) -> bool| daemon.connections.iter().filter(|c| is(&c.role)).count();
+        assert_eq!(count(|role| matches!(role, Role::Spare { .. })), listening);
+        assert_eq!(count(|role| *role == Role::Free), TCP_SOCKETS - listening);
+        assert_eq!(self.engine.running(), 0);
+        let before = self.wakes;
+        self.until(3_600_000, |_| false);
+        assert!(self.wakes - before <= 2, "{} wake-ups in an idle hour", self.wakes - before);
+    }
+}
