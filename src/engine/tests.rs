@@ -16,6 +16,7 @@ use crate::capacity::TEXT_BYTES;
 use crate::service::{Bind, Cps, Host, LogFields, Minutes, Service, Standing, Target};
 use crate::table::{Origin, Pattern, Rule, Span, Text};
 
+mod conformance;
 mod edges;
 mod walks;
 mod wrapped;

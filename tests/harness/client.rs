@@ -145,8 +145,13 @@ fn raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
 
 /// A connection from one of our own addresses: `127.0.0.2:0`, `[fd00::5]:0`.
 pub fn tcp_from(from: &str, to: &str) -> TcpStream {
+    let stream = try_tcp_from(parse(from), parse(to));
+    stream.unwrap_or_else(|error| panic!("{from} to {to}: {error}"))
+}
+
+/// The same, where nobody may listen.
+pub fn try_tcp_from(from: SocketAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     use std::os::fd::FromRawFd;
-    let (from, to) = (parse(from), parse(to));
     let family = if from.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
     let stream = unsafe {
@@ -155,17 +160,19 @@ pub fn tcp_from(from: &str, to: &str) -> TcpStream {
         let ((near, near_len), (far, far_len)) = (raw(from), raw(to));
         let one: libc::c_int = 1;
         libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const one).cast(), 4);
-        for (what, rc) in [
-            ("bind", libc::bind(fd, (&raw const near).cast(), near_len)),
-            ("connect", libc::connect(fd, (&raw const far).cast(), far_len)),
+        for rc in [
+            libc::bind(fd, (&raw const near).cast(), near_len),
+            libc::connect(fd, (&raw const far).cast(), far_len),
         ] {
-            assert_eq!(rc, 0, "{what}, {from} to {to}: {}", std::io::Error::last_os_error());
+            if rc != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
         }
         stream
     };
-    stream.set_read_timeout(Some(PATIENCE)).expect("time-out");
-    stream.set_write_timeout(Some(PATIENCE)).expect("time-out");
-    stream
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// Clients of many addresses, of both families; the last is given to lo by [`Net::add_address`].

@@ -359,9 +359,10 @@ fn the_conformance_scripts() {
     let conf = configuration(&format!("{}", CLIENTS[2]));
     for script in SCRIPTS {
         let mut bench = Bench::new(&conf);
-        println!("{}: {}", script.name, script.promise());
+
         let done = script.play(&mut bench);
-        println!("{}: {}", script.name, if done { "passed" } else { "does not apply" });
+        let word = if done { "passed" } else { "-" };
+        println!("conformance: memory {} {word}: {}", script.name, script.promise());
         bench.is_clean();
     }
 }
