@@ -4,6 +4,7 @@
 //! Here an unknown option is refused. The inetds' options are letters with values behind them.
 
 use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use heapless::Vec;
 
@@ -101,6 +102,18 @@ pub struct Standalone<'a> {
     pub program: Vec<&'a [u8], STANDALONE_WORDS>,
 }
 
+/// A TAP device, and where the services behind it are to be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tap<'a> {
+    pub name: &'a [u8],
+    /// Address and bits of its network; `None`: a DHCP server tells.
+    pub ipv4: Option<(Ipv4Addr, u8)>,
+    /// Besides the link-local one.
+    pub ipv6: Option<(Ipv6Addr, u8)>,
+    pub router4: Option<Ipv4Addr>,
+    pub router6: Option<Ipv6Addr>,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
     pub personality: Personality,
@@ -134,6 +147,8 @@ pub struct Options<'a> {
     /// The directory with hosts.allow and hosts.deny; `None`: /etc.
     pub hosts_dir: Option<&'a [u8]>,
     pub standalone: Option<Standalone<'a>>,
+    /// -tap: on a network stack of our own.
+    pub tap: Option<Tap<'a>>,
 }
 
 impl Options<'_> {
@@ -166,6 +181,7 @@ impl Options<'_> {
             wrap_internal: false,
             hosts_dir: None,
             standalone: None,
+            tap: None,
         }
     }
 }
@@ -238,6 +254,8 @@ With none of them, the built-in services are served on loopback, ports 10007 100
   -hosts DIR         hosts.allow and hosts.deny are in DIR, not in /etc
   -pidfile FILE      instead of /run/usherd.pid
   -limit N           at most N servers at one time
+  -tap NAME [-address ADDR/BITS] [-router ADDR]   serve on a network stack of our own behind this TAP device, with
+                     an address by DHCP or that one; in the foreground, if usherd was built with the feature tap
   -set ATTR=VALUE    with -tcp or -udp: any attribute of a service section, as only_from=127.0.0.1
   -help attributes   every attribute, with what it takes
   -version, --help
@@ -344,6 +362,27 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
             }
             b"pidfile" => options.pid_file = Some(Some(value()?)),
             b"hosts" => options.hosts_dir = Some(value()?),
+            b"tap" => {
+                let name = value()?;
+                options.tap = Some(Tap { name, ipv4: None, ipv6: None, router4: None, router6: None });
+                options.foreground = true;
+            }
+            b"address" | b"router" => {
+                let Some(tap) = &mut options.tap else {
+                    return Err(Misuse::Unsupported { option: word, why: "comes after -tap" });
+                };
+                let value = value()?;
+                match tap_address(value, name == b"router") {
+                    Some((IpAddr::V4(address), None)) => tap.router4 = Some(address),
+                    Some((IpAddr::V6(address), None)) => tap.router6 = Some(address),
+                    Some((IpAddr::V4(address), Some(bits))) => tap.ipv4 = Some((address, bits)),
+                    Some((IpAddr::V6(address), Some(bits))) => tap.ipv6 = Some((address, bits)),
+                    None => {
+                        let wanted = if name == b"router" { "an address" } else { "ADDRESS/BITS" };
+                        return Err(Misuse::Bad { option: word, value, wanted });
+                    }
+                }
+            }
             b"limit" => options.limit = Some(count(word, value()?)?),
             // xinetd's, without anything to do here: helpers of USERID and the periodic self-check do not exist.
             b"logprocs" | b"shutdownprocs" | b"cc" => {
@@ -398,6 +437,17 @@ fn minute(text: &[u8]) -> Option<u16> {
     value::minute(text).filter(|minute| *minute < 24 * 60)
 }
 
+/// An address, with the bits of its network unless it is a router's.
+fn tap_address(text: &[u8], is_router: bool) -> Option<(IpAddr, Option<u8>)> {
+    let address = |text: &[u8]| core::str::from_utf8(text).ok()?.parse::<IpAddr>().ok();
+    if is_router {
+        return Some((address(text)?, None));
+    }
+    let slash = text.iter().position(|&b| b == b'/')?;
+    let (address, bits) = (address(text.get(..slash)?)?, number(text.get(slash + 1..)?)?);
+    (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, Some(bits)))
+}
+
 fn count<'a>(option: &'a [u8], value: &'a [u8]) -> Result<u32, Misuse<'a>> {
     number(value).ok_or(Misuse::Bad { option, value, wanted: "a number" })
 }
@@ -437,7 +487,7 @@ fn letters<'a>(
         return Ok(true);
     }
     // Words that are ours are not read as letters: all of xinetd's and usherd's have more than one.
-    let ours: [&[u8]; 15] = [
+    let ours: [&[u8]; 18] = [
         b"help",
         b"version",
         b"dontfork",
@@ -453,6 +503,9 @@ fn letters<'a>(
         b"set",
         b"match",
         b"at",
+        b"tap",
+        b"address",
+        b"router",
     ];
     if name.first() == Some(&b'-') || ours.contains(&name) {
         return Ok(false);

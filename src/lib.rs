@@ -11,7 +11,7 @@
 //! | what is asked | [`resolver`], [`ident`], [`tcpmux`] | names of addresses and addresses of names, from the hosts file and name servers; a client's user; the service a client names |
 //! | what is decided | [`access`], [`wrappers`], [`limits`], [`builtin`], [`record`] | who may come in, how many, what built-in services say, what is written down |
 //! | the engine | [`engine`] | events and the time go in, calls of a backend come out |
-//! | backends | [`backend`] | the same calls on Linux, and in a simulation |
+//! | backends | [`backend`] | the same calls on Linux, on smoltcp (a TAP device, boards without a system), and in a simulation |
 //!
 //! # Rules the core keeps
 //!
@@ -32,6 +32,7 @@
 //! # Features
 //!
 //! `linux` (default) is the epoll backend and the daemon. Without it the crate is the core alone, for any bare target.
+//! `smoltcp` is the backend on a network stack of our own, for any target; `tap` puts the daemon on it (`usherd -tap`).
 //! `sim` is the simulation backend, which links std, and so never together with the daemon.
 //!
 //! `docs/life-of-a-connection.md` follows one client through all of this.
@@ -50,6 +51,9 @@ mod budget;
 pub mod builtin;
 pub mod capacity;
 pub mod config;
+#[cfg(test)]
+#[path = "../tests/conformance/script.rs"]
+mod conformance;
 pub mod engine;
 pub mod errno;
 pub mod ident;

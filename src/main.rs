@@ -18,6 +18,12 @@ static mut SPILLS: Spills = Spills::new();
 static mut CACHE: Cache = Cache::new();
 static mut SPAWNER: Spawner = Spawner::new();
 static mut LOG: Log = Log::new();
+#[cfg(feature = "tap")]
+static mut TAP_ENGINE: Engine<usherd::backend::linux::tap::TapStack> = Engine::new();
+#[cfg(feature = "tap")]
+static mut BUFFERS: usherd::backend::smoltcp::Buffers = usherd::backend::smoltcp::Buffers::new();
+#[cfg(feature = "tap")]
+static mut SOCKETS: usherd::backend::smoltcp::Sockets<'static> = usherd::backend::smoltcp::Sockets::new();
 
 #[allow(unsafe_code, clippy::deref_addrof, reason = "a reference to a static mut goes through a raw pointer")]
 fn main(start: entry::Start) -> i32 {
@@ -32,6 +38,12 @@ fn main(start: entry::Start) -> i32 {
             log: &mut *(&raw mut LOG),
             unwritten: start.unwritten(),
             page: start.page(),
+            #[cfg(feature = "tap")]
+            tap: daemon::TapParts {
+                engine: &mut *(&raw mut TAP_ENGINE),
+                buffers: &mut *(&raw mut BUFFERS),
+                sockets: &mut *(&raw mut SOCKETS),
+            },
         }
     };
     daemon::run(start.args(), start.env(), parts)

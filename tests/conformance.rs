@@ -170,3 +170,112 @@ fn reset(stream: TcpStream) {
         libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size);
     }
 }
+
+#[cfg(feature = "tap")]
+mod tap {
+    use super::*;
+    use std::path::Path;
+    use std::process::Command;
+
+    const OURS: &str = "10.7.0.1";
+
+    /// The daemon behind a TAP device, with clients at 10.7.0.11 to 14 and fd07::11.
+    pub fn start<'n>(net: &'n Net, conf: &str, more: &[&str]) -> Daemon<'n> {
+        net.write("conf", conf);
+        let args =
+            ["-f", "/run/test/conf", "-tap", "tap0", "-address", "10.7.0.1/24", "-address", "fd07::1/64"];
+        let daemon = Daemon::run(net, Subject::Usherd, &[&args, more].concat());
+        until("the device", || Path::new("/proc/sys/net/ipv6/conf/tap0").exists().then_some(()));
+        ip("link set tap0 up");
+        for n in 11..=14 {
+            ip(&format!("addr add 10.7.0.{n}/24 dev tap0"));
+        }
+        ip("addr add fd07::11/64 dev tap0 nodad");
+        until("the stack", || daemon.said().contains(OURS).then_some(()));
+        daemon
+    }
+
+    fn ip(words: &str) {
+        let done = Command::new("ip").args(words.split(' ')).status().expect("ip of iproute2");
+        assert!(done.success(), "ip {words}");
+    }
+
+    #[test]
+    fn a_tap_device() {
+        play("tap", |script| {
+            in_net(move |net| {
+                let clients: Vec<IpAddr> =
+                    (11..=14).map(|n| IpAddr::V4(Ipv4Addr::new(10, 7, 0, n))).collect();
+                let daemon = start(net, &configuration("10.7.0.13"), &[]);
+                let done = script.play(&mut Outside::new(OURS.parse().expect("an address"), clients));
+                drop(daemon);
+                done
+            })
+        });
+    }
+
+    /// A program has a socket pair for its connection: all bytes go through it, and each end's half-close.
+    #[test]
+    fn programs_answer_behind_a_tap_device() {
+        in_net(|net| {
+            net.script("greet", "#!/bin/sh\necho hello $REMOTE_HOST\ncat\necho bye\n");
+            net.script("flood", "#!/bin/sh\nyes | head -c 3000000\n");
+            let conf = service("greet", 7201, "server = /run/test/greet")
+                + &service("flood", 7202, "server = /run/test/flood");
+            let daemon = start(net, &conf, &[]);
+            let mut client = tcp_from("10.7.0.12:0", "10.7.0.1:7201");
+            let text = "0123456789abcdef".repeat(20_000);
+            let mut writer = client.try_clone().expect("a second handle");
+            let sent = text.clone();
+            let sender = std::thread::spawn(move || {
+                writer.write_all(sent.as_bytes()).expect("a program that reads");
+                writer.shutdown(std::net::Shutdown::Write).expect("a half-close");
+            });
+            let heard = read_to_end(&mut client);
+            sender.join().expect("the sender");
+            assert!(heard == format!("hello 10.7.0.12\n{text}bye\n").into_bytes(), "{} bytes", heard.len());
+            assert_eq!(read_to_end(&mut tcp_from("10.7.0.11:0", "10.7.0.1:7202")).len(), 3_000_000);
+            // One that leaves in the middle: its program gets SIGPIPE, and nothing is left.
+            let mut rude = tcp_from("10.7.0.11:0", "10.7.0.1:7202");
+            rude.read_exact(&mut [0; 1000]).expect("some of it");
+            reset(rude);
+            until("all programs have ended", || {
+                let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", daemon.pid()));
+                children.expect("children").is_empty().then_some(())
+            });
+            let mut v6 = tcp_from("[fd07::11]:0", "[fd07::1]:7201");
+            v6.shutdown(std::net::Shutdown::Write).expect("a half-close");
+            assert_eq!(text_of(&read_to_end(&mut v6)), "hello fd07::11\nbye\n");
+        });
+    }
+
+    fn text_of(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    /// Nothing to do, nothing done: the loop waits as long as nothing comes.
+    #[test]
+    fn an_idle_stack_wakes_nobody() {
+        in_net(|net| {
+            let daemon = start(net, &configuration("10.7.0.13"), &[]);
+            let _client = {
+                let mut client = tcp_from("10.7.0.11:0", "10.7.0.1:7007");
+                round_trip(&mut client, b"hello");
+                client
+            };
+            let switches = || {
+                let status =
+                    std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("status");
+                let line = status.lines().find(|line| line.starts_with("voluntary_ctxt")).expect("a count");
+                line.split_whitespace().last().and_then(|n| n.parse::<u64>().ok()).expect("a number")
+            };
+            // The kernel's own frames (router solicitations, reports of groups) end after a few seconds.
+            let mut before = switches();
+            until("two quiet seconds", || {
+                std::thread::sleep(Duration::from_secs(2));
+                let now = switches();
+                (core::mem::replace(&mut before, now) == now).then_some(())
+            });
+        });
+    }
+}

@@ -18,6 +18,8 @@ pub mod spawn;
 mod stderr;
 mod stream;
 mod sys;
+#[cfg(feature = "tap")]
+pub mod tap;
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -434,27 +436,14 @@ impl Backend for Linux {
     }
 
     fn end(&mut self, pid: Pid, how: End) {
-        use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-        let signal = match how {
-            End::Ask => Signal::TERM,
-            End::Kill => Signal::KILL,
-        };
-        let Some(pid) = Pid::from_raw(pid as i32) else { return };
-        // Each server leads a process group of its own, from a moment after its birth on.
-        if kill_process_group(pid, signal).is_err() {
-            let _ = kill_process(pid, signal);
-        }
+        sys::end(pid, how);
     }
 
     fn load(&mut self) -> Option<u32> {
         // The kernel counts anew every five seconds.
         let second = self.mono.0 / 1000;
         if self.load.is_none_or(|(at, _)| at != second) {
-            // sysinfo(2): fixed point with 16 bits behind the point.
-            let [one, ..] = rustix::system::sysinfo().loads;
-            #[allow(clippy::useless_conversion, reason = "the field is an unsigned long")]
-            let load = u32::try_from((u64::from(one) * 100) >> 16).ok()?;
-            self.load = Some((second, load));
+            self.load = Some((second, sys::load()?));
         }
         self.load.map(|(_, load)| load)
     }

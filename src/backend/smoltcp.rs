@@ -6,6 +6,8 @@
 //! them, so that a flood of one leaves the others theirs. A client that finds no spare is not answered with a reset but not
 //! at all ([`Gate`]): its system tries again after a second, as with a full backlog of Linux.
 //!
+//! Where there are programs, one that answers a client has a pipe in place of a socket; what goes through it is moved here.
+//!
 //! What the engine holds of a socket is a [`Claim`]. Dropping it closes the connection, or the listener, at the next
 //! [`poll`](Smoltcp::poll).
 //!
@@ -46,6 +48,7 @@ use crate::resolver::{Network, QuestionId};
 use crate::service::{Bind, Family, Service, SocketType};
 use crate::table::Table;
 use crate::time::{Instant, Now};
+use crate::wrappers::Effects;
 
 /// Connections of one service that are half open, or open and not accepted yet.
 pub const BACKLOG: usize = if TCP_SOCKETS < 8 { 2 } else { TCP_SOCKETS / 4 };
@@ -85,6 +88,73 @@ pub trait Host {
     fn load(&mut self) -> Option<u32> {
         None
     }
+
+    /// Whether there are programs to start. If not, services that need one do not listen.
+    const HAS_PROGRAMS: bool = false;
+
+    /// The way to a program that answers a client.
+    type Pipe: Pipe;
+
+    /// Starts a program, with a way to it in place of a connection if it `talks`.
+    fn start(&mut self, start: &Start<'_>) -> Result<(Pid, Option<Self::Pipe>), Errno> {
+        let _ = start;
+        Err(Errno::NOSYS)
+    }
+
+    /// Tells a program to end.
+    fn end(&mut self, pid: Pid, how: End) {
+        let _ = (pid, how);
+    }
+}
+
+/// A program that is to answer a client, or a command that goes with one.
+pub struct Start<'a> {
+    pub table: &'a Table,
+    pub service: &'a Service,
+    pub peer: Peer,
+    pub local: Option<(IpAddr, u16)>,
+    pub effects: Option<&'a Effects>,
+    pub command: Option<&'a [u8]>,
+    /// It has the client's connection for its descriptors 0 to 2; else /dev/null.
+    pub talks: bool,
+}
+
+/// The way to a program: bytes in both directions. Never waits: [`Errno::AGAIN`]. Dropping it ends both.
+pub trait Pipe {
+    /// 0: the program will say no more.
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno>;
+    /// Fails if nobody will read it, even if it is nothing.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
+    /// The client will say no more.
+    fn finish(&mut self);
+}
+
+/// Where there are no programs.
+pub enum NoPipe {}
+
+impl Pipe for NoPipe {
+    fn read(&mut self, _: &mut [u8]) -> Result<usize, Errno> {
+        match *self {}
+    }
+
+    fn write(&mut self, _: &[u8]) -> Result<usize, Errno> {
+        match *self {}
+    }
+
+    fn finish(&mut self) {
+        match *self {}
+    }
+}
+
+/// A connection that a program answers.
+struct Bridge<P> {
+    /// The TCP socket, by its place.
+    at: usize,
+    pipe: P,
+    /// The client has said all, and the program knows.
+    is_told: bool,
+    /// The program has said all.
+    is_over: bool,
 }
 
 /// Where the machine is on its network.
@@ -184,6 +254,8 @@ enum Role {
     Taken {
         watch: Option<(StreamId, Step)>,
     },
+    /// Led to a program.
+    Bridged,
     /// Until the other end has closed too, or till then.
     Closing {
         until: Instant,
@@ -258,6 +330,7 @@ pub struct Smoltcp<'a, D: Device, H: Host> {
     datagrams: Vec<Datagrams, UDP_SOCKETS>,
     ports: Vec<Option<Port>, SERVICES>,
     claims: [&'a [Cell<bool>]; 3],
+    bridges: Vec<Bridge<H::Pipe>, TCP_SOCKETS>,
     dhcp: Option<SocketHandle>,
     addresses: Addresses,
     now: Instant,
@@ -326,6 +399,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             connections,
             datagrams,
             ports: Vec::new(),
+            bridges: Vec::new(),
             claims: [&buffers.connections, &buffers.ports, &buffers.questions],
             dhcp,
             addresses,
@@ -407,6 +481,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
     /// Sends what is to be sent.
     pub fn send(&mut self) {
         self.take_back();
+        self.bridge();
         self.set_timeouts();
         let at = stack_time(self.now);
         while self.interface.poll_egress(at, &mut self.device, &mut self.sockets)
@@ -603,6 +678,23 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         best.map(|(.., at)| at)
     }
 
+    /// Moves what programs and their clients have to say to each other, as far as it goes.
+    fn bridge(&mut self) {
+        let mut at = 0;
+        while let Some(bridge) = self.bridges.get_mut(at) {
+            let Some(handle) = self.connections.get(bridge.at).map(|connection| connection.handle) else {
+                return;
+            };
+            let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+            if bridge.pump(socket) {
+                at += 1;
+            } else {
+                let bridge = self.bridges.swap_remove(at);
+                self.begin_closing(bridge.at);
+            }
+        }
+    }
+
     /// smoltcp's time-out is about any silence of the other end. A connection may be idle for ever; but what is under way
     /// must be acknowledged some time, and probes must be answered.
     fn set_timeouts(&mut self) {
@@ -781,8 +873,8 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
     }
 
     fn listen(&mut self, _table: &Table, service: &Service) -> Result<Claim<'a>, Errno> {
-        if service.is_owned_by_server() {
-            // It wants a socket of the system's.
+        // A server that owns its socket wants one of the system's.
+        if service.is_owned_by_server() || (service.is_program() && !H::HAS_PROGRAMS) {
             return Err(Errno::NOSYS);
         }
         let address = match service.bind {
@@ -921,8 +1013,9 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
         self.set_role(stream.at, Role::Taken { watch: None });
     }
 
-    fn hand_over(&mut self, _: &Claim<'a>) -> Result<(), Errno> {
-        Err(Errno::NOSYS)
+    fn hand_over(&mut self, stream: &Claim<'a>) -> Result<(), Errno> {
+        self.unwatch(stream);
+        Ok(())
     }
 
     fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Claim<'a>, Errno> {
@@ -997,11 +1090,30 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
     }
 
     fn spawn(&mut self, spawn: Spawn<'_, Claim<'a>, Claim<'a>>) -> Result<Pid, Errno> {
-        let (Given::Connection(_) | Given::Listener(_) | Given::Nothing) = spawn.given;
-        Err(Errno::NOSYS)
+        let Spawn { table, service, listener: _, given, peer, effects, command } = spawn;
+        let (connection, local) = match given {
+            Given::Connection(stream) if self.bridges.is_full() => {
+                let _ = stream;
+                return Err(Errno::MFILE);
+            }
+            Given::Connection(stream) => (Some(stream.at), self.local(stream)),
+            Given::Listener(_) => return Err(Errno::NOSYS),
+            Given::Nothing => (None, None),
+        };
+        let talks = connection.is_some();
+        let start = Start { table, service, peer, local, effects, command, talks };
+        let (pid, pipe) = self.host.start(&start)?;
+        if let (Some(at), Some(pipe)) = (connection, pipe) {
+            // From here on the engine's claim on it means nothing.
+            self.set_role(at, Role::Bridged);
+            let _ = self.bridges.push(Bridge { at, pipe, is_told: false, is_over: false });
+        }
+        Ok(pid)
     }
 
-    fn end(&mut self, _: Pid, _: End) {}
+    fn end(&mut self, pid: Pid, how: End) {
+        self.host.end(pid, how);
+    }
 
     fn load(&mut self) -> Option<u32> {
         self.host.load()
@@ -1009,6 +1121,56 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
 
     fn record(&mut self, record: &Record<'_>) {
         self.host.record(record);
+    }
+}
+
+impl<P: Pipe> Bridge<P> {
+    /// `false` if there is nothing more to move: the connection is to be closed.
+    fn pump(&mut self, socket: &mut tcp::Socket<'_>) -> bool {
+        while !self.is_told && socket.can_recv() {
+            let mut moved = Err(Errno::AGAIN);
+            let taken = socket.recv(|bytes| {
+                moved = self.pipe.write(bytes);
+                (moved.unwrap_or(0), ())
+            });
+            match (taken, moved) {
+                (Ok(()), Ok(n)) if n > 0 => {}
+                (Ok(()), Ok(_) | Err(Errno::AGAIN)) => break,
+                // Nobody reads it any more; what the program says still goes out.
+                _ => {
+                    let _ = socket.recv(|bytes| (bytes.len(), ()));
+                }
+            }
+        }
+        if !self.is_told && !socket.may_recv() {
+            self.is_told = true;
+            self.pipe.finish();
+        }
+        while !self.is_over {
+            if !socket.may_send() {
+                // The client is gone.
+                return false;
+            }
+            if !socket.can_send() {
+                break;
+            }
+            let mut read = Err(Errno::AGAIN);
+            let _ = socket.send(|room| {
+                read = self.pipe.read(room);
+                (read.unwrap_or(0), ())
+            });
+            match read {
+                Ok(n) if n > 0 => {}
+                Err(Errno::AGAIN) => break,
+                _ => {
+                    self.is_over = true;
+                    socket.close();
+                }
+            }
+        }
+        // One that only has no more to say may go on listening.
+        let mut is_gone = || self.pipe.write(&[]).is_err_and(|errno| errno != Errno::AGAIN);
+        !(self.is_over && (self.is_told || is_gone()))
     }
 }
 

@@ -16,9 +16,11 @@ use super::log::{self, FACILITY_DAEMON, Log, Main};
 use super::notify::Notify;
 use super::spawn::Heritage;
 use super::sys::{self, SignalSet};
+#[cfg(feature = "tap")]
+use super::tap;
 use super::{Cache, Linux, Source, Spawner, Spills, dump, matching};
 use crate::args::{self, LogTo, Misuse, Options, Personality, Standalone, Task, USAGE};
-use crate::backend::End;
+use crate::backend::{Backend, End};
 use crate::capacity::PATH_BYTES;
 use crate::config::diagnostic::{Bytes, Diagnostic, Severity};
 use crate::config::source::Files;
@@ -46,6 +48,16 @@ pub struct Parts {
     pub unwritten: [(usize, usize); 2],
     /// Bytes of the kernel's pages.
     pub page: usize,
+    #[cfg(feature = "tap")]
+    pub tap: TapParts,
+}
+
+/// What `-tap` needs besides.
+#[cfg(feature = "tap")]
+pub struct TapParts {
+    pub engine: &'static mut Engine<tap::TapStack>,
+    pub buffers: &'static mut crate::backend::smoltcp::Buffers,
+    pub sockets: &'static mut crate::backend::smoltcp::Sockets<'static>,
 }
 
 /// Exit statuses.
@@ -103,6 +115,15 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
             let now = read_clocks();
             let minute = at.or(now.unix.map(|unix| parts.engine.zone().at(unix).minute_of_day()));
             answer(&options, &files, &hosts, parts, (service, client, minute))
+        }
+        #[cfg(feature = "tap")]
+        (Ok((files, hosts)), _) if let Some(tap) = &options.tap => {
+            serve_tap(&options, tap, &files, &hosts, &environment, parts)
+        }
+        #[cfg(not(feature = "tap"))]
+        (Ok(_), _) if options.tap.is_some() => {
+            say(format_args!("usherd: -tap: built without it; see `cargo build --release --features tap`\n"));
+            status::USAGE
         }
         (Ok((files, hosts)), _) => serve(&options, &files, &hosts, &environment, parts),
         (Err(problem), _) => Failure::Path(problem).tell(),
@@ -282,7 +303,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
 ) -> i32 {
     // Before anything of the daemon's is readable to others; see `spawn` for why it must be.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let Parts { engine, loader, spills, cache, spawner, log, unwritten, page } = parts;
+    let Parts { engine, loader, spills, cache, spawner, log, unwritten, page, .. } = parts;
     let outcome = files.load(options, loader, engine.spare(), &mut print_diagnostic);
     if !outcome.usable {
         return Failure::Unusable.tell();
@@ -310,29 +331,9 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     };
     let _ = rustix::process::chdir(c"/");
 
-    let pid = rustix::process::getpid().as_raw_pid() as u32;
-    log.set_tag(options.personality.name(), pid);
     let levels = environment.get(b"JOURNAL_STREAM").is_some_and(is_journal);
     log.set_main(Main::Stderr { levels: foreground && levels }, b"");
-    spawner.set_heritage(Heritage {
-        umask: umask as u32,
-        nice: rustix::process::getpriority_process(None).unwrap_or(0),
-        files: raise_descriptor_limit(),
-        uid: rustix::process::getuid().as_raw(),
-    });
-    if makes_dumpable() {
-        spawner.share_nothing();
-    }
-    let left_out = spawner.set_environment(environment.0.clone(), !options.keep_environment);
-    if left_out > 0 {
-        log.message(
-            Level::Warning,
-            format_args!("{left_out} environment variables had no place and are not handed on"),
-        );
-    }
-    set_zone(environment.get(b"TZ"), engine, log);
-    engine.set_limit(options.limit);
-    engine.set_hosts(&hosts.allow, &hosts.deny, pid, rustix::process::getuid().is_root());
+    let pid = equip(options, environment, hosts, engine, spawner, log, umask as u32);
     let notify = match notify_socket {
         Some(address) => {
             let own = environment.number(b"WATCHDOG_PID").is_none_or(|number| number == u64::from(pid));
@@ -402,6 +403,199 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         drop(pipe);
     }
     daemon.serve()
+}
+
+/// What the engine, the log and servers know of this process.
+fn equip<B: Backend, I: Iterator<Item = &'static CStr> + Clone>(
+    options: &Options<'_>,
+    environment: &Environment<I>,
+    hosts: &Hosts,
+    engine: &mut Engine<B>,
+    spawner: &mut Spawner,
+    log: &mut Log,
+    umask: u32,
+) -> u32 {
+    let pid = rustix::process::getpid().as_raw_pid() as u32;
+    log.set_tag(options.personality.name(), pid);
+    spawner.set_heritage(Heritage {
+        umask,
+        nice: rustix::process::getpriority_process(None).unwrap_or(0),
+        files: raise_descriptor_limit(),
+        uid: rustix::process::getuid().as_raw(),
+    });
+    if makes_dumpable() {
+        spawner.share_nothing();
+    }
+    let left_out = spawner.set_environment(environment.0.clone(), !options.keep_environment);
+    if left_out > 0 {
+        log.message(
+            Level::Warning,
+            format_args!("{left_out} environment variables had no place and are not handed on"),
+        );
+    }
+    set_zone(environment.get(b"TZ"), engine, log);
+    engine.set_limit(options.limit);
+    engine.set_hosts(&hosts.allow, &hosts.deny, pid, rustix::process::getuid().is_root());
+    pid
+}
+
+/// -tap: the loop of [`Daemon::serve`], for what there is of it there.
+#[cfg(feature = "tap")]
+#[inline(never)]
+fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
+    options: &Options<'_>,
+    tap: &args::Tap<'_>,
+    files: &Sources,
+    hosts: &Hosts,
+    environment: &Environment<I>,
+    parts: Parts,
+) -> i32 {
+    use crate::backend::smoltcp::{Addresses, Ipv4, Smoltcp};
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let Parts { loader, cache, spawner, log, tap: TapParts { engine, buffers, sockets }, .. } = parts;
+    let outcome = files.load(options, loader, engine.spare(), &mut print_diagnostic);
+    if !outcome.usable {
+        return Failure::Unusable.tell();
+    }
+    sys::close_from(3);
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o022)).as_raw_mode();
+    sys::reset_signal_actions();
+    let _ = rustix::process::chdir(c"/");
+    log.set_main(Main::Stderr { levels: false }, b"");
+    equip(options, environment, hosts, engine, spawner, log, umask as u32);
+    let started = tap::LinuxHost::new(cache, spawner, log).and_then(|host| {
+        sys::set_signal_mask(BLOCKED);
+        let signals = sys::signal_fd(HANDLED)?;
+        host.watch(signals.as_fd())?;
+        Ok((host, signals))
+    });
+    let (host, signals) = match started {
+        Ok(started) => started,
+        Err(errno) => return Failure::Call { what: "cannot start", errno }.tell(),
+    };
+    let device = match tap::Tap::open(tap.name) {
+        Ok(device) => device,
+        Err(errno) => return Failure::Call { what: "cannot open the TAP device", errno }.tell(),
+    };
+    if let Err(errno) = host.watch(device.as_fd()) {
+        return Failure::Call { what: "cannot watch the TAP device", errno }.tell();
+    }
+    let addresses = Addresses {
+        ethernet: tap::ethernet(tap.name),
+        ipv4: match tap.ipv4 {
+            Some((address, bits)) => Ipv4::Static { address, bits, router: tap.router4 },
+            None => Ipv4::Dhcp,
+        },
+        ipv6: tap.ipv6,
+        router6: tap.router6,
+    };
+    let now = read_clocks();
+    let mut stack = Smoltcp::new(device, addresses, buffers, sockets, host, now.mono);
+    match options.log_to {
+        Some(LogTo::Syslog { facility }) => stack.host.log.set_main(Main::Syslog { facility }, b""),
+        Some(LogTo::File(path)) => stack.host.log.set_main(Main::File, path),
+        Some(LogTo::Stderr) | None => {}
+    }
+    stack.host.set_now(now);
+    engine.adopt(now, &mut stack);
+    let mut reload = false;
+    let mut ending: Option<(End, Instant)> = None;
+    let mut told = heapless::String::<256>::new();
+    loop {
+        let now = read_clocks();
+        stack.host.set_now(now);
+        let mut due = Smoltcp::turn(engine, &mut stack, now);
+        let mut line = heapless::String::<256>::new();
+        tap::describe(&stack, tap.name, &mut line);
+        if line != told {
+            stack.host.log.message(Level::Notice, format_args!("{line}"));
+            told = line;
+        }
+        if let Some((how, at)) = ending {
+            if engine.running() == 0 {
+                return status::WELL;
+            }
+            if at <= now.mono {
+                match how {
+                    End::Ask => {
+                        engine.end_servers(End::Kill, &mut stack);
+                        ending = Some((End::Kill, now.mono.plus_ms(KILL_GRACE_MS)));
+                    }
+                    End::Kill => return status::WELL,
+                }
+            }
+            due = due.into_iter().chain(ending.map(|(_, at)| at)).min();
+        }
+        if reload && ending.is_none() {
+            if stack.host.spawner.is_spare_read() {
+                due = Some(now.mono.plus_ms(RELOAD_AGAIN_MS));
+            } else {
+                reload = false;
+                let log = &mut *stack.host.log;
+                let outcome = files.load(options, loader, engine.spare(), &mut |d: &Diagnostic<'_>| {
+                    log.message(
+                        if d.severity == Severity::Error { Level::Error } else { Level::Warning },
+                        format_args!("{d}"),
+                    );
+                });
+                if outcome.usable && outcome.complete {
+                    engine.adopt(now, &mut stack);
+                    stack.host.spawner.reloaded();
+                    stack.host.log.message(Level::Notice, format_args!("Reconfigured"));
+                } else {
+                    let text = format_args!(
+                        "reconfiguration failed: {} errors; nothing was changed",
+                        outcome.errors
+                    );
+                    stack.host.log.message(Level::Error, text);
+                }
+                continue;
+            }
+        }
+        // Rounded up by a millisecond: waking too early would mean going round once more.
+        let ms = due.map(|at| match at.since_ms(read_clocks().mono) {
+            0 => 0,
+            ms => ms + 1,
+        });
+        if let Err(errno) = stack.host.wait(ms) {
+            return Failure::Call { what: "epoll_wait", errno }.tell();
+        }
+        while let Some(signal) = sys::next_signal(signals.as_fd()) {
+            let now = read_clocks();
+            match signal {
+                CHLD => {
+                    while let Some((pid, ending)) = next_ended() {
+                        let failed = stack.host.spawner.reaped(pid);
+                        engine.handle(Event::Ended { pid, ending, failed }, now, &mut stack);
+                    }
+                }
+                HUP | USR2 => reload = true,
+                TERM | INT => {
+                    stack.host.log.message(Level::Notice, format_args!("Exiting..."));
+                    engine.stop_listening(now, &mut stack);
+                    engine.end_sessions(now, &mut stack);
+                    engine.end_servers(End::Ask, &mut stack);
+                    ending.get_or_insert((End::Ask, now.mono.plus_ms(GRACE_MS)));
+                }
+                QUIT => return status::WELL,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A child that has ended.
+fn next_ended() -> Option<(u32, Ending)> {
+    while let Ok(Some((pid, how))) = wait(WaitOptions::NOHANG) {
+        let ending = match (how.exit_status(), how.terminating_signal()) {
+            (Some(status), _) => Ending::Exited(status as u8),
+            (None, Some(signal)) => Ending::Signalled(signal as u8),
+            // Stopped or continued, which was not asked for.
+            (None, None) => continue,
+        };
+        return Some((pid.as_raw_pid() as u32, ending));
+    }
+    None
 }
 
 /// Bytes by which the log tells services apart at a reload.
@@ -870,14 +1064,7 @@ impl Daemon<'_, '_> {
     /// Takes in every child that has ended; as process 1 also those that are nobody's any more.
     #[inline(never)]
     fn reap(&mut self, now: Now) {
-        while let Ok(Some((pid, how))) = wait(WaitOptions::NOHANG) {
-            let pid = pid.as_raw_pid() as u32;
-            let ending = match (how.exit_status(), how.terminating_signal()) {
-                (Some(status), _) => Ending::Exited(status as u8),
-                (None, Some(signal)) => Ending::Signalled(signal as u8),
-                // Stopped or continued, which was not asked for.
-                (None, None) => continue,
-            };
+        while let Some((pid, ending)) = next_ended() {
             let failed = self.linux.spawner.reaped(pid);
             self.engine.handle(Event::Ended { pid, ending, failed }, now, &mut self.linux);
         }
@@ -1118,7 +1305,7 @@ fn raise_descriptor_limit() -> (u64, u64) {
 
 /// Sets the local time zone; it stays UTC where it cannot be told.
 #[inline(never)]
-fn set_zone(tz: Option<&'static [u8]>, engine: &mut Engine<Linux>, log: &mut Log) {
+fn set_zone<B: Backend>(tz: Option<&'static [u8]>, engine: &mut Engine<B>, log: &mut Log) {
     let zone = match zone::parse_tz_variable(tz) {
         Ok(TzSource::Path(path)) => {
             let mut bytes = [0; zone::ZONE_BYTES + 1];

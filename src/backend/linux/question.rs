@@ -59,20 +59,25 @@ impl Network for Names<'_> {
     }
 
     fn random(&mut self) -> u32 {
-        let mut bytes = [0; 4];
-        // Not yet while a board has just started: the pool is not filled, and waiting for it would stop the daemon. What
-        // /dev/urandom gives then is the best there is.
-        let has_some = |n: rustix::io::Result<usize>| n.is_ok_and(|n| n == 4);
-        if !has_some(getrandom(&mut bytes, GetRandomFlags::NONBLOCK)) {
-            let read = rustix::fs::open(c"/dev/urandom", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .and_then(|file| rustix::io::read(&file, &mut bytes));
-            if !has_some(read) {
-                // Neither: the port of the question is still the kernel's own choice.
-                return sys::monotonic_us() as u32;
-            }
-        }
-        u32::from_ne_bytes(bytes)
+        random()
     }
+}
+
+/// A number that nobody can guess.
+pub fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Not yet while a board has just started: the pool is not filled, and waiting for it would stop the daemon. What
+    // /dev/urandom gives then is the best there is.
+    let has_some = |n: rustix::io::Result<usize>| n.is_ok_and(|n| n == 4);
+    if !has_some(getrandom(&mut bytes, GetRandomFlags::NONBLOCK)) {
+        let read = rustix::fs::open(c"/dev/urandom", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|file| rustix::io::read(&file, &mut bytes));
+        if !has_some(read) {
+            // Neither: the port of the question is still the kernel's own choice.
+            return sys::monotonic_us() as u32;
+        }
+    }
+    u32::from_ne_bytes(bytes)
 }
 
 /// resolv.conf(5) may say 0.0.0.0 for this machine. A connected socket hears only from where the answer says it comes

@@ -9,6 +9,7 @@ use core::net::IpAddr;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use syscalls::{Sysno, syscall};
 
+use crate::backend::End;
 use crate::errno::Errno;
 
 impl From<rustix::io::Errno> for Errno {
@@ -170,6 +171,28 @@ pub fn bind_without_port(fd: BorrowedFd<'_>) {
     const IPPROTO_IP: usize = 0;
     const IP_BIND_ADDRESS_NO_PORT: usize = 24;
     let _ = set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &1u32, size_of::<u32>());
+}
+
+/// Tells a server, and what it started in its process group, to end.
+pub fn end(pid: crate::backend::Pid, how: End) {
+    use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+    let signal = match how {
+        End::Ask => Signal::TERM,
+        End::Kill => Signal::KILL,
+    };
+    let Some(pid) = Pid::from_raw(pid as i32) else { return };
+    // Each server leads a process group of its own, from a moment after its birth on.
+    if kill_process_group(pid, signal).is_err() {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// The 1-minute load average in hundredths.
+pub fn load() -> Option<u32> {
+    // sysinfo(2): fixed point with 16 bits behind the point.
+    let [one, ..] = rustix::system::sysinfo().loads;
+    #[allow(clippy::useless_conversion, reason = "the field is an unsigned long")]
+    u32::try_from((u64::from(one) * 100) >> 16).ok()
 }
 
 /// Restricts a socket to an interface (socket(7), SO_BINDTODEVICE): ENODEV while there is none of that name.

@@ -18,10 +18,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::source::memory::Tree;
 use crate::config::{self, Loader};
 
-#[path = "../../../tests/conformance/script.rs"]
-mod script;
-
-use script::{SCRIPTS, Sight, World, configuration};
+use crate::conformance::{SCRIPTS, Sight, World, configuration};
 
 /// 2026-11-22 11:15:14 UTC, when the clock is 0.
 const UNIX: i64 = 1_795_346_114;
@@ -107,6 +104,7 @@ struct TestHost {
 
 impl Host for TestHost {
     type Files = Tree;
+    type Pipe = NoPipe;
 
     fn files(&mut self) -> &mut Tree {
         &mut self.files

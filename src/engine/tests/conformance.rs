@@ -8,10 +8,7 @@ use crate::backend::sim::Visitor;
 use crate::config::source::memory::Tree;
 use crate::config::{self, Loader};
 
-#[path = "../../../tests/conformance/script.rs"]
-mod script;
-
-use script::{SCRIPTS, World, configuration};
+use crate::conformance::{self, SCRIPTS, World, configuration};
 
 /// What a client has on its way to the daemon before it has to wait.
 const ROOM: usize = 64 * 1024;
@@ -92,11 +89,11 @@ impl World for Played {
         self.received[client].drain(..n).collect()
     }
 
-    fn sight(&mut self, client: usize) -> script::Sight {
+    fn sight(&mut self, client: usize) -> conformance::Sight {
         match self.connections[client].map(|at| self.sim.sees(at)) {
-            Some(Sight::Waiting | Sight::Taken | Sight::Finished) => script::Sight::Open,
-            Some(Sight::Eof) => script::Sight::Ended,
-            Some(Sight::Reset | Sight::Refused) | None => script::Sight::Reset,
+            Some(Sight::Waiting | Sight::Taken | Sight::Finished) => conformance::Sight::Open,
+            Some(Sight::Eof) => conformance::Sight::Ended,
+            Some(Sight::Reset | Sight::Refused) | None => conformance::Sight::Reset,
         }
     }
 
