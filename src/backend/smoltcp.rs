@@ -4,7 +4,7 @@
 //! pool. Each service that listens has a spare of it in LISTEN as long as any is free, and a new one the moment a client has
 //! taken the last. Connections that the engine has not accepted yet are the backlog; a service holds at most [`BACKLOG`] of
 //! them, so that a flood of one leaves the others theirs. A client that finds no spare is not answered with a reset but not
-//! at all ([`Gate`]): its system tries again after a second, as with a full backlog of Linux.
+//! at all (`Gate`): its system tries again after a second, as with a full backlog of Linux.
 //!
 //! Where there are programs, one that answers a client has a pipe in place of a socket; what goes through it is moved here.
 //!
