@@ -43,7 +43,7 @@ fn link_args() {
 const NO_BUILD_ID: &str = "-Wl,--build-id=none";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 30] = [
+const CAPACITIES: [(&str, usize, &str); 35] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -127,6 +127,31 @@ const CAPACITIES: [(&str, usize, &str); 30] = [
         "Bytes of datagrams that each of UDP_SOCKETS holds in each direction; more are lost.",
     ),
     ("UDP_PACKETS", 8, "Datagrams that each of UDP_SOCKETS holds in each direction; more are lost."),
+    (
+        "DATAGRAM_BYTES",
+        8192,
+        "Largest datagram a built-in service answers or drops, in bytes; one buffer. echo returns at most this many, as inetutils' 8192 and above xinetd's 2048.",
+    ),
+    (
+        "BANNER_BYTES",
+        4096,
+        "Bytes of a banner that are sent, on the stack; more is cut. A new connection's send buffer holds at least as much, on any kernel.",
+    ),
+    (
+        "EFFECT_BYTES",
+        4096,
+        "Bytes of the commands, variables and banner paths that the rule of one client comes to, expanded, each with two bytes more. Whom a rule with more is about is refused: a command that is cut is another command.",
+    ),
+    (
+        "VERDICTS",
+        32,
+        "Verdicts of hosts.allow and hosts.deny that are kept for whoever comes again. The one kept longest makes room.",
+    ),
+    (
+        "PATH_BYTES",
+        256,
+        "Longest path of a file, in bytes, with the directory of `includedir` before the name.",
+    ),
     ("LINE_BYTES", 16384, "Longest line of a configuration file, in bytes; xinetd's own limit."),
     ("DRAFT_WORDS", 512, "Arguments, or environment words, of one service."),
     ("DRAFT_RULES", 128, "Addresses, networks and names in each access list of one service."),

@@ -76,6 +76,7 @@ pub fn plain(address: IpAddr) -> IpAddr {
 
 /// A network: an address whose first `bits` bits count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Prefix {
     address: IpAddr,
     bits: u8,

@@ -11,9 +11,8 @@ use crate::backend::Backend;
 use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Cache, Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
-    ACCEPTS_A_TURN, ADJUSTABLE, BANNER_BYTES, CACHE_BYTES, CACHED_FILES, DATAGRAM_BYTES, DATAGRAMS_A_TURN,
-    EFFECT_BYTES, EFFECT_VARIABLES, INCLUDE_DEPTH, NAME_BYTES, PATH_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
-    VERDICTS,
+    ACCEPTS_A_TURN, ADJUSTABLE, CACHE_BYTES, CACHED_FILES, DATAGRAMS_A_TURN, EFFECT_VARIABLES, INCLUDE_DEPTH,
+    NAME_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
 };
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
@@ -85,6 +84,13 @@ fn bytes_each(name: &str) -> (usize, String) {
             let lists = 2 * 2;
             (lists * size_of::<Rule>(), format!("{lists} lists × {}", size_of::<Rule>()))
         }
+        "DATAGRAM_BYTES" => (1, "one buffer".into()),
+        "BANNER_BYTES" => (0, "1 byte of stack while a banner is sent".into()),
+        "EFFECT_BYTES" => {
+            (1, "one buffer, and in each spawn slot; on the stack while a command is expanded".into())
+        }
+        "VERDICTS" => (VERDICT_BYTES, "what was asked, and what was said".into()),
+        "PATH_BYTES" => (0, "1 in each of LOG_FILES; else on the stack while files are read".into()),
         // Not in the daemon: it has the kernel's.
         "TCP_SOCKETS" => (0, "with smoltcp a socket of about 500 bytes, and two buffers".into()),
         "TCP_BUFFER_BYTES" => (0, "with smoltcp two for each of TCP_SOCKETS".into()),
@@ -96,21 +102,12 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 13] = [
+const FIXED: [(&str, usize, &str); 8] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
-    ("PATH_BYTES", PATH_BYTES, "in each of LOG_FILES; else on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
-    ("DATAGRAM_BYTES", DATAGRAM_BYTES, "one buffer"),
-    ("BANNER_BYTES", BANNER_BYTES, "on the stack while a banner is sent"),
-    (
-        "EFFECT_BYTES",
-        EFFECT_BYTES,
-        "one buffer, and in each spawn slot; on the stack while a command is expanded",
-    ),
     ("EFFECT_VARIABLES", EFFECT_VARIABLES, "none: how many of the above may be variables"),
     ("CACHED_FILES", CACHED_FILES, "as many buffers of CACHE_BYTES"),
     ("CACHE_BYTES", CACHE_BYTES, "a buffer for each of CACHED_FILES"),
-    ("VERDICTS", VERDICTS, "about 120 bytes each: what was asked, and what was said"),
     ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),
     ("ACCEPTS_A_TURN", ACCEPTS_A_TURN, "none, likewise"),
     ("DATAGRAMS_A_TURN", DATAGRAMS_A_TURN, "none, likewise"),
@@ -150,7 +147,7 @@ impl fmt::Display for Page {
             f,
             "\nA table is {table} bytes, and there are two, for reload. What no capacity above accounts for is"
         )?;
-        writeln!(f, "{} bytes, {DATAGRAM_BYTES} of them the datagram buffer.", total - counted)?;
+        writeln!(f, "{} bytes.", total - counted)?;
         f.write_str("\n## Stacks\n\n")?;
         writeln!(
             f,
@@ -176,7 +173,7 @@ impl fmt::Display for Page {
 fn counted() -> usize {
     let all: usize = ADJUSTABLE.iter().map(|(name, value, ..)| bytes_each(name).0 * value).sum();
     // And the buffers that cannot be adjusted.
-    all - size_of::<Spills>() + CACHED_FILES * CACHE_BYTES + EFFECT_BYTES + VERDICTS * VERDICT_BYTES
+    all - size_of::<Spills>() + CACHED_FILES * CACHE_BYTES
 }
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/memory-budget.md");
@@ -203,7 +200,7 @@ fn write_the_budget() {
 fn capacities_account_for_nearly_all_memory() {
     let total: usize = STATICS.iter().map(|(_, bytes, _)| bytes).sum();
     let rest = total - counted();
-    assert!(rest < DATAGRAM_BYTES + total / 20, "{rest} bytes of {total} are in no capacity");
+    assert!(rest < total / 20, "{rest} bytes of {total} are in no capacity");
 }
 
 /// The page has every constant of `src/capacity.rs`.

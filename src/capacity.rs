@@ -11,15 +11,8 @@ include!(concat!(env!("OUT_DIR"), "/capacity.rs"));
 /// here at the latest (xinetd recursed until it had no descriptors left).
 pub const INCLUDE_DEPTH: usize = 8;
 
-/// Longest path of a configuration file, in bytes, with the directory of `includedir` before the name.
-pub const PATH_BYTES: usize = 256;
-
 /// Longest file name that `includedir` and `.include` consider, in bytes (Linux's NAME_MAX).
 pub const NAME_BYTES: usize = 255;
-
-/// Largest datagram a built-in service answers or drops, in bytes. echo returns at most this many, as
-/// inetutils' 8192 and above xinetd's 2048.
-pub const DATAGRAM_BYTES: usize = 8192;
 
 /// Bytes a built-in stream service may move for one client before the next client has its turn.
 pub const TURN_BYTES: usize = 64 * 1024;
@@ -35,18 +28,8 @@ pub const CACHED_FILES: usize = 4;
 /// Bytes of each of [`CACHED_FILES`]. A file that is as large or larger is read as often as it is asked for.
 pub const CACHE_BYTES: usize = 8192;
 
-/// Verdicts of hosts.allow and hosts.deny that are kept for whoever comes again. The one kept longest makes room.
-pub const VERDICTS: usize = 32;
-
 /// Datagrams answered for one built-in service before the next event is looked at.
 pub const DATAGRAMS_A_TURN: usize = 64;
-
-/// Bytes of a banner that are sent; more is cut. A new connection's send buffer holds at least as much, on any kernel.
-pub const BANNER_BYTES: usize = 4096;
-
-/// Bytes of the commands, variables and banner paths that the rule of one client comes to, expanded, each with two bytes
-/// more. Whom a rule with more is about is refused: a command that is cut is another command.
-pub const EFFECT_BYTES: usize = 4096;
 
 /// Variables that one rule may set; with more, as above.
 pub const EFFECT_VARIABLES: usize = 16;

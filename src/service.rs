@@ -10,6 +10,7 @@ use crate::table::{Span, Text};
 /// Which family of files a service was written in. It decides the bytes of chargen and daytime, what happens at
 /// the `instances` limit and where standard error goes, so that a file means what it always meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Dialect {
     /// xinetd.conf(5), and usherd.conf, which shares its grammar.
     #[default]
@@ -20,6 +21,7 @@ pub enum Dialect {
 
 /// Whether an entry of the table may run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Standing {
     #[default]
     Ready,
@@ -30,6 +32,7 @@ pub enum Standing {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum SocketType {
     #[default]
     Stream,
@@ -38,6 +41,7 @@ pub enum SocketType {
 
 /// The address family a service listens with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Family {
     /// An IPv6 socket that takes IPv4 clients too, or an IPv4 socket where the kernel has no IPv6.
     #[default]
@@ -51,6 +55,7 @@ pub enum Family {
 
 /// Where a service listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Bind {
     #[default]
     Everywhere,
@@ -63,6 +68,7 @@ pub enum Bind {
 
 /// The services usherd answers itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Builtin {
     /// RFC 862.
     Echo,
@@ -123,6 +129,7 @@ impl Builtin {
 
 /// What answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Answer {
     /// A program, started on demand.
     #[default]
@@ -138,12 +145,14 @@ pub enum Answer {
 
 /// Where `redirect` leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Target {
     pub host: Host,
     pub port: u16,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Host {
     Address(IpAddr),
     /// A name that is looked up for each client.
@@ -152,6 +161,7 @@ pub enum Host {
 
 /// deny_time: how long a sensor keeps its clients out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum DenyTime {
     /// They are recorded, no more.
     #[default]
@@ -163,6 +173,7 @@ pub enum DenyTime {
 
 /// Where a server's standard error goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Stderr {
     /// To the client, as inetd and xinetd have it.
     #[default]
@@ -174,6 +185,7 @@ pub enum Stderr {
 
 /// One bit per yes-or-no property of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Flags(pub u32);
 
 impl Flags {
@@ -225,6 +237,7 @@ impl Flags {
 
 /// The resources setrlimit(2) bounds, as far as xinetd.conf names them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Resource {
     As,
     Cpu,
@@ -241,6 +254,7 @@ impl Resource {
 
 /// Soft and hard limit of a resource, set to the same value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Limit {
     /// What the daemon itself has (`files`: the daemon's hard limit, as in xinetd).
     #[default]
@@ -252,6 +266,7 @@ pub enum Limit {
 
 /// Which facts a START, EXIT or FAIL line carries (log_on_success, log_on_failure).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct LogFields(pub u8);
 
 impl LogFields {
@@ -274,6 +289,7 @@ impl LogFields {
 
 /// Where a service's records go (log_type).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum LogType {
     /// The daemon's own log. xinetd writes such records nowhere; a refusal nobody can see helps nobody.
     #[default]
@@ -288,6 +304,7 @@ pub enum LogType {
 
 /// A file that records are appended to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct LogFile {
     pub path: Text,
     /// Bytes at which a warning is logged; 0: never.
@@ -298,6 +315,7 @@ pub struct LogFile {
 
 /// The identity a server runs with, looked up when the file is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Identity {
     /// `None`: the daemon's own.
     pub uid: Option<u32>,
@@ -315,6 +333,7 @@ impl Identity {
 
 /// `cps`: more than `rate` connections a second pause the service for `pause` seconds. 0 and 0 switch it off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Cps {
     pub rate: u32,
     pub pause: u32,
@@ -322,12 +341,14 @@ pub struct Cps {
 
 /// An inclusive range of minutes of the day, 0 to 1439, in local time (access_times).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Minutes {
     pub from: u16,
     pub to: u16,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Service {
     /// The name in services(5), or any name if unlisted.
     pub name: Text,

@@ -12,6 +12,7 @@ use crate::service::{Minutes, Service};
 
 /// A string in [`Table`]'s text pool, followed there by a NUL byte. The default is the empty string.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Text {
     start: u16,
     len: u16,
@@ -25,6 +26,7 @@ impl Text {
 
 /// A range of one of [`Table`]'s lists. Which one, its field says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Span {
     pub start: u16,
     pub len: u16,
@@ -65,6 +67,7 @@ macro_rules! full {
 
 /// Whom a word of only_from or no_access means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Pattern {
     Network(Prefix),
     /// The name of a host or, with a dot in front, of all hosts of a domain; letters of either case.
@@ -73,6 +76,7 @@ pub enum Pattern {
 
 /// Where something stands in a file, to be told to people.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Origin {
     pub file: Text,
     /// From 1.
@@ -81,6 +85,7 @@ pub struct Origin {
 
 /// One word of only_from or no_access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rule {
     pub pattern: Pattern,
     pub origin: Origin,
@@ -89,6 +94,7 @@ pub struct Rule {
 /// Index of a service in the table that holds it.
 pub type ServiceIndex = u16;
 
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Table {
     services: Vec<Service, SERVICES>,
     text: Vec<u8, TEXT_BYTES>,
@@ -313,6 +319,27 @@ impl Table {
     }
 }
 
+/// Why a packed table cannot be used: it was packed by another version of usherd, or for other capacities.
+#[cfg(feature = "packed")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unpackable;
+
+#[cfg(feature = "packed")]
+impl Table {
+    /// Writes the table into `out`, for firmware that has no files to read; the bytes it takes. `None` if they do not fit.
+    /// Whoever [unpacks](Table::unpack) it must be built from the same version.
+    pub fn pack<'o>(&self, out: &'o mut [u8]) -> Option<&'o [u8]> {
+        postcard::to_slice(self, out).ok().map(|packed| &*packed)
+    }
+
+    /// Makes this table the packed one. If it does not fit, this one is empty.
+    pub fn unpack(&mut self, packed: &[u8]) -> Result<(), Unpackable> {
+        self.clear();
+        *self = postcard::from_bytes(packed).map_err(|_| Unpackable)?;
+        Ok(())
+    }
+}
+
 impl Default for Table {
     fn default() -> Self {
         Table::new()
@@ -354,6 +381,39 @@ mod tests {
         assert_eq!(new.bytes(copy.id), b"echo");
         let words: std::vec::Vec<_> = new.words(copy.argv).iter().map(|w| new.bytes(*w)).collect();
         assert_eq!(words, [b"echo".as_slice(), b"-v"]);
+    }
+
+    #[test]
+    #[cfg(feature = "packed")]
+    fn a_packed_table_is_the_same_one_again() {
+        use crate::config::source::memory::Tree;
+        use crate::config::{self, Loader};
+        let conf = "defaults\n{\n\tno_access = 10.3.0.0/16 .evil.example\n}\nservice echo\n{\n\ttype = INTERNAL UNLISTED\n\t\
+                    protocol = tcp\n\tport = 7\n\twait = no\n\tonly_from = 10.0.0.0/8 fd00::/8\n\tcps = 5 9\n\t\
+                    access_times = 8:00-18:00\n}\n";
+        let mut files = Tree::default().file("/conf", conf);
+        let mut table = Box::new(Table::new());
+        let mut report = |d: &config::diagnostic::Diagnostic<'_>| panic!("{d}");
+        Box::new(Loader::new()).load(
+            &mut files,
+            &mut report,
+            &mut table,
+            b"/conf",
+            &config::Options::default(),
+        );
+        let mut bytes = [0; 4096];
+        let packed = table.pack(&mut bytes).unwrap();
+        let mut other = Box::new(Table::new());
+        other.unpack(packed).unwrap();
+        assert_eq!(other.services(), table.services());
+        let service = other.services()[0];
+        assert_eq!((other.bytes(service.id), other.rules(service.no_access).len()), (b"echo".as_slice(), 2));
+        assert_eq!(other.rules(service.only_from), table.rules(service.only_from));
+        assert_eq!(other.times(service.access_times), [Minutes { from: 480, to: 1080 }]);
+        for len in 0..packed.len() {
+            assert_eq!(other.unpack(&packed[..len]), Err(Unpackable));
+            assert!(other.services().is_empty());
+        }
     }
 
     #[test]
