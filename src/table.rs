@@ -94,7 +94,7 @@ pub struct Rule {
 /// Index of a service in the table that holds it.
 pub type ServiceIndex = u16;
 
-#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "packed", derive(serde::Serialize))]
 pub struct Table {
     services: Vec<Service, SERVICES>,
     text: Vec<u8, TEXT_BYTES>,
@@ -335,9 +335,35 @@ impl Table {
     /// Makes this table the packed one. If it does not fit, this one is empty.
     pub fn unpack(&mut self, packed: &[u8]) -> Result<(), Unpackable> {
         self.clear();
-        *self = postcard::from_bytes(packed).map_err(|_| Unpackable)?;
-        Ok(())
+        let Table { services, text, words, rules, gids, times } = self;
+        let unpacked = take(services, packed)
+            .and_then(|rest| take(text, rest))
+            .and_then(|rest| take(words, rest))
+            .and_then(|rest| take(rules, rest))
+            .and_then(|rest| take(gids, rest))
+            .and_then(|rest| take(times, rest));
+        if unpacked.is_err() {
+            self.clear();
+        }
+        unpacked.map(drop)
     }
+}
+
+/// Takes a list from the beginning of packed bytes, item by item: a whole one on its way would need a small board's stack.
+/// What is behind it.
+#[cfg(feature = "packed")]
+#[inline(never)]
+fn take<'p, T: serde::Deserialize<'p>, const N: usize>(
+    list: &mut Vec<T, N>,
+    packed: &'p [u8],
+) -> Result<&'p [u8], Unpackable> {
+    let (len, mut rest) = postcard::take_from_bytes::<u32>(packed).map_err(|_| Unpackable)?;
+    for _ in 0..len {
+        let (item, behind) = postcard::take_from_bytes(rest).map_err(|_| Unpackable)?;
+        list.push(item).map_err(|_| Unpackable)?;
+        rest = behind;
+    }
+    Ok(rest)
 }
 
 impl Default for Table {

@@ -23,11 +23,12 @@ struct Outside {
     addresses: Vec<IpAddr>,
     connections: Vec<Option<TcpStream>>,
     datagrams: BTreeMap<String, UdpSocket>,
+    knows_time: bool,
 }
 
 impl Outside {
     fn new(server: IpAddr, addresses: Vec<IpAddr>) -> Outside {
-        Outside { server, addresses, connections: Vec::new(), datagrams: BTreeMap::new() }
+        Outside { server, addresses, connections: Vec::new(), datagrams: BTreeMap::new(), knows_time: true }
     }
 
     fn from(&self, nth: u8) -> SocketAddr {
@@ -130,8 +131,9 @@ impl World for Outside {
         std::thread::sleep(Duration::from_millis(ms));
     }
 
-    fn unix(&self) -> i64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs() as i64
+    fn unix(&self) -> Option<i64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
+        self.knows_time.then_some(now as i64)
     }
 }
 
@@ -276,6 +278,145 @@ mod tap {
                 let now = switches();
                 (core::mem::replace(&mut before, now) == now).then_some(())
             });
+        });
+    }
+}
+
+mod boards {
+    use super::*;
+    use std::fs;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixStream;
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, Command, Stdio};
+
+    const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+    /// All ports of `usherd.conf`, and one where nobody listens.
+    const TCP: [u16; 9] = [7007, 7009, 7019, 7037, 7101, 7102, 7103, 7104, 7999];
+    const UDP: [u16; 3] = [7007, 7009, 7037];
+
+    /// Firmware with the services of the scripts.
+    fn build(board: &str, more: &[(&str, &str)]) -> PathBuf {
+        let conf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{board}.conf"));
+        // Nobody is the third client there.
+        let text = configuration("192.0.2.3");
+        if fs::read_to_string(&conf).ok().as_ref() != Some(&text) {
+            fs::write(&conf, text).expect("a configuration");
+        }
+        let done = Command::new(format!("{ROOT}/tools/cross"))
+            .arg(format!("boards/{board}"))
+            .env("USHERD_BOARD_CONF", &conf)
+            .envs(more.iter().copied())
+            // The cargo that runs this test is not the one that builds firmware.
+            .env_remove("CARGO_TARGET_DIR")
+            .output()
+            .expect("tools/cross");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let built = Path::new(ROOT).join("target/boards").join(board).join("usherd");
+        let firmware = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{board}.elf"));
+        fs::copy(built, &firmware).expect("firmware");
+        firmware
+    }
+
+    /// A board in QEMU, in the network of a test.
+    struct Board {
+        qemu: Child,
+        log: PathBuf,
+        monitor: PathBuf,
+    }
+
+    impl Board {
+        fn start(net: &Net, machine: &[&str], nic: &str, firmware: &Path) -> Board {
+            let dir = net.dir();
+            let (log, monitor) = (dir.join("uart"), dir.join("monitor"));
+            let mut nic = format!("user,{nic}");
+            for (kind, port) in TCP.map(|p| ("tcp", p)).into_iter().chain(UDP.map(|p| ("udp", p))) {
+                nic += &format!(",hostfwd={kind}:127.0.0.1:{port}-:{port}");
+            }
+            let qemu = Command::new("qemu-system-arm")
+                .args(machine)
+                .args(["-display", "none", "-nic", &nic, "-kernel"])
+                .arg(firmware)
+                .arg("-serial")
+                .arg(format!("file:{}", log.display()))
+                .arg("-monitor")
+                .arg(format!("unix:{},server,nowait", monitor.display()))
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("qemu-system-arm (tools/setup installs it)");
+            let board = Board { qemu, log, monitor };
+            until("the board is ready", || board.log().contains("ready: 10.0.2.15").then_some(()));
+            board
+        }
+
+        fn log(&self) -> String {
+            fs::read_to_string(&self.log).unwrap_or_default()
+        }
+
+        /// A part of its memory.
+        fn memory(&self, from: u32, len: u32, net: &Net) -> Vec<u8> {
+            let file = net.dir().join("memory");
+            let mut monitor = BufReader::new(UnixStream::connect(&self.monitor).expect("the monitor"));
+            let mut words = |words: &str| {
+                monitor.get_mut().write_all(words.as_bytes()).expect("the monitor");
+                let mut line = String::new();
+                monitor.read_line(&mut line).expect("the monitor");
+            };
+            words(&format!("pmemsave {from} {len} \"{}\"\n", file.display()));
+            until("the memory", || fs::read(&file).ok().filter(|bytes| bytes.len() == len as usize))
+        }
+    }
+
+    impl Drop for Board {
+        fn drop(&mut self) {
+            let _ = self.qemu.kill();
+            let _ = self.qemu.wait();
+            if std::thread::panicking() {
+                eprintln!("--- the board's serial line\n{}---", self.log());
+            }
+        }
+    }
+
+    /// Where a symbol is.
+    fn symbol(firmware: &Path, name: &str) -> u32 {
+        let nm = Command::new("nm").arg(firmware).output().expect("nm of binutils");
+        let text = String::from_utf8(nm.stdout).expect("text");
+        let line = text.lines().find(|line| line.ends_with(&format!(" {name}"))).expect(name);
+        u32::from_str_radix(&line[..8], 16).expect("an address")
+    }
+
+    #[test]
+    fn lm3s6965evb() {
+        let more = [
+            ("USHERD_SERVICES", "13"),
+            ("USHERD_TEXT_BYTES", "512"),
+            ("USHERD_TCP_SOCKETS", "15"),
+            ("USHERD_UDP_SOCKETS", "5"),
+            ("USHERD_UDP_PACKETS", "8"),
+            ("USHERD_SESSIONS", "8"),
+            ("USHERD_TCP_BUFFER_BYTES", "256"),
+        ];
+        let firmware: &'static Path = Box::leak(build("lm3s6965evb", &more).into_boxed_path());
+        play("lm3s6965evb", |script| {
+            in_net(move |net| {
+                let board = Board::start(net, &["-M", "lm3s6965evb"], "model=stellaris", firmware);
+                let mut outside = Outside::new(Ipv4Addr::LOCALHOST.into(), Vec::new());
+                outside.knows_time = false;
+                let done = script.play(&mut outside);
+                // The stack grows down from the end of RAM to the variables; what it never reached is painted.
+                let (low, high) = (symbol(firmware, "__sheap"), symbol(firmware, "_stack_start"));
+                let stack = board.memory(low, high - low, net);
+                let untouched = stack.chunks(4).take_while(|word| *word == [0xcc; 4]).count() * 4;
+                println!(
+                    "lm3s6965evb {}: {} of {} bytes of stack",
+                    script.name,
+                    stack.len() - untouched,
+                    stack.len()
+                );
+                assert!(untouched > 512, "the stack reaches the variables");
+                done
+            })
         });
     }
 }

@@ -1,0 +1,136 @@
+//! usherd on a Cortex-M3: the same services, rules and limits as on Linux, from the table in `usherd.conf`.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+mod board;
+mod register;
+mod stellaris;
+
+use core::fmt::Write as _;
+use core::panic::PanicInfo;
+
+use usherd::backend::smoltcp::{Addresses, Buffers, Host, Ipv4, NoPipe, Smoltcp, Sockets};
+use usherd::config::source::{FileKind, Files};
+use usherd::engine::Engine;
+use usherd::errno::Errno;
+use usherd::record::Record;
+use usherd::time::{Instant, Now};
+
+use board::{Board, Serial};
+use stellaris::Stellaris;
+
+/// The table, as `build.rs` has packed it.
+static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/table"));
+
+type Stack = Smoltcp<'static, Stellaris, Bare>;
+
+static mut ENGINE: Engine<Stack> = Engine::new();
+static mut BUFFERS: Buffers = Buffers::new();
+static mut SOCKETS: Sockets<'static> = Sockets::new();
+
+/// A board without files.
+struct NoFiles;
+
+/// What there is besides the network: a serial line.
+struct Bare {
+    files: NoFiles,
+    random: u32,
+}
+
+impl Host for Bare {
+    type Files = NoFiles;
+    type Pipe = NoPipe;
+
+    fn files(&mut self) -> &mut NoFiles {
+        &mut self.files
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        let _ = writeln!(Serial, "{record}");
+    }
+
+    /// The chip has no source of chance: what the clock says when frames come is the best there is.
+    fn random(&mut self) -> u32 {
+        // Numerical Recipes' generator, stirred with the cycle counter.
+        let stir = register::read(0xe000_e018);
+        self.random = (self.random ^ stir).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.random ^ self.random >> 16
+    }
+}
+
+impl Files for NoFiles {
+    type Handle = ();
+
+    fn open(&mut self, _: &[u8]) -> Result<(), Errno> {
+        Err(Errno::NOENT)
+    }
+
+    fn read_at(&mut self, _: &(), _: u64, _: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::NOENT)
+    }
+
+    fn next_name(&mut self, _: &[u8], _: &[u8], _: &mut [u8]) -> Result<Option<usize>, Errno> {
+        Err(Errno::NOENT)
+    }
+
+    fn kind(&mut self, _: &[u8]) -> Result<FileKind, Errno> {
+        Err(Errno::NOENT)
+    }
+
+    fn executable(&mut self, _: &[u8]) -> Result<(), Errno> {
+        Err(Errno::NOENT)
+    }
+
+    /// There never are any.
+    fn version(&mut self, _: &[u8]) -> Option<u64> {
+        Some(0)
+    }
+}
+
+/// Locally administered; a board of one's own gets one of one's own.
+const ETHERNET: [u8; 6] = [0x02, b'u', b's', b'h', 0, 1];
+
+#[cortex_m_rt::entry]
+#[allow(unsafe_code, clippy::deref_addrof, reason = "a reference to a static mut goes through a raw pointer")]
+fn main() -> ! {
+    // SAFETY: `main` runs once, interrupts are never taken, and nothing else names these statics.
+    let (engine, buffers, sockets) =
+        unsafe { (&mut *(&raw mut ENGINE), &mut *(&raw mut BUFFERS), &mut *(&raw mut SOCKETS)) };
+    let mut board = Board::start();
+    let device = Stellaris::start(ETHERNET);
+    board::listen_to(stellaris::IRQ);
+    let addresses = Addresses { ethernet: ETHERNET, ipv4: Ipv4::Dhcp, ipv6: None, router6: None };
+    let mut now = Now { mono: Instant(board.now()), unix: None };
+    let host = Bare { files: NoFiles, random: 0x5eed };
+    let mut stack = Smoltcp::new(device, addresses, buffers, sockets, host, now.mono);
+    if engine.spare().unpack(TABLE).is_err() {
+        let _ = writeln!(Serial, "the table is another version's: build all of it anew");
+    }
+    engine.adopt(now, &mut stack);
+    let mut told = None;
+    loop {
+        stack.device().acknowledge();
+        board::clear(stellaris::IRQ);
+        now.mono = Instant(board.now());
+        let due = Smoltcp::turn(engine, &mut stack, now);
+        let address = stack.addresses().next();
+        if address != told {
+            told = address;
+            let _ = write!(Serial, "ready:");
+            for address in stack.addresses() {
+                let _ = write!(Serial, " {address}");
+            }
+            let _ = writeln!(Serial);
+        }
+        board.sleep(due.map(|at| at.since_ms(now.mono)));
+    }
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let _ = writeln!(Serial, "{info}");
+    loop {
+        cortex_m::asm::udf();
+    }
+}
