@@ -345,13 +345,7 @@ fn syslog_tells_of_a_missing_program() {
 fn usr1_writes_the_state() {
     each(xinetd_family(), |_, daemon| {
         let _client = session("one");
-        daemon.signal(libc::SIGUSR1);
-        let dump = until("a dump in /run", || {
-            let names = fs::read_dir("/run").expect("/run").flatten().map(|e| e.path());
-            let mut dumps = names.filter(|p| p.extension().is_some_and(|e| e == "dump"));
-            let text = fs::read_to_string(dumps.next()?).ok()?;
-            text.contains("END OF DUMP").then_some(text)
-        });
+        let dump = daemon.dump();
         for words in ["Service = probe", "/run/test/copies", "running_servers = 1"] {
             assert!(dump.contains(words), "no {words:?} in\n{dump}");
         }

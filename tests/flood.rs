@@ -244,24 +244,13 @@ fn holdings(pid: i32) -> (usize, usize) {
     (descriptors, children.split_whitespace().count())
 }
 
-/// The state dump.
-fn dump(daemon: &Daemon) -> String {
-    let _ = fs::remove_file("/run/usherd.dump");
-    daemon.signal(libc::SIGUSR1);
-    until("the dump", || {
-        fs::read_to_string("/run/usherd.dump")
-            .ok()
-            .filter(|text| text.contains("Outgoing") || text.len() > 100)
-    })
-}
-
 /// Nothing is left: no descriptor, no child, nobody counted.
 fn is_clean(daemon: &Daemon, before: (usize, usize)) {
     until(&format!("as before, {before:?}"), || (holdings(daemon.pid()) == before).then_some(()));
-    let text = dump(daemon);
-    for line in text.lines().filter(|line| line.contains("running_servers")) {
-        assert_eq!(line.trim(), "running_servers = 0", "{text}");
-    }
+    let text = daemon.dump();
+    let counts: Vec<_> = text.lines().filter(|line| line.contains("running_servers")).collect();
+    assert!(!counts.is_empty(), "no service in {text}");
+    assert!(counts.iter().all(|line| line.trim() == "running_servers = 0"), "{text}");
 }
 
 /// What a machine without a flood leaves a daemon with.
@@ -288,7 +277,7 @@ fn is_unharmed_but(daemon: &Daemon, flooded: u16, measured: u16, hold: usize, gr
         let flood = Flood::start(flooded, hold);
         let mut served = others(measured, PACE, FLOOD);
         let count = flood.end();
-        assert_eq!(served.failed, 0, "of {}: {}", served.times.len(), dump(daemon));
+        assert_eq!(served.failed, 0, "of {}: {}", served.times.len(), daemon.dump());
         let under = served.p99();
         is_clean(daemon, before);
         let (n, median) = (served.times.len(), served.times[served.times.len() / 2]);
@@ -343,7 +332,7 @@ fn a_flood_beyond_its_share_does_not_trip_cps() {
         let served = others(ECHO, Duration::from_millis(100), FLOOD);
         let count = flood.end();
         assert!(count > 1000 && served.times.len() > 20, "{count} {}", served.times.len());
-        assert_eq!(served.failed, 0, "{}", dump(&daemon));
+        assert_eq!(served.failed, 0, "{}", daemon.dump());
         assert!(!daemon.log().contains("deactivat"), "{}", daemon.log());
         held.into_iter().for_each(reset);
         is_clean(&daemon, before);
@@ -427,7 +416,7 @@ fn is_not_slowed(daemon: &Daemon, port: u16, hinder: impl Fn() -> Vec<TcpStream>
         let alone = others(port, PACE, FLOOD / 2).p99();
         let hindering = hinder();
         let mut served = others(port, PACE, FLOOD / 2);
-        assert_eq!(served.failed, 0, "{}", dump(daemon));
+        assert_eq!(served.failed, 0, "{}", daemon.dump());
         let beside = served.p99();
         drop(hindering);
         let line = format!("p99 {alone:?} alone, {beside:?} beside them");
@@ -444,7 +433,7 @@ fn is_not_slowed(daemon: &Daemon, port: u16, hinder: impl Fn() -> Vec<TcpStream>
 fn is_clean_in_time(daemon: &Daemon, before: (usize, usize)) {
     let deadline = Instant::now() + 4 * PATIENCE;
     while holdings(daemon.pid()) != before {
-        assert!(Instant::now() < deadline, "{before:?} {:?}\n{}", holdings(daemon.pid()), dump(daemon));
+        assert!(Instant::now() < deadline, "{before:?} {:?}\n{}", holdings(daemon.pid()), daemon.dump());
         thread::sleep(Duration::from_millis(50));
     }
     is_clean(daemon, before);

@@ -251,6 +251,21 @@ impl<'n> Daemon<'n> {
         }
     }
 
+    /// Its state dump. It is written piece by piece: whole when its last line is there.
+    pub fn dump(&self) -> String {
+        let path = match self.subject {
+            Subject::Usherd => "/run/usherd.dump",
+            Subject::Xinetd => "/run/xinetd.dump",
+            Subject::OpenbsdInetd | Subject::InetutilsInetd => panic!("{:?} dumps nothing", self.subject),
+        };
+        let _ = fs::remove_file(path);
+        self.signal(libc::SIGUSR1);
+        until("a dump", || {
+            let text = fs::read_to_string(path).ok()?;
+            text.trim_end().ends_with("END OF DUMP").then_some(text)
+        })
+    }
+
     /// Replaces the configuration and asks for a reload.
     pub fn reload(&self, text: &str) {
         self.net.write(&self.conf, text);
