@@ -6,8 +6,10 @@
 //!   that is gone.
 //! - Files of real projects, with what tcpdmatch said of them.
 //! - tcpdmatch itself, tcpdchk and tcpd, from the peers, on random files. `USHERD_CASES` says how many, `USHERD_SEED`
-//!   which. A machine that cannot have the peers says why in `USHERD_NO_PEERS`; else these tests fail there.
+//!   which. They have mounts of their own, for which they need root.
 //! - Storms of broken text, which must not break anything.
+
+mod harness;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -629,18 +631,10 @@ fn rules(random: &mut Random, dir: &str, is_clean: bool) -> String {
     text
 }
 
-fn tcpdmatch() -> Option<PathBuf> {
-    let peers = env::var_os("USHERD_PEERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
-    let program = peers.join("tcpd/usr/sbin/tcpdmatch");
-    if program.exists() {
-        return Some(program);
-    }
-    // A machine that cannot have the peers says why: the test is then not taken for one that ran.
-    let why = env::var("USHERD_NO_PEERS").unwrap_or_default();
-    assert!(!why.is_empty(), "no {}: run tools/setup, or say in USHERD_NO_PEERS why not", program.display());
-    println!("NOT TESTED: there is no {}: {why}", program.display());
-    None
+fn tcpdmatch() -> PathBuf {
+    let program = harness::net::peers_dir().join("tcpd/usr/sbin/tcpdmatch");
+    assert!(program.exists(), "there is no {}: run tools/peers", program.display());
+    program
 }
 
 const HOSTS_FILE: &str = "127.0.0.1 localhost\n10.1.2.3 h1.example.com h1\n10.1.2.4 shorty\n2001:db8::5 six.example.com\n\
@@ -648,6 +642,14 @@ const HOSTS_FILE: &str = "127.0.0.1 localhost\n10.1.2.3 h1.example.com h1\n10.1.
 
 /// Runs a program with that file in place of the system's.
 const WITH_HOSTS: &str = "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"";
+
+/// A shell with mounts of its own, which root can have, that runs `script` with the program as its `$0`.
+fn mounted(shell: &str, script: &str, program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-m", shell, "-c", script]).arg(program);
+    command.env("LD_LIBRARY_PATH", libraries(program.ancestors().nth(4).expect("the peers")));
+    command
+}
 
 /// Where the libraries of all peers are.
 fn libraries(peers: &Path) -> std::ffi::OsString {
@@ -663,7 +665,7 @@ fn libraries(peers: &Path) -> std::ffi::OsString {
 /// may refuse where tcpdmatch does not, never the other way round.
 #[test]
 fn differential() {
-    let Some(program) = tcpdmatch() else { return };
+    let program = tcpdmatch();
     let (seed, mut random) = Random::seeded();
     let cases: u32 = env::var("USHERD_CASES").map_or(300, |n| n.parse().expect("USHERD_CASES is a number"));
     let dir = env::temp_dir().join(format!("usherd-wrappers-{}-{seed}", std::process::id()));
@@ -674,12 +676,7 @@ fn differential() {
     let bad = b"10.9.9.9,10.1.2.4\n# 10.1.2.3 old\nbob@10.1.2.5 2001:db8:0::5\n";
     fs::write(dir.join("words"), words).unwrap();
     fs::write(dir.join("badlist"), bad).unwrap();
-    let libraries = libraries(program.ancestors().nth(4).unwrap());
     fs::write(dir.join("hosts"), HOSTS_FILE).unwrap();
-    // Names of our own need a mount namespace, which not everybody may have.
-    let probe =
-        Command::new("unshare").args(["-m", "sh", "-c", WITH_HOSTS, "true"]).current_dir(&dir).output();
-    let has_names = probe.is_ok_and(|output| output.status.success());
     let (mut same, mut stricter) = (0, 0);
     for round in 0..cases {
         let is_clean = random.one_in(2);
@@ -714,26 +711,19 @@ fn differential() {
             "fe80::1",
             "unknown",
             "paranoid",
-            if has_names { "h1.example.com" } else { "localhost" },
-            if has_names { "shorty" } else { "localhost" },
-            if has_names { "six.example.com" } else { "localhost" },
-            if has_names { "twin.example.net" } else { "localhost" },
+            "h1.example.com",
+            "shorty",
+            "six.example.com",
+            "twin.example.net",
         ]);
         let (service, client) = (format!("{daemon}{server}"), format!("{user}{host}"));
-        let mut command = if has_names {
-            let mut command = Command::new("unshare");
-            command.args(["-m", "sh", "-c", WITH_HOSTS]).arg(&program);
-            command
-        } else {
-            Command::new(&program)
-        };
-        let output = command
+        let output = mounted("sh", WITH_HOSTS, &program)
             .args(["-d", "-i", "inetd.conf", &service, &client])
-            .env("LD_LIBRARY_PATH", &libraries)
             .current_dir(&dir)
             .output()
             .unwrap();
         let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.contains("\naccess:"), "{output}\n{content}");
         for block in output.split("\n\n") {
             let value =
                 |key: &str| block.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_string()));
@@ -771,8 +761,7 @@ fn differential() {
         }
     }
     fs::remove_dir_all(&dir).unwrap();
-    let names = if has_names { "" } else { "; NOT TESTED: names, which need a mount namespace" };
-    println!("{cases} cases: {same} answers agree, {stricter} are stricter and name the mistake{names}");
+    println!("{cases} cases: {same} answers agree, {stricter} are stricter and name the mistake");
 }
 
 /// What tcpdchk says and a check does not have to: it looks up the name of every address, and two of what it looks up are
@@ -787,7 +776,7 @@ const ONLY_TCPDCHK: &[&str] = &[
 /// Every complaint of tcpdchk is one of a check, about the same rule: the files of real projects, and random ones.
 #[test]
 fn a_check_finds_what_tcpdchk_finds() {
-    let Some(program) = tcpdmatch() else { return };
+    let program = tcpdmatch();
     let tcpdchk = program.with_file_name("tcpdchk");
     let (seed, mut random) = Random::seeded();
     let cases: u32 = env::var("USHERD_CASES").map_or(100, |n| n.parse().expect("USHERD_CASES is a number"));
@@ -800,7 +789,6 @@ fn a_check_finds_what_tcpdchk_finds() {
     fs::write(dir.join("words"), words).unwrap();
     fs::write(dir.join("badlist"), bad).unwrap();
     fs::write(dir.join("hosts"), HOSTS_FILE).unwrap();
-    let libraries = libraries(program.ancestors().nth(4).unwrap());
     fs::write(dir.join("nsswitch.conf"), "hosts: files\n").unwrap();
     // It complains to the system log.
     let log = std::os::unix::net::UnixDatagram::bind(dir.join("dev/log")).unwrap();
@@ -841,25 +829,14 @@ fn a_check_finds_what_tcpdchk_finds() {
                 files.put(which, text);
             }
         }
-        let output = Command::new("unshare")
-            .args([
-                "-m",
-                "sh",
-                "-c",
-                &format!(
-                    "mount --bind dev /dev && mount --bind nsswitch.conf /etc/nsswitch.conf && {WITH_HOSTS}"
-                ),
-            ])
-            .arg(&tcpdchk)
+        let script =
+            format!("mount --bind dev /dev && mount --bind nsswitch.conf /etc/nsswitch.conf && {WITH_HOSTS}");
+        let output = mounted("sh", &script, &tcpdchk)
             .args(["-d", "-v", "-i", "inetd.conf"])
-            .env("LD_LIBRARY_PATH", &libraries)
             .current_dir(&dir)
-            .output();
-        let Some(output) = output.ok().filter(|output| output.status.success()) else {
-            println!("NOT TESTED: tcpdchk, which needs a mount namespace");
-            break;
-        };
-        assert!(!output.stdout.is_empty(), "{output:?}");
+            .output()
+            .unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
         mark.send_to(b"mark", dir.join("dev/log")).unwrap();
         let mut found: Vec<(String, u32, String)> = Vec::new();
         let does_resolve = |name: &[u8]| {
@@ -923,9 +900,8 @@ fn a_check_finds_what_tcpdchk_finds() {
 /// tcpdmatch refuses three of the recorded cases because of what only it does. tcpd itself is asked about such rules.
 #[test]
 fn tcpd_lets_in_whom_only_its_tester_refuses() {
-    let Some(program) = tcpdmatch() else { return };
+    let program = tcpdmatch();
     let tcpd = program.with_file_name("tcpd");
-    let libraries = libraries(program.ancestors().nth(4).unwrap());
     let dir = env::temp_dir().join(format!("usherd-tcpd-{}", std::process::id()));
     let etc = dir.join("etc");
     fs::create_dir_all(&etc).unwrap();
@@ -943,17 +919,7 @@ fn tcpd_lets_in_whom_only_its_tester_refuses() {
         let port = listener.local_addr().unwrap().port();
         let _client = std::net::TcpStream::connect((connect, port)).unwrap();
         let socket: std::os::fd::OwnedFd = listener.accept().unwrap().0.into();
-        let output = Command::new("unshare")
-            .args(["-m", "bash", "-c", with_etc])
-            .arg(&tcpd)
-            .env("LD_LIBRARY_PATH", &libraries)
-            .current_dir(&dir)
-            .stdin(socket)
-            .output();
-        let Some(output) = output.ok().filter(|output| !output.stderr.starts_with(b"unshare")) else {
-            println!("NOT TESTED: tcpd, which needs a mount namespace");
-            break;
-        };
+        let output = mounted("bash", with_etc, &tcpd).current_dir(&dir).stdin(socket).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n", "{rule}: {output:?}");
     }
     fs::remove_dir_all(&dir).unwrap();

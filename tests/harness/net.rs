@@ -213,7 +213,8 @@ fn dir() -> &'static Path {
     Path::new(DIR)
 }
 
-fn peers_dir() -> PathBuf {
+/// Where tools/peers unpacks the other programs.
+pub fn peers_dir() -> PathBuf {
     match std::env::var_os("USHERD_PEERS") {
         Some(dir) => dir.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"),
