@@ -898,7 +898,7 @@ fn an_address_may_come_later() {
         let daemon = serve(net, &conf).ready(&["tcp/9907", "tcp6/9908"]);
         daemon.wait_log("Started working: 2 available services");
         ip("addr add 10.9.8.7/32 dev lo");
-        ip("addr add fd00::7/128 dev lo nodad");
+        net.add_address("fd00::7");
         assert!(echoes("10.9.8.7:9907"));
         assert!(echoes("[fd00::7]:9908"));
         assert!(refused("127.0.0.1:9907"));

@@ -150,8 +150,11 @@ impl Net {
             }
             libc::close(fd);
         }
-        // The kernel makes it usable in a moment of its own.
-        super::until("a new address", || std::net::TcpListener::bind((address, 0)).ok());
+        // The kernel makes it usable in a moment of its own, and leads to it in the next.
+        super::until("a new address", || {
+            let socket = std::net::UdpSocket::bind((address, 0)).ok()?;
+            socket.connect((address, 9)).ok()
+        });
     }
 
     /// Everything that was sent to syslog so far.
