@@ -1063,9 +1063,11 @@ fn what_a_log_file_did_not_take_is_counted() {
             run(net, &["-dontfork", "-filelog", "/run/test/later/log", "-f", "/run/test/conf"])
                 .ready(&["tcp/9907"])
         };
+        net.write("conf", echo().replace("9907", "9908"));
         daemon.signal(libc::SIGHUP);
-        // One word at the start, two about the reload.
-        std::thread::sleep(Duration::from_millis(300));
+        daemon.wait_open("tcp/9908");
+        // Who is served there comes after the reload's last word: one was said at the start, two about the reload.
+        assert!(echoes("127.0.0.1:9908"));
         fs::create_dir("/run/test/later").expect("directory");
         daemon.signal(libc::SIGTERM);
         daemon.wait_exit();

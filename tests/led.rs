@@ -210,15 +210,6 @@ fn a_host_that_does_not_read_stops_its_client() {
     });
 }
 
-/// Processor time a process has used so far.
-fn used(pid: i32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let fields = stat.rsplit_once(')').expect("a name").1;
-    let ticks =
-        |n: usize| fields.split_whitespace().nth(n).and_then(|t| t.parse::<u64>().ok()).expect("a number");
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
-}
-
 /// One way is over, and nobody says anything on the other: nothing is done for it.
 #[test]
 fn half_closed_relays_cost_nothing() {
@@ -242,11 +233,7 @@ fn half_closed_relays_cost_nothing() {
         is_full.set_write_timeout(Some(Duration::from_millis(200))).expect("time-out");
         is_full.write_all(b"f").expect("send");
         while is_full.write(&[b'x'; 65536]).is_ok() {}
-        thread::sleep(Duration::from_millis(100));
-        let before = used(daemon.pid());
-        thread::sleep(Duration::from_millis(500));
-        let spent = used(daemon.pid()) - before;
-        assert!(spent < Duration::from_millis(50), "{spent:?} of the processor for nothing");
+        is_idle(daemon.pid());
     });
 }
 

@@ -9,12 +9,14 @@ pub mod client;
 pub mod daemon;
 pub mod net;
 pub mod probe;
+pub mod process;
 pub mod transcript;
 pub mod world;
 
 pub use client::*;
 pub use daemon::{Conf, Daemon, Launch, Subject, is_open};
 pub use net::{Net, in_net};
+pub use process::*;
 pub use transcript::{Difference, compare, expect};
 pub use world::{IdentServer, NameServer, service};
 

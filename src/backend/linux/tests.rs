@@ -85,6 +85,14 @@ fn reported(linux: &Linux, ms: i64) -> Vec<Source> {
     events[..count].iter().filter_map(|event| Source::from_data(event.data)).collect()
 }
 
+/// Waits until the other end has said all: that it ends comes after its bytes.
+fn all_said(stream: &Socket) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let patience = Timespec { tv_sec: PATIENCE.as_secs() as _, tv_nsec: 0 };
+    let mut end = [PollFd::new(&stream.fd, PollFlags::RDHUP)];
+    assert_eq!(poll(&mut end, Some(&patience)), Ok(1));
+}
+
 fn decided(linux: &mut Linux, stream: &Socket) -> Result<(), Errno> {
     until("a decision", || match linux.connected(stream) {
         Err(Errno::AGAIN) => None,
@@ -193,7 +201,7 @@ fn a_half_close_goes_through_and_the_answer_comes_back() {
     assert_eq!(linux.relay(&mut near, &mut far, &mut scratch), Ok(Forward::Empty));
     theirs.write_all(b"question").unwrap();
     theirs.shutdown(Shutdown::Write).unwrap();
-    thread::sleep(Duration::from_millis(10));
+    all_said(&near);
     assert_eq!(linux.relay(&mut near, &mut far, &mut scratch), Ok(Forward::Moved(8)));
     assert_eq!(linux.relay(&mut near, &mut far, &mut scratch), Ok(Forward::End));
     linux.finish(&far);
@@ -202,7 +210,7 @@ fn a_half_close_goes_through_and_the_answer_comes_back() {
     assert_eq!(text, b"question");
     there.write_all(b"answer").unwrap();
     drop(there);
-    thread::sleep(Duration::from_millis(10));
+    all_said(&far);
     assert_eq!(linux.relay(&mut far, &mut near, &mut scratch), Ok(Forward::Moved(6)));
     assert_eq!(linux.relay(&mut far, &mut near, &mut scratch), Ok(Forward::End));
     linux.finish(&near);
@@ -283,11 +291,12 @@ fn a_connection_may_stay_undecided() {
     rustix::net::listen(&fd, 0).unwrap();
     let to = SocketAddr::try_from(getsockname(&fd).unwrap()).unwrap();
     let streams: Vec<Socket> = (0..5).map(|_| linux.connect(None, to).unwrap()).collect();
-    thread::sleep(Duration::from_millis(20));
+    assert_eq!(decided(&mut linux, &streams[0]), Ok(()));
     let last = streams.last().unwrap();
     linux.open(StreamId::Far(ID), last, Step::Write).unwrap();
+    // It must not happen: on this machine an answer takes less than a millisecond, and who has none asks after a second.
+    assert_eq!(reported(&linux, 50), []);
     assert_eq!(linux.connected(last), Err(Errno::AGAIN));
-    assert_eq!(reported(&linux, 0), []);
     for stream in streams {
         linux.close(stream);
     }
