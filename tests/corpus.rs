@@ -1,15 +1,18 @@
 //! Configuration files of real projects, read by usherd and by the programs it replaces.
 //!
-//! The corpus is not part of this repository. `USHERD_CORPUS` names its directory: `xinetd/*.conf`, `inetd/*.conf`, and
-//! `EXPECT.tsv` with what Debian's xinetd and openbsd-inetd said of each file on a system where every user, group,
-//! program and service name that the file mentions exists. Where usherd differs, tests/data/corpus-differences.tsv
-//! says why; a difference that is not listed there fails the test, and so does a listed one that is gone.
+//! `EXPECT.tsv` of the corpus has what Debian's xinetd and openbsd-inetd said of each file on a system where every user,
+//! group, program and service name that the file mentions exists. Where usherd differs,
+//! tests/data/corpus-differences.tsv says why; a difference that is not listed there fails the test, and so does a
+//! listed one that is gone.
+
+mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{env, fs};
 
+use harness::corpus;
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::config::value::{self, Address};
@@ -17,17 +20,6 @@ use usherd::config::{Loader, Options};
 use usherd::errno::Errno;
 use usherd::service::{Bind, Dialect, Family, Flags, Service, SocketType, Standing};
 use usherd::table::{Pattern, Table, Text};
-
-fn corpus() -> Option<PathBuf> {
-    let dir = env::var_os("USHERD_CORPUS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"), PathBuf::from);
-    if dir.join("EXPECT.tsv").exists() {
-        return Some(dir);
-    }
-    assert!(env::var_os("CI").is_none(), "no corpus at {}: set USHERD_CORPUS", dir.display());
-    println!("NOT TESTED: there is no corpus at {}; set USHERD_CORPUS to its directory", dir.display());
-    None
-}
 
 /// What the old program said of one file in one variant.
 #[derive(Default)]
@@ -419,10 +411,7 @@ fn variant(kind: &str, content: &[u8], variant: &str) -> Vec<u8> {
 #[test]
 fn files_of_real_projects_mean_what_they_meant() {
     let Some(dir) = corpus() else { return };
-    let documented =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus-differences.tsv"));
-    let documented = documented.unwrap_or_default();
-    let mut documented: BTreeMap<(String, String), String> = documented
+    let mut documented: BTreeMap<(String, String), String> = include_str!("data/corpus-differences.tsv")
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| {

@@ -1,10 +1,9 @@
 //! hosts.allow and hosts.deny, as TCP Wrappers answered.
 //!
-//! - The recorded cases: what tcpdmatch 7.6.q said of 314 rules and clients. They are not part of this repository:
-//!   `USHERD_SHARED` names the directory that has `reference/tcp-wrappers-cases.jsonl` and `corpus/`. Where usherd
+//! - The recorded cases, data/tcp-wrappers-cases.jsonl: what tcpdmatch 7.6.q said of 314 rules and clients. Where usherd
 //!   answers differently, [`DIFFERENCES`] says why; one that is not listed fails the test, and so does a listed one
 //!   that is gone.
-//! - Files of real projects, with what tcpdmatch said of them.
+//! - Files of real projects, with what tcpdmatch said of them, from the corpus.
 //! - tcpdmatch itself, tcpdchk and tcpd, from the peers, on random files. `USHERD_CASES` says how many, `USHERD_SEED`
 //!   which. They have mounts of their own, for which they need root.
 //! - Storms of broken text, which must not break anything.
@@ -17,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use harness::corpus;
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::errno::Errno;
@@ -221,22 +221,9 @@ fn evaluate(files: &mut Tree, client: &Client) -> (&'static str, Option<String>,
     (word, place, is_faulty, explained)
 }
 
-fn shared(what: &str) -> Option<PathBuf> {
-    let dir = env::var_os("USHERD_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = dir.join(what);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(env::var_os("CI").is_none(), "no {}: set USHERD_SHARED", path.display());
-    println!("NOT TESTED: there is no {}; set USHERD_SHARED to its directory", path.display());
-    None
-}
-
 #[test]
 fn recorded_cases() {
-    let Some(path) = shared("reference/tcp-wrappers-cases.jsonl") else { return };
-    let text = fs::read_to_string(path).unwrap();
+    let text = include_str!("data/tcp-wrappers-cases.jsonl");
     let mut unexpected = String::new();
     let mut differ = 0;
     let mut cases = 0;
@@ -304,8 +291,8 @@ fn recorded_cases() {
 
 /// The files of real projects: what they are read as, how many rules tcpdchk saw in each, what tcpdmatch said.
 #[test]
-fn corpus() {
-    let Some(dir) = shared("corpus") else { return };
+fn files_of_real_projects() {
+    let Some(dir) = corpus() else { return };
     let expected = String::from_utf8_lossy(&fs::read(dir.join("EXPECT.tsv")).unwrap()).into_owned();
     let mut matches = 0;
     let mut seen = 0;
@@ -803,8 +790,8 @@ fn a_check_finds_what_tcpdchk_finds() {
     });
     let mark = std::os::unix::net::UnixDatagram::unbound().unwrap();
     let mut all: Vec<(String, BTreeMap<&str, Vec<u8>>)> = Vec::new();
-    if let Some(corpus) = shared("corpus/hosts_access") {
-        for file in fs::read_dir(corpus).unwrap().flatten() {
+    if let Some(corpus) = corpus() {
+        for file in fs::read_dir(corpus.join("hosts_access")).unwrap().flatten() {
             for which in ["hosts.allow", "hosts.deny"] {
                 let text = fs::read(file.path()).unwrap();
                 all.push((format!("{:?} as {which}", file.path()), BTreeMap::from([(which, text)])));

@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)] // every test file is a program of its own and uses its part of this
 
 pub mod client;
+pub mod corpus;
 pub mod daemon;
 pub mod net;
 pub mod probe;
@@ -14,6 +15,7 @@ pub mod transcript;
 pub mod world;
 
 pub use client::*;
+pub use corpus::corpus;
 pub use daemon::{Conf, Daemon, Launch, Subject, is_open};
 pub use net::{Net, in_net};
 pub use process::*;
