@@ -27,46 +27,12 @@ fn datagram_from(source: &str) -> Option<Vec<u8>> {
     socket.recv(&mut buf).ok().map(|n| buf[..n].to_vec())
 }
 
-/// Whether a connection from this address comes about within a moment.
+/// Whether a connection from this address is served within a moment.
 fn connects_from(source: Ipv4Addr) -> bool {
-    let source = SocketAddr::from((source, 0));
-    let fd = connect_from(source, "127.0.0.1:9902".parse().expect("an address"));
-    fd.is_some_and(|mut stream: TcpStream| {
-        stream.set_read_timeout(Some(Duration::from_millis(400))).expect("a time");
+    let (from, to) = (SocketAddr::from((source, 0)), SocketAddr::from((Ipv4Addr::LOCALHOST, 9902)));
+    connect_from(from, to, Duration::from_millis(400)).is_ok_and(|mut stream| {
         stream.write_all(b"?").is_ok() && stream.read(&mut [0; 8]).is_ok_and(|n| n > 0)
     })
-}
-
-/// std has no way to choose the source of a connection.
-fn connect_from(source: SocketAddr, to: SocketAddr) -> Option<TcpStream> {
-    use std::os::fd::FromRawFd;
-    let address = |at: SocketAddr| {
-        let SocketAddr::V4(at) = at else { panic!("IPv4 alone") };
-        libc::sockaddr_in {
-            sin_family: libc::AF_INET as u16,
-            sin_port: at.port().to_be(),
-            sin_addr: libc::in_addr { s_addr: u32::from(*at.ip()).to_be() },
-            sin_zero: [0; 8],
-        }
-    };
-    let size = size_of::<libc::sockaddr_in>() as u32;
-    // SAFETY: plain calls on a socket of our own; the send timeout bounds connect.
-    unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        let stream = TcpStream::from_raw_fd(fd);
-        let patience = libc::timeval { tv_sec: 0, tv_usec: 400_000 };
-        let patience_size = size_of::<libc::timeval>() as u32;
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_SNDTIMEO,
-            (&raw const patience).cast(),
-            patience_size,
-        );
-        let (from, to) = (address(source), address(to));
-        let bound = libc::bind(fd, (&raw const from).cast(), size) == 0;
-        (bound && libc::connect(fd, (&raw const to).cast(), size) == 0).then_some(stream)
-    }
 }
 
 /// xinetd checks the first sender of a datagram alone, and refuses every client of a wait stream service or none; the
@@ -479,10 +445,7 @@ fn a_storm_leaves_the_counts_right() {
             assert!(each.iter().all(|n| *n <= 3), "{each:?}");
             assert_eq!(each.iter().sum::<usize>(), 10, "{each:?}");
             drop(clients);
-            let list = format!("/proc/{0}/task/{0}/children", daemon.pid());
-            until("all have gone", || {
-                std::fs::read_to_string(&list).is_ok_and(|l| l.is_empty()).then_some(())
-            });
+            until("all have gone", || children(daemon.pid()).is_empty().then_some(()));
         }
         assert!(comes("127.0.0.1", 9901).is_some());
     });

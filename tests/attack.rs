@@ -51,13 +51,6 @@ fn serves() {
     round_trip(&mut tcp("127.0.0.1:9901"), b"still there\n");
 }
 
-/// How many descriptors a daemon holds, and how many children, the dead included.
-fn holdings(pid: i32) -> (usize, usize) {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
-    (descriptors, children.split_whitespace().count())
-}
-
 /// Holds a file so that nobody can open it, not even to execute it, until this is dropped or the kernel's patience
 /// (45 s) is over: what any user may do to a file of his own, and what a dead network file system does to all of its.
 struct Held(#[allow(dead_code)] File);
@@ -125,7 +118,7 @@ fn a_program_that_does_not_start_stops_no_other() {
         round_trip(&mut echo, b"x\n");
         let held = hold(&stuck);
         let mut waiting: Vec<_> = (0..40).map(|_| tcp("127.0.0.1:9902")).collect();
-        until("children that wait", || (holdings(daemon.pid()).1 >= 40).then_some(()));
+        until("children that wait", || (children(daemon.pid()).len() >= 40).then_some(()));
         let asked = Instant::now();
         for _ in 0..20 {
             serves();
@@ -146,7 +139,7 @@ fn a_program_that_does_not_start_stops_no_other() {
             round_trip(client, b"at last\n");
         }
         drop(waiting);
-        until("all gone", || (holdings(daemon.pid()).1 == 0).then_some(()));
+        until("all gone", || children(daemon.pid()).is_empty().then_some(()));
     });
 }
 
@@ -262,7 +255,7 @@ fn clients_that_vanish_leave_nothing() {
         .concat();
         let daemon = start(net, &conf, &["tcp/9901", "tcp/9902", "tcp/7", "tcp/19"]);
         serves();
-        until("idle", || (holdings(daemon.pid()).1 == 0).then_some(()));
+        until("idle", || children(daemon.pid()).is_empty().then_some(()));
         let before = holdings(daemon.pid());
         let rss = |pid| fs::read_to_string(format!("/proc/{pid}/statm")).expect("statm");
         println!("{:?} {}", before, rss(daemon.pid()));
@@ -272,7 +265,7 @@ fn clients_that_vanish_leave_nothing() {
                 let mut client = tcp(to);
                 match n % 4 {
                     0 => {}
-                    1 => reset(&client),
+                    1 => reset(client),
                     2 => {
                         let _ = client.write_all(b"never read");
                     }
@@ -291,22 +284,6 @@ fn clients_that_vanish_leave_nothing() {
     });
 }
 
-/// Closing this connection resets it.
-fn reset(stream: &TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    // SAFETY: a valid option.
-    unsafe {
-        let size = size_of::<libc::linger>() as libc::socklen_t;
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size,
-        );
-    }
-}
-
 #[test]
 fn two_thousand_idle_clients_of_a_builtin_leave_the_others_alone() {
     in_net(|net| {
@@ -321,6 +298,7 @@ fn two_thousand_idle_clients_of_a_builtin_leave_the_others_alone() {
         // SAFETY: a valid limit.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
         let daemon = start(net, &conf, &["tcp/9901", "tcp/9", "tcp/13"]);
+        let before = holdings(daemon.pid());
         let idle: Vec<_> = (0..2000)
             .map_while(|_| {
                 let to = "127.0.0.1:9".parse().expect("an address");
@@ -334,11 +312,9 @@ fn two_thousand_idle_clients_of_a_builtin_leave_the_others_alone() {
         }
         is_idle(daemon.pid());
         drop(idle);
-        until("discard again", || {
-            let mut client = tcp("127.0.0.1:9");
-            client.write_all(b"x").expect("send");
-            (holdings(daemon.pid()).0 < 40).then_some(())
-        });
+        until("nothing is left", || (holdings(daemon.pid()) == before).then_some(()));
+        let _client = tcp("127.0.0.1:9");
+        until("discard again", || (descriptors(daemon.pid()) == before.0 + 1).then_some(()));
     });
 }
 
@@ -466,11 +442,14 @@ fn logs_that_cannot_be_written_hold_nobody_up() {
             let daemon = Daemon::run(net, Subject::Usherd, &args).ready(&["tcp/9901"]);
             // A FIFO with a reader that never reads fills up.
             let _reader = (what == "fifo").then(|| File::options().read(true).write(true).open(log));
+            serves();
+            until("rest", || children(daemon.pid()).is_empty().then_some(()));
+            let before = holdings(daemon.pid());
             for _ in 0..700 {
                 drop(tcp("127.0.0.1:9901"));
             }
             serves();
-            assert!(holdings(daemon.pid()).0 < 40);
+            until("nothing is left", || (holdings(daemon.pid()) == before).then_some(()));
         });
     }
 }

@@ -205,18 +205,11 @@ fn reload_with_a_mistake_in_defaults() {
 
 // ---- endurance ----
 
-/// How many descriptors a daemon holds, and how many children, the dead included.
-fn holdings(pid: i32) -> (usize, usize) {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
-    (descriptors, children.split_whitespace().count())
-}
-
 #[test]
 fn nothing_is_left_of_served_clients() {
     each(everybody(), |_, daemon| {
         session("one");
-        until("the first server's end", || (holdings(daemon.pid()).1 == 0).then_some(()));
+        until("the first server's end", || children(daemon.pid()).is_empty().then_some(()));
         let before = holdings(daemon.pid());
         for n in 0..200 {
             let mut client = tcp("127.0.0.1:9901");
@@ -295,13 +288,12 @@ fn the_user_of_a_service_cannot_harm_the_daemon() {
 
             drop(connections);
             until("all children gone", || {
-                let path = format!("/proc/{0}/task/{0}/children", daemon.pid());
-                let children = fs::read_to_string(path).expect("children");
-                for pid in children.split_whitespace().filter_map(|p| p.parse().ok()) {
+                let left = children(daemon.pid());
+                for pid in &left {
                     // SAFETY: plain system call.
-                    unsafe { libc::kill(pid, libc::SIGCONT) };
+                    unsafe { libc::kill(*pid, libc::SIGCONT) };
                 }
-                children.is_empty().then_some(())
+                left.is_empty().then_some(())
             });
             assert!(daemon.running());
             assert_eq!(listen_to("127.0.0.1:9901"), "");

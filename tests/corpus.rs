@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-use harness::corpus;
+use harness::{Random, corpus};
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::config::value::{self, Address};
@@ -452,38 +452,26 @@ fn files_of_real_projects_mean_what_they_meant() {
     assert!(complaints.is_empty(), "{complaints}");
 }
 
-/// A small generator: the same seed gives the same storm (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below.max(1)
-    }
-}
-
 /// One small change: a byte flipped, added or dropped, a line doubled, dropped or moved, the file cut.
 fn mutate(random: &mut Random, text: &mut Vec<u8>) {
     const BYTES: &[u8] = b"\0\t\n\r \"#'+,-./0129:=@\\_aZ{}%*\xff\xef";
-    let at = random.next(text.len() + 1);
+    let at = random.below(text.len() + 1);
     let line = |text: &[u8], at: usize| {
         let start = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
         let end = text[at..].iter().position(|&b| b == b'\n').map_or(text.len(), |n| at + n + 1);
         start..end
     };
-    match random.next(7) {
-        0 => text.insert(at, BYTES[random.next(BYTES.len())]),
-        1 if at < text.len() => text[at] = BYTES[random.next(BYTES.len())],
+    match random.below(7) {
+        0 => text.insert(at, BYTES[random.below(BYTES.len())]),
+        1 if at < text.len() => text[at] = BYTES[random.below(BYTES.len())],
         2 if at < text.len() => drop(text.remove(at)),
         3 => drop(text.drain(line(text, at))),
         4 => {
             let double = text[line(text, at)].to_vec();
-            let to = line(text, random.next(text.len() + 1)).start;
+            let to = line(text, random.below(text.len() + 1)).start;
             text.splice(to..to, double);
         }
-        5 if random.next(10) == 0 => text.truncate(at),
+        5 if random.below(10) == 0 => text.truncate(at),
         _ => {
             let word = [
                 "{",
@@ -496,7 +484,7 @@ fn mutate(random: &mut Random, text: &mut Vec<u8>) {
                 " 9999999999",
                 "\"",
                 "internal",
-            ][random.next(10)];
+            ][random.below(10)];
             text.splice(at..at, word.bytes());
         }
     }
@@ -519,7 +507,7 @@ fn no_change_of_a_byte_passes_without_a_word() {
             let passwd: String = accounts.names.iter().map(|name| format!("{name}:x:5:5::/:\n")).collect();
             for round in 0..150 {
                 let mut text = content.clone();
-                for _ in 0..=random.next(4) {
+                for _ in 0..=random.below(4) {
                     mutate(&mut random, &mut text);
                 }
                 let shown = String::from_utf8_lossy(&text).into_owned();
@@ -528,7 +516,7 @@ fn no_change_of_a_byte_passes_without_a_word() {
                     files: files.into_iter().map(|(path, text)| (path.as_bytes().to_vec(), text)).collect(),
                 };
                 let mut said = String::new();
-                let dialect = [None, Some(Dialect::Xinetd), Some(Dialect::Inetd)][random.next(3)];
+                let dialect = [None, Some(Dialect::Xinetd), Some(Dialect::Inetd)][random.below(3)];
                 let outcome = loader.load(
                     &mut files,
                     &mut |d: &Diagnostic<'_>| writeln!(said, "{d}").unwrap(),

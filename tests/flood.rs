@@ -7,10 +7,8 @@
 mod harness;
 
 use harness::*;
-use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -77,56 +75,11 @@ fn start<'n>(net: &'n Net, conf: &str, ports: &[u16]) -> Daemon<'n> {
     Daemon::start(net, Subject::Usherd, Conf::Xinetd(conf)).ready(&ports)
 }
 
-/// A connection from 127.0.0.`sender`.
+/// A connection from 127.0.0.`sender`. A flood does not stop because one of its connections finds no room.
 fn connect(sender: u8, port: u16) -> std::io::Result<TcpStream> {
-    let raw = |a: SocketAddrV4| libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: a.port().to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
-        sin_zero: [0; 8],
-    };
-    let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-    let (from, to) = (
-        raw(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, sender), 0)),
-        raw(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)),
-    );
-    // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
-    unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        let stream = TcpStream::from_raw_fd(fd);
-        // A flood does not stop because one of its connections finds no room.
-        let wait = match sender {
-            FLOODER => libc::timeval { tv_sec: 0, tv_usec: 50_000 },
-            _ => libc::timeval { tv_sec: 5, tv_usec: 0 },
-        };
-        let size = size_of::<libc::timeval>() as libc::socklen_t;
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const wait).cast(), size);
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const wait).cast(), size);
-        let one: libc::c_int = 1;
-        libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, (&raw const one).cast(), 4);
-        for rc in
-            [libc::bind(fd, (&raw const from).cast(), len), libc::connect(fd, (&raw const to).cast(), len)]
-        {
-            if rc != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-        }
-        Ok(stream)
-    }
-}
-
-/// Closing this connection resets it: neither end remembers it.
-fn reset(stream: TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let size = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: a valid option.
-    unsafe {
-        let fd = stream.as_raw_fd();
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size);
-    }
+    let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, sender), 0));
+    let patience = if sender == FLOODER { Duration::from_millis(50) } else { Duration::from_secs(5) };
+    connect_from(from, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), patience)
 }
 
 /// Whether a service served one client, and how long that took.
@@ -235,13 +188,6 @@ impl Flood {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().expect("a flood")
     }
-}
-
-/// How many descriptors a daemon holds, and how many children, the dead included.
-fn holdings(pid: i32) -> (usize, usize) {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
-    (descriptors, children.split_whitespace().count())
 }
 
 /// Nothing is left: no descriptor, no child, nobody counted.

@@ -122,35 +122,13 @@ fn a_client_that_breaks_off_before_the_host_answers_leaves_nothing() {
             (0..3).map(|_| TcpStream::connect_timeout(&to, Duration::from_millis(200))).collect();
         let conf = redirected(&format!("127.0.0.1 {}", to.port()), "");
         let daemon = start(net, &conf, &["tcp/9901"]);
-        let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("descriptors").count();
-        let before = open();
+        let before = descriptors(daemon.pid());
         let client = tcp("127.0.0.1:9901");
-        until("two connections", || (open() == before + 2).then_some(()));
-        let none = libc::linger { l_onoff: 1, l_linger: 0 };
-        // SAFETY: a descriptor of ours, and a structure of that size. Its close is a reset now.
-        unsafe {
-            libc::setsockopt(
-                std::os::fd::AsRawFd::as_raw_fd(&client),
-                libc::SOL_SOCKET,
-                libc::SO_LINGER,
-                (&raw const none).cast(),
-                size_of::<libc::linger>() as u32,
-            );
-        }
-        drop(client);
-        until("none", || (open() == before).then_some(()));
+        until("two connections", || (descriptors(daemon.pid()) == before + 2).then_some(()));
+        reset(client);
+        until("none", || (descriptors(daemon.pid()) == before).then_some(()));
         daemon.wait_log("EXIT: led");
     });
-}
-
-/// Bytes that are never the same for long.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 33) as u8
-    };
-    (0..len).map(|_| next()).collect()
 }
 
 #[test]

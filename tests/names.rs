@@ -182,13 +182,12 @@ fn one_address_cannot_have_all_places_of_those_who_wait() {
         let daemon = start(net, &conf, &["tcp/9901"]);
         // Who was refused has been forgotten: the daemon is at rest.
         assert_eq!(from("127.0.0.1"), "");
-        let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("descriptors").count();
-        let before = open();
+        let before = holdings(daemon.pid());
         let crowd: Vec<_> = (0..100).map(|_| tcp_from("127.0.0.10:0", "127.0.0.1:9901")).collect();
         daemon.wait_log("FAIL: hello lookup_limit from=127.0.0.10");
         assert_eq!(from("127.0.0.11"), "hello\n");
         drop(crowd);
-        until("all have gone", || (open() == before).then_some(()));
+        until("all have gone", || (holdings(daemon.pid()) == before).then_some(()));
     });
 }
 

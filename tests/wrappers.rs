@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use harness::corpus;
+use harness::{Random, cases, corpus};
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::errno::Errno;
@@ -352,40 +352,6 @@ fn files_of_real_projects() {
     println!("{seen} files, {matches} verdicts");
 }
 
-/// A generator good enough for tests, and the same everywhere (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-
-    /// The seed of this run, told so that a failure can be had again.
-    fn seeded() -> (u64, Random) {
-        let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let seed = env::var("USHERD_SEED").map_or(now, |seed| seed.parse().expect("USHERD_SEED is a number"));
-        println!("USHERD_SEED={seed}");
-        (seed, Random(seed))
-    }
-}
-
 const DAEMONS: &[&str] = &[
     "ALL",
     "in.telnetd",
@@ -654,7 +620,7 @@ fn libraries(peers: &Path) -> std::ffi::OsString {
 fn differential() {
     let program = tcpdmatch();
     let (seed, mut random) = Random::seeded();
-    let cases: u32 = env::var("USHERD_CASES").map_or(300, |n| n.parse().expect("USHERD_CASES is a number"));
+    let cases = cases(300);
     let dir = env::temp_dir().join(format!("usherd-wrappers-{}-{seed}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     let shown = dir.to_str().unwrap();
@@ -766,7 +732,7 @@ fn a_check_finds_what_tcpdchk_finds() {
     let program = tcpdmatch();
     let tcpdchk = program.with_file_name("tcpdchk");
     let (seed, mut random) = Random::seeded();
-    let cases: u32 = env::var("USHERD_CASES").map_or(100, |n| n.parse().expect("USHERD_CASES is a number"));
+    let cases = cases(100);
     let dir = env::temp_dir().join(format!("usherd-tcpdchk-{}-{seed}", std::process::id()));
     fs::create_dir_all(dir.join("dev")).unwrap();
     let shown = dir.to_str().unwrap();
@@ -1401,7 +1367,7 @@ fn a_question_as_it_is_typed() {
 #[test]
 fn storms_break_nothing() {
     let (seed, mut random) = Random::seeded();
-    let rounds: u32 = env::var("USHERD_CASES").map_or(3000, |n| n.parse().expect("USHERD_CASES is a number"));
+    let rounds = cases(3000);
     for round in 0..rounds {
         let mut files = Tree::etc();
         for name in ["hosts.allow", "hosts.deny", "/dir/words", "/dir/badlist", "netgroup"] {

@@ -11,6 +11,8 @@ pub mod daemon;
 pub mod net;
 pub mod probe;
 pub mod process;
+pub mod random;
+pub mod reset;
 pub mod transcript;
 pub mod world;
 
@@ -19,6 +21,8 @@ pub use corpus::corpus;
 pub use daemon::{Conf, Daemon, Launch, Subject, is_open};
 pub use net::{Net, in_net};
 pub use process::*;
+pub use random::*;
+pub use reset::reset;
 pub use transcript::{Difference, compare, expect};
 pub use world::{IdentServer, NameServer, service};
 

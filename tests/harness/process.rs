@@ -5,6 +5,22 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
+/// How many descriptors it holds.
+pub fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count()
+}
+
+/// Its children, the dead included.
+pub fn children(pid: i32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
+    list.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
+}
+
+/// How many descriptors and how many children: what must not grow.
+pub fn holdings(pid: i32) -> (usize, usize) {
+    (descriptors(pid), children(pid).len())
+}
+
 /// Processor time used so far.
 fn used(pid: i32) -> Duration {
     let times = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("schedstat");
