@@ -9,13 +9,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 fn conf(more: &str, wait: &str) -> String {
-    let service = |name: &str, kind: &str, server: &str, port: u16| {
-        format!(
-            "service {name}\n{{\n\ttype = UNLISTED\n\tport = {port}\n\tsocket_type = {kind}\n\twait = {wait}\n\
-             \tuser = root\n\tserver = /run/test/{server}\n\t{more}\n}}\n"
-        )
+    let of = |name: &str, kind: &str, server: &str, port: u16| {
+        let lines = format!("socket_type = {kind}; wait = {wait}; server = /run/test/{server}; {more}");
+        service(name, port, &lines)
     };
-    service("datagrams", "dgram", "udpecho", 9901) + &service("streams", "stream", "acceptecho", 9902)
+    of("datagrams", "dgram", "udpecho", 9901) + &of("streams", "stream", "acceptecho", 9902)
 }
 
 /// What a datagram from this address of ours is answered.
@@ -40,7 +38,7 @@ fn connects_from(source: Ipv4Addr) -> bool {
 #[test]
 fn wait_servers_meet_only_whom_the_rules_admit() {
     in_net(|net| {
-        let rules = "only_from = 127.0.0.0/30\n\tno_access = 127.0.0.2";
+        let rules = "only_from = 127.0.0.0/30; no_access = 127.0.0.2";
         let ports = ["udp/9901", "tcp/9902"];
         let daemon = Daemon::start(net, Subject::Usherd, Conf::Xinetd(&conf(rules, "yes"))).ready(&ports);
         // The server of the first datagram stays, and reads whatever comes after.
@@ -66,7 +64,7 @@ fn wait_servers_meet_only_whom_the_rules_admit() {
 fn a_kept_socket_becomes_a_wait_servers_and_back() {
     in_net(|net| {
         let nowait = conf("", "no").replace("acceptecho", "copies");
-        net.script("copies", "#!/bin/sh\nexec cat\n");
+        net.script("copies", COPIES);
         let daemon = Daemon::start(net, Subject::Usherd, Conf::Xinetd(&nowait)).ready(&["tcp/9902"]);
         assert!(connects_from(Ipv4Addr::LOCALHOST));
         net.write("conf", conf("", "yes"));
@@ -83,7 +81,6 @@ fn a_kept_socket_becomes_a_wait_servers_and_back() {
 // ---- sensors ----
 
 const LOGS: &str = "log_on_success = HOST PID; log_on_failure = HOST";
-const NO_BRAKE: &str = "defaults\n{\n\tcps = 0 0\n}\n";
 
 /// Says hello and stays.
 fn greeter(port: u16, lines: &str) -> String {

@@ -15,24 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const NO_BRAKE: &str = "defaults\n{\n\tcps = 0 0\n}\n";
-const COPIES: &str = "#!/bin/sh\nexec cat\n";
-
-/// A stream service on port 9901, or 9902 if it has another name; `more` are further attributes.
-fn program(name: &str, server: &str, more: &str) -> String {
-    let port = if name == "probe" { 9901 } else { 9902 };
-    format!(
-        "service {name}\n{{\n\ttype = UNLISTED\n\tport = {port}\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tuser = root\n\
-         \tserver = {server}\n{more}}}\n"
-    )
-}
-
-fn builtin(name: &str, kind: &str) -> String {
-    let wait = if kind == "dgram" { "yes" } else { "no" };
-    format!(
-        "service {name}\n{{\n\tid = {name}-{kind}\n\ttype = INTERNAL\n\tsocket_type = {kind}\n\twait = {wait}\n\
-         \tuser = root\n}}\n"
-    )
+/// A service on port 9901, or 9902 if it has another name.
+fn program(name: &str, server: &str) -> String {
+    service(name, if name == "probe" { 9901 } else { 9902 }, &format!("server = {server}"))
 }
 
 fn start<'n>(net: &'n Net, conf: &str, ports: &[&str]) -> Daemon<'n> {
@@ -71,7 +56,7 @@ fn hold(path: &Path) -> Held {
 fn a_fifo_in_the_place_of_the_dump_stops_nobody() {
     in_net(|net| {
         fifo("/run/usherd.dump");
-        let daemon = start(net, &program("probe", "/run/test/copies", ""), &["tcp/9901"]);
+        let daemon = start(net, &program("probe", "/run/test/copies"), &["tcp/9901"]);
         daemon.signal(libc::SIGUSR1);
         daemon.wait_log("state dump");
         serves();
@@ -86,7 +71,7 @@ fn a_fifo_in_the_place_of_the_dump_stops_nobody() {
 #[test]
 fn links_and_foreign_files_in_the_place_of_the_dump_stay_as_they_are() {
     in_net(|net| {
-        let daemon = start(net, &program("probe", "/run/test/copies", ""), &["tcp/9901"]);
+        let daemon = start(net, &program("probe", "/run/test/copies"), &["tcp/9901"]);
         net.write("precious", "precious");
         symlink("/run/test/precious", "/run/usherd.dump").expect("link");
         daemon.signal(libc::SIGUSR1);
@@ -108,8 +93,8 @@ fn a_program_that_does_not_start_stops_no_other() {
         let stuck = net.script("stuck", COPIES);
         let conf = [
             NO_BRAKE,
-            &program("probe", "/run/test/copies", ""),
-            &program("probe2", "/run/test/stuck", ""),
+            &program("probe", "/run/test/copies"),
+            &program("probe2", "/run/test/stuck"),
             &builtin("echo", "stream"),
         ]
         .concat();
@@ -150,11 +135,8 @@ fn the_owner_of_a_directory_cannot_have_other_files_opened_to_all() {
         let secret = net.write("secret", "secret");
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("mode");
         let text = |path: &str| {
-            format!(
-                "service sock\n{{\n\ttype = UNLISTED\n\tsocket_type = stream\n\tprotocol = unix\n\twait = no\n\tuser = root\n\tserver = /run/test/copies\n\
-                 \tbind = {path}\n}}\n{}",
-                program("probe", "/run/test/copies", "")
-            )
+            let lines = format!("type = UNLISTED; protocol = unix; server = /run/test/copies; bind = {path}");
+            service("sock", 0, &lines) + &program("probe", "/run/test/copies")
         };
         fs::create_dir("/run/test/theirs").expect("directory");
         let daemon = start(net, &text("/run/test/theirs/a"), &["tcp/9901"]);
@@ -198,8 +180,7 @@ fn the_owner_of_a_directory_cannot_have_other_files_opened_to_all() {
 fn a_burst_for_a_missing_program_costs_nobody_else_anything() {
     in_net(|net| {
         let conf =
-            [NO_BRAKE, &program("probe", "/run/test/copies", ""), &program("probe2", "/run/test/gone", "")]
-                .concat();
+            [NO_BRAKE, &program("probe", "/run/test/copies"), &program("probe2", "/run/test/gone")].concat();
         net.script("gone", COPIES);
         let daemon = start(net, &conf, &["tcp/9901", "tcp/9902"]);
         fs::remove_file("/run/test/gone").expect("remove");
@@ -223,7 +204,7 @@ fn a_burst_for_a_missing_program_costs_nobody_else_anything() {
 #[test]
 fn who_has_no_descriptors_left_serves_again_when_there_are_some() {
     in_net(|net| {
-        let conf = [NO_BRAKE, &program("probe", "/run/test/copies", ""), &builtin("echo", "stream")].concat();
+        let conf = [NO_BRAKE, &program("probe", "/run/test/copies"), &builtin("echo", "stream")].concat();
         let daemon = start(net, &conf, &["tcp/9901", "tcp/7"]);
         let limit = libc::rlimit { rlim_cur: 40, rlim_max: 40 };
         // SAFETY: a valid limit.
@@ -247,8 +228,8 @@ fn clients_that_vanish_leave_nothing() {
     in_net(|net| {
         let conf = [
             NO_BRAKE,
-            &program("probe", "/run/test/copies", ""),
-            &program("probe2", "/bin/true", ""),
+            &program("probe", "/run/test/copies"),
+            &program("probe2", "/bin/true"),
             &builtin("echo", "stream"),
             &builtin("chargen", "stream"),
         ]
@@ -289,7 +270,7 @@ fn two_thousand_idle_clients_of_a_builtin_leave_the_others_alone() {
     in_net(|net| {
         let conf = [
             NO_BRAKE,
-            &program("probe", "/run/test/copies", ""),
+            &program("probe", "/run/test/copies"),
             &builtin("discard", "stream"),
             &builtin("daytime", "stream"),
         ]
@@ -325,7 +306,7 @@ fn datagrams_of_every_size_and_from_every_port() {
         for name in ["echo", "discard", "chargen", "daytime", "time"] {
             conf += &builtin(name, "dgram");
         }
-        conf += &program("probe", "/run/test/copies", "");
+        conf += &program("probe", "/run/test/copies");
         let daemon = start(net, &conf, &["tcp/9901", "udp/7", "udp/9", "udp/13", "udp/19", "udp/37"]);
         for from in [0u16, 1, 20, 111, 1023, 1024] {
             let Ok(socket) = UdpSocket::bind(("127.0.0.1", from)) else { continue };
@@ -353,7 +334,7 @@ fn datagrams_of_every_size_and_from_every_port() {
 #[test]
 fn a_thousand_reloads_lose_nobody() {
     in_net(|net| {
-        let conf = [NO_BRAKE, &program("probe", "/run/test/copies", "")].concat();
+        let conf = [NO_BRAKE, &program("probe", "/run/test/copies")].concat();
         let daemon = start(net, &conf, &["tcp/9901"]);
         let over = Arc::new(AtomicBool::new(false));
         let served = Arc::new(AtomicUsize::new(0));
@@ -387,7 +368,7 @@ fn a_thousand_reloads_lose_nobody() {
 #[test]
 fn whatever_lies_where_the_configuration_was_the_old_one_stays() {
     in_net(|net| {
-        let conf = program("probe", "/run/test/copies", "");
+        let conf = program("probe", "/run/test/copies");
         let daemon = start(net, &conf, &["tcp/9901"]);
         let path = "/run/test/conf";
         let hole = || File::create(path).and_then(|file| file.set_len(1 << 40)).expect("a file with a hole");
@@ -435,8 +416,8 @@ fn logs_that_cannot_be_written_hold_nobody_up() {
                 "loop" => symlink(log, log).expect("link"),
                 _ => symlink("/dev/full", log).expect("link"),
             }
-            let more = "\tlog_type = FILE /run/test/log\n\tlog_on_success = PID HOST\n";
-            let conf = net.write("conf", [NO_BRAKE, &program("probe", "/run/test/copies", more)].concat());
+            let lines = "server = /run/test/copies; log_type = FILE /run/test/log; log_on_success = PID HOST";
+            let conf = net.write("conf", NO_BRAKE.to_owned() + &service("probe", 9901, lines));
             let conf = conf.to_str().expect("printable");
             let args = ["-dontfork", "-filelog", log, "-f", conf];
             let daemon = Daemon::run(net, Subject::Usherd, &args).ready(&["tcp/9901"]);
@@ -460,7 +441,7 @@ fn a_link_in_the_place_of_the_pid_file_is_not_followed() {
         net.script("copies", COPIES);
         net.write("precious", "precious");
         symlink("/run/test/precious", "/run/daemon.pid").expect("link");
-        let conf = net.write("conf", program("probe", "/run/test/copies", ""));
+        let conf = net.write("conf", program("probe", "/run/test/copies"));
         let conf = conf.to_str().expect("printable");
         for what in ["link", "fifo"] {
             let args = ["-dontfork", "-pidfile", "/run/daemon.pid", "-f", conf];
@@ -481,7 +462,7 @@ fn a_link_in_the_place_of_the_pid_file_is_not_followed() {
 fn a_reload_does_not_undo_the_end() {
     in_net(|net| {
         net.script("stubborn", "#!/bin/sh\ntrap '' TERM\necho up\nwhile :; do sleep 1; done\n");
-        let conf = [NO_BRAKE, &program("probe", "/run/test/stubborn", "")].concat();
+        let conf = [NO_BRAKE, &program("probe", "/run/test/stubborn")].concat();
         let mut daemon = start(net, &conf, &["tcp/9901"]);
         let mut client = tcp("127.0.0.1:9901");
         assert_eq!(read_n(&mut client, 3), b"up\n");
@@ -505,7 +486,7 @@ fn a_grandchild_with_the_socket_does_not_end_the_service() {
     in_net(|net| {
         net.script("leaves", "#!/bin/sh\n(sleep 30 &) >/dev/null 2>&1\n/run/test/acceptecho\n");
         let conf =
-            [NO_BRAKE, &program("probe", "/run/test/leaves", "").replace("wait = no", "wait = yes")].concat();
+            [NO_BRAKE, &program("probe", "/run/test/leaves").replace("wait = no", "wait = yes")].concat();
         let daemon = start(net, &conf, &["tcp/9901"]);
         for _ in 0..3 {
             serves();

@@ -57,14 +57,10 @@ const PORTS: [&str; 10] =
 
 fn xinetd_conf() -> Conf<'static> {
     // The brake on new connections is not what is tested here.
-    let mut text = String::from("defaults\n{\n\tcps = 0 0\n}\n");
+    let mut text = NO_BRAKE.to_owned();
     for name in NAMES {
-        for (kind, wait) in [("stream", "no"), ("dgram", "yes")] {
-            text.push_str(&format!(
-                "service {name}\n{{\n\tid = {name}-{kind}\n\ttype = INTERNAL\n\tsocket_type = {kind}\n\t\
-                 wait = {wait}\n\tuser = root\n}}\n"
-            ));
-        }
+        text += &builtin(name, "stream");
+        text += &builtin(name, "dgram");
     }
     Conf::Xinetd(text.leak())
 }

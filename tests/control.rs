@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 /// A service on port 9901 that copies, without a brake on new connections, in the grammar of the subject.
 fn copies(subject: Subject, args: &str) -> String {
     match subject {
-        Subject::Usherd | Subject::Xinetd => format!(
-            "defaults\n{{\n\tcps = 0 0\n}}\nservice probe\n{{\n\tsocket_type = stream\n\twait = no\n\tuser = root\n\
-             \tserver = /run/test/copies\n\tserver_args = {args}\n}}\n"
-        ),
+        Subject::Usherd | Subject::Xinetd => {
+            let lines = format!("server = /run/test/copies; server_args = {args}");
+            NO_BRAKE.to_owned() + &service("probe", 0, &lines)
+        }
         _ => format!("probe stream tcp nowait.100000 root /run/test/copies copies {args}\n"),
     }
 }
 
 /// Says its argument, then copies.
-const COPIES: &str = "#!/bin/sh\necho $1\nexec cat\n";
+const SAYS_AND_COPIES: &str = "#!/bin/sh\necho $1\nexec cat\n";
 
 fn conf(subject: Subject, text: &str) -> Conf<'_> {
     match subject {
@@ -44,7 +44,7 @@ fn each(subjects: Vec<Subject>, test: fn(&Net, &mut Daemon)) {
     for subject in subjects {
         in_net(move |net| {
             println!("{subject:?}");
-            net.script("copies", COPIES);
+            net.script("copies", SAYS_AND_COPIES);
             let text = copies(subject, "one");
             let mut daemon = Daemon::start(net, subject, conf(subject, &text)).ready(&["tcp/9901"]);
             test(net, &mut daemon);
@@ -233,18 +233,14 @@ fn the_user_of_a_service_cannot_harm_the_daemon() {
             println!("{subject:?}");
             let text = match subject {
                 Subject::Usherd | Subject::Xinetd => {
-                    "\
-                    defaults\n{\n\tcps = 0 0\n}\n\
-                    service probe\n{\n\tsocket_type = stream\n\twait = no\n\tuser = nobody\n\tserver = /bin/true\n}\n\
-                    service daytime\n{\n\ttype = INTERNAL\n\tsocket_type = stream\n\twait = no\n\tuser = root\n}\n"
+                    let probe = service("probe", 0, "user = nobody; server = /bin/true");
+                    NO_BRAKE.to_owned() + &probe + &builtin("daytime", "stream")
                 }
-                _ => {
-                    "\
-                    probe stream tcp nowait.100000 nobody /bin/true true\n\
-                    daytime stream tcp nowait root internal\n"
-                }
+                _ => "probe stream tcp nowait.100000 nobody /bin/true true\n\
+                      daytime stream tcp nowait root internal\n"
+                    .into(),
             };
-            let mut daemon = Daemon::start(net, subject, conf(subject, text)).ready(&["tcp/9901", "tcp/13"]);
+            let mut daemon = Daemon::start(net, subject, conf(subject, &text)).ready(&["tcp/9901", "tcp/13"]);
             let program = fs::read_link(format!("/proc/{}/exe", daemon.pid())).expect("its program");
             let mut attacker = Command::new(net.dir().join("attacker"))
                 .arg(daemon.pid().to_string())
@@ -307,7 +303,7 @@ fn the_user_of_a_service_cannot_harm_the_daemon() {
 fn syslog_gets_the_messages() {
     for subject in xinetd_family() {
         in_net(move |net| {
-            net.script("copies", COPIES);
+            net.script("copies", SAYS_AND_COPIES);
             let conf = net.write("conf", copies(subject, "one"));
             let conf = conf.to_str().expect("a printable path");
             let args = ["-dontfork", "-syslog", "local3", "-f", conf];
@@ -364,7 +360,7 @@ fn check_of_a_file() {
         return;
     }
     in_net(|net| {
-        net.script("copies", COPIES);
+        net.script("copies", SAYS_AND_COPIES);
         net.write("conf", copies(Subject::Usherd, "one"));
         let (code, said) = usherd_ends(net, &["-t", "-f", "/run/test/conf"]);
         assert_eq!(code, Some(0), "{said}");

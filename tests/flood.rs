@@ -41,23 +41,17 @@ const ECHO: u16 = 7;
 const PROGRAM: u16 = 9901;
 const SECOND: u16 = 9902;
 
-/// `more` are attributes.
 fn echo(more: &str) -> String {
-    format!(
-        "service echo\n{{\n\ttype = INTERNAL\n\tsocket_type = stream\n\twait = no\n\tuser = root\n{more}}}\n"
-    )
+    service("echo", 0, &format!("type = INTERNAL; {more}"))
 }
 
 /// A program that says `hi` and ends, or `abc` when it has been told so.
 fn greeter(port: u16, more: &str) -> String {
-    program(port, "/bin/echo\n\tserver_args = hi", more)
+    program(port, "/bin/echo; server_args = hi", more)
 }
 
 fn program(port: u16, server: &str, more: &str) -> String {
-    format!(
-        "service greeter{port}\n{{\n\ttype = UNLISTED\n\tport = {port}\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tuser = root\n\
-         \tserver = {server}\n{more}}}\n"
-    )
+    service(&format!("greeter{port}"), port, &format!("server = {server}; {more}"))
 }
 
 /// Nothing but what a test sets refuses anybody.
@@ -239,7 +233,7 @@ fn is_unharmed_but(daemon: &Daemon, flooded: u16, measured: u16, hold: usize, gr
 }
 
 /// `cps` counts all sources together: it is only to stay out of the way here.
-const SHARE: &str = "\tper_source = 4\n\tinstances = 40\n\tcps = 5000 1\n";
+const SHARE: &str = "per_source = 4; instances = 40; cps = 5000 1";
 
 #[test]
 fn a_flood_of_a_builtin_exhausts_its_own_share() {
@@ -258,7 +252,7 @@ fn a_flood_of_a_program_exhausts_its_own_share() {
 #[test]
 fn a_flood_of_a_program_that_ends_at_once_exhausts_its_own_share() {
     alone(|net| {
-        let share = "\tper_source = 2\n\tinstances = 40\n\tcps = 0 0\n";
+        let share = "per_source = 2; instances = 40; cps = 0 0";
         let conf = [QUIET, &greeter(PROGRAM, share)].concat();
         is_unharmed_but(&start(net, &conf, &[PROGRAM]), PROGRAM, PROGRAM, 0, GRAIN);
     });
@@ -268,7 +262,7 @@ fn a_flood_of_a_program_that_ends_at_once_exhausts_its_own_share() {
 #[test]
 fn a_flood_beyond_its_share_does_not_trip_cps() {
     alone(|net| {
-        let share = "\tper_source = 4\n\tinstances = 40\n\tcps = 50 3600\n";
+        let share = "per_source = 4; instances = 40; cps = 50 3600";
         let daemon = start(net, &[QUIET, &echo(share)].concat(), &[ECHO]);
         let before = at_rest(&daemon);
         // Its share is taken before the flood begins: only what is refused is left.
@@ -298,9 +292,7 @@ fn a_flood_that_hosts_deny_refuses_stops_nobody() {
 #[test]
 fn a_flood_from_an_address_that_a_sensor_caught_stops_nobody() {
     alone(|net| {
-        let sensor = format!(
-            "service trap\n{{\n\ttype = UNLISTED\n\tport = {SECOND}\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tuser = root\n\tflags = SENSOR\n\tdeny_time = FOREVER\n}}\n"
-        );
+        let sensor = service("trap", SECOND, "flags = SENSOR; deny_time = FOREVER");
         let daemon = start(net, &[QUIET, &echo(""), &sensor].concat(), &[ECHO, SECOND]);
         assert!(ask(FLOODER, ECHO).is_some());
         drop(connect(FLOODER, SECOND).expect("the trap"));
@@ -313,9 +305,7 @@ fn a_flood_from_an_address_that_a_sensor_caught_stops_nobody() {
 #[test]
 fn a_flood_of_one_service_leaves_the_others_their_turns() {
     alone(|net| {
-        let second = format!(
-            "service echo\n{{\n\tid = second\n\ttype = INTERNAL UNLISTED\n\tport = {SECOND}\n\tprotocol = tcp\n\tsocket_type = stream\n\twait = no\n\tuser = root\n}}\n"
-        );
+        let second = service("echo", SECOND, "id = second; type = INTERNAL UNLISTED");
         let daemon = start(net, &[QUIET, &echo(""), &second].concat(), &[ECHO, SECOND]);
         is_unharmed(&daemon, ECHO, SECOND, 0);
     });
@@ -341,7 +331,7 @@ fn back_after(conf: &str, hold: usize) -> Duration {
 
 #[test]
 fn the_service_is_back_within_a_second_of_the_end_of_a_flood() {
-    for (limits, hold) in [("\tcps = 50 0\n", 0), ("\tper_source = 4\n", 4), ("\tinstances = 4\n", 4)] {
+    for (limits, hold) in [("cps = 50 0", 0), ("per_source = 4", 4), ("instances = 4", 4)] {
         let took = back_after(&echo(limits), hold);
         assert!(took <= Duration::from_millis(1100), "{limits}: {took:?}");
     }
@@ -350,7 +340,7 @@ fn the_service_is_back_within_a_second_of_the_end_of_a_flood() {
 /// However many were still waiting when the pause ended.
 #[test]
 fn the_service_is_back_when_the_pause_of_cps_is_over() {
-    let took = back_after(&echo("\tcps = 20 2\n"), 0);
+    let took = back_after(&echo("cps = 20 2"), 0);
     assert!(took <= Duration::from_millis(3100), "{took:?}");
 }
 
@@ -395,7 +385,7 @@ fn clients_that_never_read_a_banner_slow_nobody() {
     alone(|net| {
         let text: Vec<u8> = (0..1 << 20).map(|n| b'a' + (n % 23) as u8).collect();
         net.write("banner", &text);
-        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "\tbanner = /run/test/banner\n")].concat();
+        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "banner = /run/test/banner")].concat();
         let daemon = start(net, &conf, &[ECHO, SECOND]);
         assert!(daemon.log().contains("/run/test/banner is longer than a banner"), "{}", daemon.log());
         let mut reader = connect(FLOODER, SECOND).expect("a connection");
@@ -414,7 +404,7 @@ fn a_name_server_that_never_answers_slows_nobody() {
     alone(|net| {
         let server = UdpSocket::bind("127.0.0.53:53").expect("port 53");
         net.write("/etc/resolv.conf", "nameserver 127.0.0.53\n");
-        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "\tonly_from = .example.org\n")].concat();
+        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "only_from = .example.org")].concat();
         let daemon = start(net, &conf, &[ECHO, SECOND]);
         is_not_slowed(&daemon, ECHO, crowd);
         server.set_nonblocking(true).expect("flag");

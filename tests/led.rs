@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 fn start<'n>(net: &'n Net, conf: &str, ports: &[&str]) -> Daemon<'n> {
-    net.script("copies", "#!/bin/sh\nexec cat\n");
-    net.script("hello", "#!/bin/sh\necho hello\n");
+    net.script("copies", COPIES);
+    net.script("hello", HELLO);
     Daemon::start(net, Subject::Usherd, Conf::Xinetd(conf)).ready(ports)
 }
 
@@ -266,7 +266,7 @@ fn muxed(more: &str) -> String {
     let mux = service("tcpmux", 9901, &format!("type = INTERNAL UNLISTED; {log}"));
     let behind = |name: &str, kind: &str, lines: &str| {
         let lines = format!("type = {kind}; server = /run/test/copies; {log}; {lines}");
-        service(name, 0, &lines).replace("\tport = 0\n", "")
+        service(name, 0, &lines)
     };
     mux + &behind("own", "TCPMUX", "")
         + &behind("plus", "TCPMUXPLUS", "")
@@ -385,7 +385,7 @@ fn a_client_of_tcpmux_that_keeps_silent_is_closed_after_ten_seconds() {
 #[test]
 fn inetd_conf_has_services_behind_tcpmux() {
     in_net(|net| {
-        net.script("copies", "#!/bin/sh\nexec cat\n");
+        net.script("copies", COPIES);
         let conf = "tcpmux stream tcp nowait root internal\n\
                     tcpmux/own stream tcp nowait root /run/test/copies copies\n\
                     tcpmux/+plus stream tcp nowait root /run/test/copies copies\n";

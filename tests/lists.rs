@@ -230,7 +230,7 @@ fn random_access_lists() {
     let cases = cases(30);
     in_net(move |net| {
         net.add_address("fd00::5");
-        net.script("hello", "#!/bin/sh\necho hello\n");
+        net.script("hello", HELLO);
         let ports: Vec<String> = (9901..9901 + SERVICES).map(|port| format!("tcp/{port}")).collect();
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
         let mut tally = Tally::default();

@@ -9,8 +9,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 fn start<'n>(net: &'n Net, conf: &str, ports: &[&str]) -> Daemon<'n> {
-    net.script("copies", "#!/bin/sh\nexec cat\n");
-    net.script("hello", "#!/bin/sh\necho hello\n");
+    net.script("hello", HELLO);
     Daemon::start(net, Subject::Usherd, Conf::Xinetd(conf)).ready(ports)
 }
 
@@ -178,7 +177,7 @@ fn one_address_cannot_have_all_places_of_those_who_wait() {
             net,
             &["PTR 127.0.0.10 SILENCE", "PTR 127.0.0.11 a.example.org", "A a.example.org 127.0.0.11"],
         );
-        let conf = format!("defaults\n{{\n\tcps = 0 0\n}}\n{}", hello("only_from = .example.org"));
+        let conf = NO_BRAKE.to_owned() + &hello("only_from = .example.org");
         let daemon = start(net, &conf, &["tcp/9901"]);
         // Who was refused has been forgotten: the daemon is at rest.
         assert_eq!(from("127.0.0.1"), "");
@@ -412,7 +411,7 @@ fn ident_servers_that_hang_keep_nobody_else_out() {
             }
             let _ = stream.write_all(format!("{ports} : USERID : UNIX : joe\r\n").as_bytes());
         });
-        let conf = "defaults\n{\n\tcps = 0 0\n}\n".to_string()
+        let conf = NO_BRAKE.to_owned()
             + &hello("log_on_success = USERID")
             + &service("strict", 9902, "server = /run/test/hello; flags = IDONLY");
         let daemon = start(net, &conf, &["tcp/9901", "tcp/9902"]);

@@ -18,8 +18,8 @@ fn conf(lines: &str) -> String {
 }
 
 fn programs(net: &Net) {
-    net.script("hello", "#!/bin/sh\necho hello\n");
-    net.script("copies", "#!/bin/sh\nexec cat\n");
+    net.script("hello", HELLO);
+    net.script("copies", COPIES);
 }
 
 fn start<'n>(net: &'n Net, text: &str) -> Daemon<'n> {

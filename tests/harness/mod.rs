@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)] // every test file is a program of its own and uses its part of this
 
 pub mod client;
+pub mod conf;
 pub mod corpus;
 pub mod daemon;
 pub mod net;
@@ -17,6 +18,7 @@ pub mod transcript;
 pub mod world;
 
 pub use client::*;
+pub use conf::*;
 pub use corpus::corpus;
 pub use daemon::{Conf, Daemon, Launch, Subject, is_open};
 pub use net::{Net, in_net};
@@ -24,7 +26,7 @@ pub use process::*;
 pub use random::*;
 pub use reset::reset;
 pub use transcript::{Difference, compare, expect};
-pub use world::{IdentServer, NameServer, service};
+pub use world::{IdentServer, NameServer};
 
 use std::time::{Duration, Instant};
 
