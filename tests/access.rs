@@ -73,7 +73,7 @@ fn a_kept_socket_becomes_a_wait_servers_and_back() {
         assert!(connects_from(Ipv4Addr::LOCALHOST), "{}", daemon.log());
         net.write("conf", nowait);
         daemon.signal(libc::SIGHUP);
-        until("the second reload", || (daemon.log().matches("Reconfigured").count() == 2).then_some(()));
+        daemon.wait_log_times("Reconfigured", 2);
         assert!(connects_from(Ipv4Addr::LOCALHOST), "{}", daemon.log());
     });
 }
@@ -133,10 +133,10 @@ fn who_meets_a_sensor_is_kept_out_of_every_service() {
         round_trip(&mut before, b"still here");
         // A reload forgets nobody, not even one that takes the sensor away.
         daemon.reload(&conf.replace("FOREVER", "5"));
-        until("a reload", || (daemon.log().matches("Reconfigured").count() == 1).then_some(()));
+        daemon.wait_log("Reconfigured");
         assert!(comes("127.0.0.5", 9901).is_none());
         daemon.reload(&greeter(9901, ""));
-        until("a reload", || (daemon.log().matches("Reconfigured").count() == 2).then_some(()));
+        daemon.wait_log_times("Reconfigured", 2);
         assert!(comes("127.0.0.5", 9901).is_none());
         assert!(comes("127.0.0.6", 9901).is_some());
         let dump = daemon.dump();

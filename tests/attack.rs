@@ -162,8 +162,7 @@ fn the_owner_of_a_directory_cannot_have_other_files_opened_to_all() {
         });
         for round in 0..200 {
             daemon.reload(&text(if round % 2 == 0 { "/run/test/theirs/b" } else { "/run/test/theirs/a" }));
-            let wanted = round + 1;
-            until("reload", || (daemon.log().matches("Reconfigured").count() >= wanted).then_some(()));
+            daemon.wait_log_times("Reconfigured", round + 1);
         }
         over.store(true, Ordering::Relaxed);
         assert!(attack.join().expect("attack") > 0, "the attack never hit");

@@ -162,7 +162,6 @@ fn linux_sockets() {
 mod tap {
     use super::*;
     use std::path::Path;
-    use std::process::Command;
 
     const OURS: &str = "10.7.0.1";
 
@@ -180,11 +179,6 @@ mod tap {
         ip("addr add fd07::11/64 dev tap0 nodad");
         until("the stack", || daemon.said().contains(OURS).then_some(()));
         daemon
-    }
-
-    fn ip(words: &str) {
-        let done = Command::new("ip").args(words.split(' ')).status().expect("ip of iproute2");
-        assert!(done.success(), "ip {words}");
     }
 
     #[test]

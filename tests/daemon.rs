@@ -588,10 +588,7 @@ fn a_listener_that_is_kept_serves_as_the_new_file_says() {
         let mut reload = |text: String| {
             reloads += 1;
             daemon.reload(&text);
-            until("a reload", || {
-                (daemon.log().matches("Reconfigured: new=0 old=1 dropped=0 kept=1").count() == reloads)
-                    .then_some(())
-            });
+            daemon.wait_log_times("Reconfigured: new=0 old=1 dropped=0 kept=1", reloads);
         };
         reload(program("no", "server = /run/test/probe"));
         assert!(listen_to("127.0.0.1:9901").contains("blocking true\n"));
@@ -792,7 +789,7 @@ fn backlog_and_buffers_are_set() {
         until("the new backlog", || (backlog(9901) == 9).then_some(()));
         // Another buffer needs another socket.
         daemon.reload(&of("rcvbuf = 10K"));
-        until("another reload", || (daemon.log().matches("Reconfigured: ").count() == 2).then_some(()));
+        daemon.wait_log_times("Reconfigured: ", 2);
         assert!(listen_to("127.0.0.1:9901").contains("buffers 20480 "));
         assert_eq!(backlog(9901), 1024);
         assert!(daemon.running());
@@ -868,12 +865,6 @@ fn unix_sockets_have_their_mode_and_owner_and_leave_no_node() {
 }
 
 // ---- places that come and go ----
-
-/// Runs ip(8) in the test's network.
-fn ip(line: &str) {
-    let status = std::process::Command::new("ip").args(line.split(' ')).status().expect("ip");
-    assert!(status.success(), "ip {line}: {status}");
-}
 
 #[test]
 fn an_address_may_come_later() {

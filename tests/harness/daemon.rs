@@ -243,10 +243,15 @@ impl<'n> Daemon<'n> {
     }
 
     pub fn wait_log(&self, needle: &str) {
+        self.wait_log_times(needle, 1);
+    }
+
+    /// Waits until something was logged so often.
+    pub fn wait_log_times(&self, needle: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.log().contains(needle) {
+        while self.log().matches(needle).count() < times {
             let late = Instant::now() > deadline;
-            assert!(!late, "{:?} never logged {needle:?}:\n{}", self.subject, self.log());
+            assert!(!late, "{:?} did not log {needle:?} {times} times:\n{}", self.subject, self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

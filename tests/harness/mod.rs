@@ -21,7 +21,7 @@ pub use client::*;
 pub use conf::*;
 pub use corpus::corpus;
 pub use daemon::{Conf, Daemon, Launch, Subject, is_open};
-pub use net::{Net, in_net};
+pub use net::{Net, in_net, ip};
 pub use process::*;
 pub use random::*;
 pub use reset::reset;

@@ -212,6 +212,12 @@ impl Drop for Net {
     }
 }
 
+/// Runs ip(8) in the test's network.
+pub fn ip(line: &str) {
+    let status = Command::new("ip").args(line.split(' ')).status().expect("ip of iproute2");
+    assert!(status.success(), "ip {line}: {status}");
+}
+
 fn dir() -> &'static Path {
     Path::new(DIR)
 }
