@@ -3,24 +3,17 @@
 //! Two of them connect one after the other as fast as they are served: send a byte, wait for one, close; or, without
 //! WORDS, wait for the end of the connection. Prints how many a second were served.
 
+#[path = "../tests/harness/reset.rs"]
+mod reset;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const CLIENTS: u32 = 2;
+use reset::reset;
 
-/// Closing this connection resets it: no port is kept.
-fn reset(stream: TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let size = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: a valid option.
-    unsafe {
-        let fd = stream.as_raw_fd();
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size);
-    }
-}
+const CLIENTS: u32 = 2;
 
 fn ask(port: u16, talks: bool) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;

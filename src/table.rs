@@ -145,13 +145,6 @@ impl Table {
         Ok(index as ServiceIndex)
     }
 
-    /// Takes out the last service, if that is `index`. What it held in the pools stays until the table is cleared.
-    pub fn pop_service(&mut self, index: ServiceIndex) {
-        if usize::from(index) + 1 == self.services.len() {
-            self.services.pop();
-        }
-    }
-
     /// Removes the services for which `keep` is false; the order of the others stays.
     pub fn retain_services(&mut self, keep: impl FnMut(&Service) -> bool) {
         self.services.retain(keep);

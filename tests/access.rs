@@ -9,13 +9,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 fn conf(more: &str, wait: &str) -> String {
-    let service = |name: &str, kind: &str, server: &str, port: u16| {
-        format!(
-            "service {name}\n{{\n\ttype = UNLISTED\n\tport = {port}\n\tsocket_type = {kind}\n\twait = {wait}\n\
-             \tuser = root\n\tserver = /run/test/{server}\n\t{more}\n}}\n"
-        )
+    let of = |name: &str, kind: &str, server: &str, port: u16| {
+        let lines = format!("socket_type = {kind}; wait = {wait}; server = /run/test/{server}; {more}");
+        service(name, port, &lines)
     };
-    service("datagrams", "dgram", "udpecho", 9901) + &service("streams", "stream", "acceptecho", 9902)
+    of("datagrams", "dgram", "udpecho", 9901) + &of("streams", "stream", "acceptecho", 9902)
 }
 
 /// What a datagram from this address of ours is answered.
@@ -27,46 +25,12 @@ fn datagram_from(source: &str) -> Option<Vec<u8>> {
     socket.recv(&mut buf).ok().map(|n| buf[..n].to_vec())
 }
 
-/// Whether a connection from this address comes about within a moment.
+/// Whether a connection from this address is served within a moment.
 fn connects_from(source: Ipv4Addr) -> bool {
-    let source = SocketAddr::from((source, 0));
-    let fd = connect_from(source, "127.0.0.1:9902".parse().expect("an address"));
-    fd.is_some_and(|mut stream: TcpStream| {
-        stream.set_read_timeout(Some(Duration::from_millis(400))).expect("a time");
+    let (from, to) = (SocketAddr::from((source, 0)), SocketAddr::from((Ipv4Addr::LOCALHOST, 9902)));
+    connect_from(from, to, Duration::from_millis(400)).is_ok_and(|mut stream| {
         stream.write_all(b"?").is_ok() && stream.read(&mut [0; 8]).is_ok_and(|n| n > 0)
     })
-}
-
-/// std has no way to choose the source of a connection.
-fn connect_from(source: SocketAddr, to: SocketAddr) -> Option<TcpStream> {
-    use std::os::fd::FromRawFd;
-    let address = |at: SocketAddr| {
-        let SocketAddr::V4(at) = at else { panic!("IPv4 alone") };
-        libc::sockaddr_in {
-            sin_family: libc::AF_INET as u16,
-            sin_port: at.port().to_be(),
-            sin_addr: libc::in_addr { s_addr: u32::from(*at.ip()).to_be() },
-            sin_zero: [0; 8],
-        }
-    };
-    let size = size_of::<libc::sockaddr_in>() as u32;
-    // SAFETY: plain calls on a socket of our own; the send timeout bounds connect.
-    unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        let stream = TcpStream::from_raw_fd(fd);
-        let patience = libc::timeval { tv_sec: 0, tv_usec: 400_000 };
-        let patience_size = size_of::<libc::timeval>() as u32;
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_SNDTIMEO,
-            (&raw const patience).cast(),
-            patience_size,
-        );
-        let (from, to) = (address(source), address(to));
-        let bound = libc::bind(fd, (&raw const from).cast(), size) == 0;
-        (bound && libc::connect(fd, (&raw const to).cast(), size) == 0).then_some(stream)
-    }
 }
 
 /// xinetd checks the first sender of a datagram alone, and refuses every client of a wait stream service or none; the
@@ -74,7 +38,7 @@ fn connect_from(source: SocketAddr, to: SocketAddr) -> Option<TcpStream> {
 #[test]
 fn wait_servers_meet_only_whom_the_rules_admit() {
     in_net(|net| {
-        let rules = "only_from = 127.0.0.0/30\n\tno_access = 127.0.0.2";
+        let rules = "only_from = 127.0.0.0/30; no_access = 127.0.0.2";
         let ports = ["udp/9901", "tcp/9902"];
         let daemon = Daemon::start(net, Subject::Usherd, Conf::Xinetd(&conf(rules, "yes"))).ready(&ports);
         // The server of the first datagram stays, and reads whatever comes after.
@@ -100,7 +64,7 @@ fn wait_servers_meet_only_whom_the_rules_admit() {
 fn a_kept_socket_becomes_a_wait_servers_and_back() {
     in_net(|net| {
         let nowait = conf("", "no").replace("acceptecho", "copies");
-        net.script("copies", "#!/bin/sh\nexec cat\n");
+        net.script("copies", COPIES);
         let daemon = Daemon::start(net, Subject::Usherd, Conf::Xinetd(&nowait)).ready(&["tcp/9902"]);
         assert!(connects_from(Ipv4Addr::LOCALHOST));
         net.write("conf", conf("", "yes"));
@@ -109,7 +73,7 @@ fn a_kept_socket_becomes_a_wait_servers_and_back() {
         assert!(connects_from(Ipv4Addr::LOCALHOST), "{}", daemon.log());
         net.write("conf", nowait);
         daemon.signal(libc::SIGHUP);
-        until("the second reload", || (daemon.log().matches("Reconfigured").count() == 2).then_some(()));
+        daemon.wait_log_times("Reconfigured", 2);
         assert!(connects_from(Ipv4Addr::LOCALHOST), "{}", daemon.log());
     });
 }
@@ -117,7 +81,6 @@ fn a_kept_socket_becomes_a_wait_servers_and_back() {
 // ---- sensors ----
 
 const LOGS: &str = "log_on_success = HOST PID; log_on_failure = HOST";
-const NO_BRAKE: &str = "defaults\n{\n\tcps = 0 0\n}\n";
 
 /// Says hello and stays.
 fn greeter(port: u16, lines: &str) -> String {
@@ -170,14 +133,13 @@ fn who_meets_a_sensor_is_kept_out_of_every_service() {
         round_trip(&mut before, b"still here");
         // A reload forgets nobody, not even one that takes the sensor away.
         daemon.reload(&conf.replace("FOREVER", "5"));
-        until("a reload", || (daemon.log().matches("Reconfigured").count() == 1).then_some(()));
+        daemon.wait_log("Reconfigured");
         assert!(comes("127.0.0.5", 9901).is_none());
         daemon.reload(&greeter(9901, ""));
-        until("a reload", || (daemon.log().matches("Reconfigured").count() == 2).then_some(()));
+        daemon.wait_log_times("Reconfigured", 2);
         assert!(comes("127.0.0.5", 9901).is_none());
         assert!(comes("127.0.0.6", 9901).is_some());
-        daemon.signal(libc::SIGUSR1);
-        let dump = until("a dump", || std::fs::read_to_string("/run/usherd.dump").ok());
+        let dump = daemon.dump();
         assert!(dump.contains("127.0.0.5"), "{dump}");
     });
 }
@@ -480,10 +442,7 @@ fn a_storm_leaves_the_counts_right() {
             assert!(each.iter().all(|n| *n <= 3), "{each:?}");
             assert_eq!(each.iter().sum::<usize>(), 10, "{each:?}");
             drop(clients);
-            let list = format!("/proc/{0}/task/{0}/children", daemon.pid());
-            until("all have gone", || {
-                std::fs::read_to_string(&list).is_ok_and(|l| l.is_empty()).then_some(())
-            });
+            until("all have gone", || children(daemon.pid()).is_empty().then_some(()));
         }
         assert!(comes("127.0.0.1", 9901).is_some());
     });

@@ -7,7 +7,6 @@ use harness::*;
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What one daemon, configured in one grammar, answers.
@@ -58,14 +57,10 @@ const PORTS: [&str; 10] =
 
 fn xinetd_conf() -> Conf<'static> {
     // The brake on new connections is not what is tested here.
-    let mut text = String::from("defaults\n{\n\tcps = 0 0\n}\n");
+    let mut text = NO_BRAKE.to_owned();
     for name in NAMES {
-        for (kind, wait) in [("stream", "no"), ("dgram", "yes")] {
-            text.push_str(&format!(
-                "service {name}\n{{\n\tid = {name}-{kind}\n\ttype = INTERNAL\n\tsocket_type = {kind}\n\t\
-                 wait = {wait}\n\tuser = root\n}}\n"
-            ));
-        }
+        text += &builtin(name, "stream");
+        text += &builtin(name, "dgram");
     }
     Conf::Xinetd(text.leak())
 }
@@ -155,17 +150,6 @@ fn insist(client: &UdpSocket, question: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Bytes without a period that fits any buffer's size.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 1u32;
-    (0..len)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        })
-        .collect()
-}
-
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs()
 }
@@ -185,7 +169,7 @@ fn echo_tcp_gives_back_what_it_gets() {
 #[test]
 fn echo_tcp_after_a_half_close() {
     each(|_| {
-        let question = noise(100_000);
+        let question = noise(1, 100_000);
         let mut client = tcp("127.0.0.1:7");
         let mut sender = client.try_clone().expect("clone");
         let copy = question.clone();
@@ -203,7 +187,7 @@ fn echo_tcp_after_a_half_close() {
 #[test]
 fn echo_tcp_two_million_bytes() {
     each(|_| {
-        let question = noise(2_000_000);
+        let question = noise(1, 2_000_000);
         let mut client = tcp("127.0.0.1:7");
         let mut sender = client.try_clone().expect("clone");
         let copy = question.clone();
@@ -240,27 +224,10 @@ fn echo_tcp_clients_that_reset() {
     });
 }
 
-/// Closes with a reset instead of an end.
-fn reset(stream: TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let len = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: the structure lives until the call returns.
-    let rc = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            len,
-        )
-    };
-    assert_eq!(rc, 0);
-}
-
 #[test]
 fn echo_udp_gives_back_what_it_gets() {
     each(|case| {
-        for question in [&b"x"[..], b"", b"\0\r\n\xff", &noise(1400), &noise(2048)] {
+        for question in [&b"x"[..], b"", b"\0\r\n\xff", &noise(1, 1400), &noise(1, 2048)] {
             assert!(ask(case, 7, question) == question, "{} bytes", question.len());
         }
     });
@@ -269,7 +236,7 @@ fn echo_udp_gives_back_what_it_gets() {
 #[test]
 fn echo_udp_never_answers_with_more() {
     each(|case| {
-        let question = noise(5000);
+        let question = noise(1, 5000);
         let back = ask(case, 7, &question);
         assert!(back.len() >= 2048 && question.starts_with(&back), "{} bytes", back.len());
     });
@@ -317,7 +284,7 @@ fn echo_over_ipv6() {
 #[test]
 fn discard_says_nothing() {
     each(|case| {
-        assert_eq!(ask_tcp("127.0.0.1:9", &noise(1_000_000)), b"");
+        assert_eq!(ask_tcp("127.0.0.1:9", &noise(1, 1_000_000)), b"");
         let to = at(case.udp, 9);
         let client = udp(if to.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" }, &to);
         assert!(silent(&client, b"hello"));
@@ -463,7 +430,7 @@ fn time_is_seconds_since_1900() {
 
 /// Sends until the other side takes no more, at most so much. Gives the number of bytes it took.
 fn fill(stream: &mut TcpStream, most: usize) -> usize {
-    let block = noise(1 << 16);
+    let block = noise(1, 1 << 16);
     let mut sent = 0;
     let mut last = Instant::now();
     stream.set_nonblocking(true).expect("non-blocking");
@@ -508,7 +475,7 @@ fn a_client_that_never_reads_its_echo() {
         hog.shutdown(Shutdown::Write).expect("shut down");
         let back = read_to_end(&mut hog);
         assert_eq!(back.len(), sent);
-        let block = noise(1 << 16);
+        let block = noise(1, 1 << 16);
         assert!(back.chunks(block.len()).all(|c| c == &block[..c.len()]), "other bytes came back");
     });
 }

@@ -51,10 +51,9 @@ impl World for Outside {
     }
 
     fn connect(&mut self, from: u8, port: u16) -> usize {
-        let stream = try_tcp_from(self.from(from), SocketAddr::new(self.server, port)).ok();
+        let stream = connect_from(self.from(from), SocketAddr::new(self.server, port), PATIENCE).ok();
         if let Some(stream) = &stream {
             stream.set_nodelay(true).expect("an option");
-            stream.set_read_timeout(Some(PATIENCE)).expect("an option");
             stream.set_write_timeout(Some(MOMENT)).expect("an option");
         }
         self.connections.push(stream);
@@ -161,23 +160,10 @@ fn linux_sockets() {
     });
 }
 
-/// Closing this connection resets it.
-fn reset(stream: TcpStream) {
-    use std::os::fd::AsRawFd;
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let size = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: a valid option.
-    unsafe {
-        let fd = stream.as_raw_fd();
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size);
-    }
-}
-
 #[cfg(feature = "tap")]
 mod tap {
     use super::*;
     use std::path::Path;
-    use std::process::Command;
 
     const OURS: &str = "10.7.0.1";
 
@@ -195,11 +181,6 @@ mod tap {
         ip("addr add fd07::11/64 dev tap0 nodad");
         until("the stack", || daemon.said().contains(OURS).then_some(()));
         daemon
-    }
-
-    fn ip(words: &str) {
-        let done = Command::new("ip").args(words.split(' ')).status().expect("ip of iproute2");
-        assert!(done.success(), "ip {words}");
     }
 
     #[test]
@@ -226,33 +207,26 @@ mod tap {
                 + &service("flood", 7202, "server = /run/test/flood");
             let daemon = start(net, &conf, &[]);
             let mut client = tcp_from("10.7.0.12:0", "10.7.0.1:7201");
-            let text = "0123456789abcdef".repeat(20_000);
+            let much = "0123456789abcdef".repeat(20_000);
             let mut writer = client.try_clone().expect("a second handle");
-            let sent = text.clone();
+            let sent = much.clone();
             let sender = std::thread::spawn(move || {
                 writer.write_all(sent.as_bytes()).expect("a program that reads");
                 writer.shutdown(std::net::Shutdown::Write).expect("a half-close");
             });
             let heard = read_to_end(&mut client);
             sender.join().expect("the sender");
-            assert!(heard == format!("hello 10.7.0.12\n{text}bye\n").into_bytes(), "{} bytes", heard.len());
+            assert!(heard == format!("hello 10.7.0.12\n{much}bye\n").into_bytes(), "{} bytes", heard.len());
             assert_eq!(read_to_end(&mut tcp_from("10.7.0.11:0", "10.7.0.1:7202")).len(), 3_000_000);
             // One that leaves in the middle: its program gets SIGPIPE, and nothing is left.
             let mut rude = tcp_from("10.7.0.11:0", "10.7.0.1:7202");
             rude.read_exact(&mut [0; 1000]).expect("some of it");
             reset(rude);
-            until("all programs have ended", || {
-                let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", daemon.pid()));
-                children.expect("children").is_empty().then_some(())
-            });
+            until("all programs have ended", || children(daemon.pid()).is_empty().then_some(()));
             let mut v6 = tcp_from("[fd07::11]:0", "[fd07::1]:7201");
             v6.shutdown(std::net::Shutdown::Write).expect("a half-close");
-            assert_eq!(text_of(&read_to_end(&mut v6)), "hello fd07::11\nbye\n");
+            assert_eq!(text(&read_to_end(&mut v6)), "hello fd07::11\nbye\n");
         });
-    }
-
-    fn text_of(bytes: &[u8]) -> String {
-        String::from_utf8_lossy(bytes).into_owned()
     }
 
     /// Nothing to do, nothing done: the loop waits as long as nothing comes.

@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 /// A service on port 9901 that copies, without a brake on new connections, in the grammar of the subject.
 fn copies(subject: Subject, args: &str) -> String {
     match subject {
-        Subject::Usherd | Subject::Xinetd => format!(
-            "defaults\n{{\n\tcps = 0 0\n}}\nservice probe\n{{\n\tsocket_type = stream\n\twait = no\n\tuser = root\n\
-             \tserver = /run/test/copies\n\tserver_args = {args}\n}}\n"
-        ),
+        Subject::Usherd | Subject::Xinetd => {
+            let lines = format!("server = /run/test/copies; server_args = {args}");
+            NO_BRAKE.to_owned() + &service("probe", 0, &lines)
+        }
         _ => format!("probe stream tcp nowait.100000 root /run/test/copies copies {args}\n"),
     }
 }
 
 /// Says its argument, then copies.
-const COPIES: &str = "#!/bin/sh\necho $1\nexec cat\n";
+const SAYS_AND_COPIES: &str = "#!/bin/sh\necho $1\nexec cat\n";
 
 fn conf(subject: Subject, text: &str) -> Conf<'_> {
     match subject {
@@ -44,7 +44,7 @@ fn each(subjects: Vec<Subject>, test: fn(&Net, &mut Daemon)) {
     for subject in subjects {
         in_net(move |net| {
             println!("{subject:?}");
-            net.script("copies", COPIES);
+            net.script("copies", SAYS_AND_COPIES);
             let text = copies(subject, "one");
             let mut daemon = Daemon::start(net, subject, conf(subject, &text)).ready(&["tcp/9901"]);
             test(net, &mut daemon);
@@ -205,18 +205,11 @@ fn reload_with_a_mistake_in_defaults() {
 
 // ---- endurance ----
 
-/// How many descriptors a daemon holds, and how many children, the dead included.
-fn holdings(pid: i32) -> (usize, usize) {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
-    (descriptors, children.split_whitespace().count())
-}
-
 #[test]
 fn nothing_is_left_of_served_clients() {
     each(everybody(), |_, daemon| {
         session("one");
-        until("the first server's end", || (holdings(daemon.pid()).1 == 0).then_some(()));
+        until("the first server's end", || children(daemon.pid()).is_empty().then_some(()));
         let before = holdings(daemon.pid());
         for n in 0..200 {
             let mut client = tcp("127.0.0.1:9901");
@@ -240,18 +233,14 @@ fn the_user_of_a_service_cannot_harm_the_daemon() {
             println!("{subject:?}");
             let text = match subject {
                 Subject::Usherd | Subject::Xinetd => {
-                    "\
-                    defaults\n{\n\tcps = 0 0\n}\n\
-                    service probe\n{\n\tsocket_type = stream\n\twait = no\n\tuser = nobody\n\tserver = /bin/true\n}\n\
-                    service daytime\n{\n\ttype = INTERNAL\n\tsocket_type = stream\n\twait = no\n\tuser = root\n}\n"
+                    let probe = service("probe", 0, "user = nobody; server = /bin/true");
+                    NO_BRAKE.to_owned() + &probe + &builtin("daytime", "stream")
                 }
-                _ => {
-                    "\
-                    probe stream tcp nowait.100000 nobody /bin/true true\n\
-                    daytime stream tcp nowait root internal\n"
-                }
+                _ => "probe stream tcp nowait.100000 nobody /bin/true true\n\
+                      daytime stream tcp nowait root internal\n"
+                    .into(),
             };
-            let mut daemon = Daemon::start(net, subject, conf(subject, text)).ready(&["tcp/9901", "tcp/13"]);
+            let mut daemon = Daemon::start(net, subject, conf(subject, &text)).ready(&["tcp/9901", "tcp/13"]);
             let program = fs::read_link(format!("/proc/{}/exe", daemon.pid())).expect("its program");
             let mut attacker = Command::new(net.dir().join("attacker"))
                 .arg(daemon.pid().to_string())
@@ -295,13 +284,12 @@ fn the_user_of_a_service_cannot_harm_the_daemon() {
 
             drop(connections);
             until("all children gone", || {
-                let path = format!("/proc/{0}/task/{0}/children", daemon.pid());
-                let children = fs::read_to_string(path).expect("children");
-                for pid in children.split_whitespace().filter_map(|p| p.parse().ok()) {
+                let left = children(daemon.pid());
+                for pid in &left {
                     // SAFETY: plain system call.
-                    unsafe { libc::kill(pid, libc::SIGCONT) };
+                    unsafe { libc::kill(*pid, libc::SIGCONT) };
                 }
-                children.is_empty().then_some(())
+                left.is_empty().then_some(())
             });
             assert!(daemon.running());
             assert_eq!(listen_to("127.0.0.1:9901"), "");
@@ -315,7 +303,7 @@ fn the_user_of_a_service_cannot_harm_the_daemon() {
 fn syslog_gets_the_messages() {
     for subject in xinetd_family() {
         in_net(move |net| {
-            net.script("copies", COPIES);
+            net.script("copies", SAYS_AND_COPIES);
             let conf = net.write("conf", copies(subject, "one"));
             let conf = conf.to_str().expect("a printable path");
             let args = ["-dontfork", "-syslog", "local3", "-f", conf];
@@ -345,13 +333,7 @@ fn syslog_tells_of_a_missing_program() {
 fn usr1_writes_the_state() {
     each(xinetd_family(), |_, daemon| {
         let _client = session("one");
-        daemon.signal(libc::SIGUSR1);
-        let dump = until("a dump in /run", || {
-            let names = fs::read_dir("/run").expect("/run").flatten().map(|e| e.path());
-            let mut dumps = names.filter(|p| p.extension().is_some_and(|e| e == "dump"));
-            let text = fs::read_to_string(dumps.next()?).ok()?;
-            text.contains("END OF DUMP").then_some(text)
-        });
+        let dump = daemon.dump();
         for words in ["Service = probe", "/run/test/copies", "running_servers = 1"] {
             assert!(dump.contains(words), "no {words:?} in\n{dump}");
         }
@@ -368,24 +350,17 @@ fn usherd_ends(net: &Net, args: &[&str]) -> (Option<i32>, String) {
     (status.code(), daemon.log())
 }
 
-fn have_usherd() -> bool {
-    xinetd_family().contains(&Subject::Usherd)
-}
-
 #[test]
 fn check_of_a_file() {
-    if !have_usherd() {
-        return;
-    }
     in_net(|net| {
-        net.script("copies", COPIES);
+        net.script("copies", SAYS_AND_COPIES);
         net.write("conf", copies(Subject::Usherd, "one"));
         let (code, said) = usherd_ends(net, &["-t", "-f", "/run/test/conf"]);
         assert_eq!(code, Some(0), "{said}");
         net.write("conf", copies(Subject::Usherd, "one").replace("wait = no", "wait = perhaps"));
         let (code, said) = usherd_ends(net, &["-t", "-f", "/run/test/conf"]);
         assert_ne!(code, Some(0), "{said}");
-        assert!(said.contains("/run/test/conf") && said.contains("8"), "no file and line in {said}");
+        assert!(said.contains("/run/test/conf:8:"), "no file and line in {said}");
         net.write("conf", copies(Subject::InetutilsInetd, "one"));
         let (code, said) = usherd_ends(net, &["-t", "-f", "/run/test/conf"]);
         assert_eq!(code, Some(0), "an inetd.conf is recognised: {said}");
@@ -398,9 +373,6 @@ fn check_of_a_file() {
 
 #[test]
 fn an_unknown_option_is_an_error() {
-    if !have_usherd() {
-        return;
-    }
     in_net(|net| {
         let (code, said) = usherd_ends(net, &["-dontfrok"]);
         assert!(code.is_some_and(|c| c != 0), "{code:?}");

@@ -1,15 +1,18 @@
 //! Configuration files of real projects, read by usherd and by the programs it replaces.
 //!
-//! The corpus is not part of this repository. `USHERD_CORPUS` names its directory: `xinetd/*.conf`, `inetd/*.conf`, and
-//! `EXPECT.tsv` with what Debian's xinetd and openbsd-inetd said of each file on a system where every user, group,
-//! program and service name that the file mentions exists. Where usherd differs, tests/data/corpus-differences.tsv
-//! says why; a difference that is not listed there fails the test, and so does a listed one that is gone.
+//! `EXPECT.tsv` of the corpus has what Debian's xinetd and openbsd-inetd said of each file on a system where every user,
+//! group, program and service name that the file mentions exists. Where usherd differs,
+//! tests/data/corpus-differences.tsv says why; a difference that is not listed there fails the test, and so does a
+//! listed one that is gone.
+
+mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{env, fs};
 
+use harness::{Random, corpus};
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::config::value::{self, Address};
@@ -17,17 +20,6 @@ use usherd::config::{Loader, Options};
 use usherd::errno::Errno;
 use usherd::service::{Bind, Dialect, Family, Flags, Service, SocketType, Standing};
 use usherd::table::{Pattern, Table, Text};
-
-fn corpus() -> Option<PathBuf> {
-    let dir = env::var_os("USHERD_CORPUS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"), PathBuf::from);
-    if dir.join("EXPECT.tsv").exists() {
-        return Some(dir);
-    }
-    assert!(env::var_os("CI").is_none(), "no corpus at {}: set USHERD_CORPUS", dir.display());
-    println!("NOT TESTED: there is no corpus at {}; set USHERD_CORPUS to its directory", dir.display());
-    None
-}
 
 /// What the old program said of one file in one variant.
 #[derive(Default)]
@@ -419,10 +411,7 @@ fn variant(kind: &str, content: &[u8], variant: &str) -> Vec<u8> {
 #[test]
 fn files_of_real_projects_mean_what_they_meant() {
     let Some(dir) = corpus() else { return };
-    let documented =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus-differences.tsv"));
-    let documented = documented.unwrap_or_default();
-    let mut documented: BTreeMap<(String, String), String> = documented
+    let mut documented: BTreeMap<(String, String), String> = include_str!("data/corpus-differences.tsv")
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| {
@@ -463,38 +452,26 @@ fn files_of_real_projects_mean_what_they_meant() {
     assert!(complaints.is_empty(), "{complaints}");
 }
 
-/// A small generator: the same seed gives the same storm (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below.max(1)
-    }
-}
-
 /// One small change: a byte flipped, added or dropped, a line doubled, dropped or moved, the file cut.
 fn mutate(random: &mut Random, text: &mut Vec<u8>) {
     const BYTES: &[u8] = b"\0\t\n\r \"#'+,-./0129:=@\\_aZ{}%*\xff\xef";
-    let at = random.next(text.len() + 1);
+    let at = random.below(text.len() + 1);
     let line = |text: &[u8], at: usize| {
         let start = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
         let end = text[at..].iter().position(|&b| b == b'\n').map_or(text.len(), |n| at + n + 1);
         start..end
     };
-    match random.next(7) {
-        0 => text.insert(at, BYTES[random.next(BYTES.len())]),
-        1 if at < text.len() => text[at] = BYTES[random.next(BYTES.len())],
+    match random.below(7) {
+        0 => text.insert(at, BYTES[random.below(BYTES.len())]),
+        1 if at < text.len() => text[at] = BYTES[random.below(BYTES.len())],
         2 if at < text.len() => drop(text.remove(at)),
         3 => drop(text.drain(line(text, at))),
         4 => {
             let double = text[line(text, at)].to_vec();
-            let to = line(text, random.next(text.len() + 1)).start;
+            let to = line(text, random.below(text.len() + 1)).start;
             text.splice(to..to, double);
         }
-        5 if random.next(10) == 0 => text.truncate(at),
+        5 if random.below(10) == 0 => text.truncate(at),
         _ => {
             let word = [
                 "{",
@@ -507,7 +484,7 @@ fn mutate(random: &mut Random, text: &mut Vec<u8>) {
                 " 9999999999",
                 "\"",
                 "internal",
-            ][random.next(10)];
+            ][random.below(10)];
             text.splice(at..at, word.bytes());
         }
     }
@@ -530,7 +507,7 @@ fn no_change_of_a_byte_passes_without_a_word() {
             let passwd: String = accounts.names.iter().map(|name| format!("{name}:x:5:5::/:\n")).collect();
             for round in 0..150 {
                 let mut text = content.clone();
-                for _ in 0..=random.next(4) {
+                for _ in 0..=random.below(4) {
                     mutate(&mut random, &mut text);
                 }
                 let shown = String::from_utf8_lossy(&text).into_owned();
@@ -539,7 +516,7 @@ fn no_change_of_a_byte_passes_without_a_word() {
                     files: files.into_iter().map(|(path, text)| (path.as_bytes().to_vec(), text)).collect(),
                 };
                 let mut said = String::new();
-                let dialect = [None, Some(Dialect::Xinetd), Some(Dialect::Inetd)][random.next(3)];
+                let dialect = [None, Some(Dialect::Xinetd), Some(Dialect::Inetd)][random.below(3)];
                 let outcome = loader.load(
                     &mut files,
                     &mut |d: &Diagnostic<'_>| writeln!(said, "{d}").unwrap(),

@@ -34,22 +34,13 @@ fn ends(net: &Net, args: &[&str]) -> (i32, String) {
     (status.code().expect("an exit status"), daemon.said())
 }
 
-/// A section of a file: what every program service has, and more lines.
-fn section(name: &str, port: u16, lines: &str) -> String {
-    let lines = lines.replace("; ", "\n\t");
-    format!("service {name}\n{{\n\ttype = UNLISTED\n\tport = {port}\n\tuser = root\n\t{lines}\n}}\n")
-}
-
 /// An echo over TCP at a port.
 fn echo_at(port: u16, lines: &str) -> String {
-    let lines = format!("socket_type = stream; wait = no; {lines}");
-    section("echo", port, &lines).replace("UNLISTED", "INTERNAL UNLISTED")
+    service("echo", port, &format!("type = INTERNAL UNLISTED; {lines}"))
 }
 
-const ECHO: &str = "defaults\n{\n\tcps = 0 0\n}\n";
-
 fn echo() -> String {
-    format!("{ECHO}{}", echo_at(9907, ""))
+    format!("{NO_BRAKE}{}", echo_at(9907, ""))
 }
 
 fn echoes(to: &str) -> bool {
@@ -167,7 +158,7 @@ fn nothing_starts_with_status_1() {
         let cases = [
             ("defaults\n{\n\tinstances = some\n}\n", "instances"),
             ("defaults\n{\n}\n", "no services"),
-            (&section("x", 9908, "socket_type = stream; wait = no; server = /none"), "/none"),
+            (&service("x", 9908, "server = /none"), "/none"),
             ("service x\n{\n\twait = no\n", "no service can be started (4 errors, see above)"),
         ];
         for (text, word) in cases {
@@ -192,8 +183,8 @@ fn some_services_start_with_status_3() {
     in_net(|net| {
         let taken = TcpListener::bind("127.0.0.1:9908").expect("bind");
         let cases = [
-            section("x", 9908, "socket_type = stream; wait = no; server = /none"),
-            section("x", 9908, "socket_type = stream; wait = no; bind = 127.0.0.1; server = /bin/true"),
+            service("x", 9908, "server = /none"),
+            service("x", 9908, "bind = 127.0.0.1; server = /bin/true"),
         ];
         for (text, word) in cases.iter().zip(["/none", "bind failed"]) {
             net.write("conf", format!("{}{text}", echo()));
@@ -303,8 +294,7 @@ fn a_watchdog_is_fed_in_half_its_time() {
 #[test]
 fn the_journal_gets_levels() {
     in_net(|net| {
-        let text =
-            format!("{}{}", echo(), section("x", 9908, "socket_type = stream; wait = no; server = /none"));
+        let text = format!("{}{}", echo(), service("x", 9908, "server = /none"));
         net.write("conf", text);
         for (right, first) in [(true, "<5>Started working"), (false, "usherd: Started working")] {
             let (mut ours, theirs) = std::io::pipe().expect("pipe");
@@ -337,10 +327,13 @@ fn sockets_of_a_service_manager_are_adopted() {
         let stray = TcpListener::bind("127.0.0.1:9999").expect("bind");
         let inode = fs::metadata("/run/test/socket").expect("stat").ino();
         let conf = [
-            section("probe", 9901, "socket_type = stream; wait = no; server = /run/test/probe"),
-            section("datagrams", 9902, "socket_type = dgram; wait = yes; server = /run/test/udpecho"),
-            section("local", 0, "protocol = unix; socket_type = stream; wait = no; server = /bin/cat; bind = /run/test/socket")
-                .replace("\tport = 0\n", ""),
+            service("probe", 9901, "server = /run/test/probe"),
+            service("datagrams", 9902, "socket_type = dgram; wait = yes; server = /run/test/udpecho"),
+            service(
+                "local",
+                0,
+                "type = UNLISTED; protocol = unix; server = /bin/cat; bind = /run/test/socket",
+            ),
         ];
         net.write("conf", conf.concat());
         let sockets = vec![tcp.as_raw_fd(), udp.as_raw_fd(), unix.as_raw_fd(), stray.as_raw_fd()];
@@ -374,11 +367,7 @@ fn sockets_of_a_service_manager_are_adopted() {
 fn sockets_meant_for_another_process_are_closed() {
     in_net(|net| {
         let tcp = TcpListener::bind("127.0.0.1:9901").expect("bind");
-        let conf = section(
-            "probe",
-            9901,
-            "socket_type = stream; wait = no; bind = 127.0.0.1; server = /run/test/probe",
-        );
+        let conf = service("probe", 9901, "bind = 127.0.0.1; server = /run/test/probe");
         net.write("conf", conf);
         let daemon = activated(net, &["-dontfork", "-f", "/run/test/conf"], vec![tcp.as_raw_fd()], "1");
         daemon.wait_log("bind failed");
@@ -415,7 +404,7 @@ fn programs_are_found_by_name_and_place() {
                 .iter()
                 .enumerate()
         {
-            net.script("copy", "#!/bin/sh\nexec cat\n");
+            net.script("copy", COPIES);
             let shell = more.map(|cd| format!("{cd} && exec \"$@\""));
             let place = format!("127.0.0.1:{}", 9910 + n);
             let special = Launch { shell: shell.as_deref(), ..Launch::default() };
@@ -502,7 +491,7 @@ fn starts() -> usize {
 
 fn wait_service(kind: &str, program: &str) -> String {
     let lines = format!("socket_type = {kind}; wait = yes; server = {program}");
-    format!("{ECHO}{}", section("waits", 9901, &lines))
+    format!("{NO_BRAKE}{}", service("waits", 9901, &lines))
 }
 
 /// Starts of a server that does not do its work become rare, and it has its chance again when it does.
@@ -591,18 +580,15 @@ fn a_listener_that_is_kept_serves_as_the_new_file_says() {
         net.script("complains", "#!/bin/sh\necho complaint >&2\n");
         let program = |wait: &str, lines: &str| {
             let lines = format!("socket_type = stream; wait = {wait}; {lines}");
-            format!("{ECHO}{}", section("x", 9901, &lines))
+            format!("{NO_BRAKE}{}", service("x", 9901, &lines))
         };
-        let daemon = serve(net, &format!("{ECHO}{}", echo_at(9901, "id = x"))).ready(&["tcp/9901"]);
+        let daemon = serve(net, &format!("{NO_BRAKE}{}", echo_at(9901, "id = x"))).ready(&["tcp/9901"]);
         assert!(echoes("127.0.0.1:9901"));
         let mut reloads = 0;
         let mut reload = |text: String| {
             reloads += 1;
             daemon.reload(&text);
-            until("a reload", || {
-                (daemon.log().matches("Reconfigured: new=0 old=1 dropped=0 kept=1").count() == reloads)
-                    .then_some(())
-            });
+            daemon.wait_log_times("Reconfigured: new=0 old=1 dropped=0 kept=1", reloads);
         };
         reload(program("no", "server = /run/test/probe"));
         assert!(listen_to("127.0.0.1:9901").contains("blocking true\n"));
@@ -615,7 +601,7 @@ fn a_listener_that_is_kept_serves_as_the_new_file_says() {
         daemon.wait_log("x[stderr]: complaint");
         reload(program("no", "server = /run/test/complains"));
         assert_eq!(listen_to("127.0.0.1:9901"), "complaint\n");
-        reload(format!("{ECHO}{}", echo_at(9901, "id = x")));
+        reload(format!("{NO_BRAKE}{}", echo_at(9901, "id = x")));
         assert!(echoes("127.0.0.1:9901"));
     });
 }
@@ -633,8 +619,8 @@ fn standard_error_goes_where_it_is_told() {
             .iter()
             .zip(9901..)
             .map(|(to, port)| {
-                let lines = "socket_type = stream; wait = no; server = /run/test/complains; stderr = ";
-                section(to, port, &format!("{lines}{to}"))
+                let lines = "server = /run/test/complains; stderr = ";
+                service(to, port, &format!("{lines}{to}"))
             })
             .collect();
         let daemon = serve(net, &conf).ready(&["tcp/9901", "tcp/9902", "tcp/9903"]);
@@ -654,8 +640,8 @@ fn a_megabyte_of_standard_error_neither_blocks_nor_floods() {
         let line = "x".repeat(99);
         net.write("lines", format!("{line}\n").repeat(10_000));
         net.script("floods", "#!/bin/sh\ncat /run/test/lines >&2\necho done\n");
-        let program = "socket_type = stream; wait = no; server = /run/test/floods; stderr = log";
-        let conf = format!("{ECHO}{}{}", section("floods", 9901, program), echo_at(9907, ""));
+        let program = "server = /run/test/floods; stderr = log";
+        let conf = format!("{NO_BRAKE}{}{}", service("floods", 9901, program), echo_at(9907, ""));
         let mut daemon = serve(net, &conf).ready(&["tcp/9901", "tcp/9907"]);
         let begin = Instant::now();
         assert_eq!(listen_to("127.0.0.1:9901"), "done\n");
@@ -684,8 +670,7 @@ fn servers_outlive_their_service_with_their_standard_error() {
             "tells",
             "#!/bin/sh\nwhile read -r line; do echo \"$line\" >&2; echo said; done\necho bye >&2\n",
         );
-        let tells =
-            section("tells", 9901, "socket_type = stream; wait = no; server = /run/test/tells; stderr = log");
+        let tells = service("tells", 9901, "server = /run/test/tells; stderr = log");
         let mut daemon = serve(net, &format!("{}{tells}", echo())).ready(&["tcp/9901", "tcp/9907"]);
         let mut client = tcp("127.0.0.1:9901");
         let mut say = |word: &str| {
@@ -711,10 +696,8 @@ fn arguments_are_expanded_when_asked_for() {
     in_net(|net| {
         let args = "%a %r %A %R %d %% a%ab %x % \"%a %r\"";
         let of = |name: &str, port, more: &str| {
-            let lines = format!(
-                "socket_type = stream; wait = no; server = /run/test/probe; server_args = {args}; {more}"
-            );
-            section(name, port, &lines)
+            let lines = format!("server = /run/test/probe; server_args = {args}; {more}");
+            service(name, port, &lines)
         };
         let conf = format!("{}{}", of("plain", 9901, ""), of("expanded", 9902, "expand = yes"));
         let _daemon = serve(net, &conf).ready(&["tcp/9901", "tcp/9902"]);
@@ -750,7 +733,7 @@ fn arguments_are_expanded_when_asked_for() {
 fn the_socket_is_passed_as_sd_listen_fds_expects() {
     in_net(|net| {
         let of = |name, port, lines: &str| {
-            section(name, port, &format!("{lines}; server = /run/test/probe; listen_fds = yes"))
+            service(name, port, &format!("{lines}; server = /run/test/probe; listen_fds = yes"))
         };
         let conf = [
             of("each", 9901, "socket_type = stream; wait = no"),
@@ -791,7 +774,7 @@ fn backlog(port: u16) -> u32 {
 fn backlog_and_buffers_are_set() {
     in_net(|net| {
         let of = |more: &str| {
-            section(
+            service(
                 "probe",
                 9901,
                 &format!("socket_type = stream; wait = yes; server = /run/test/probe; {more}"),
@@ -806,7 +789,7 @@ fn backlog_and_buffers_are_set() {
         until("the new backlog", || (backlog(9901) == 9).then_some(()));
         // Another buffer needs another socket.
         daemon.reload(&of("rcvbuf = 10K"));
-        until("another reload", || (daemon.log().matches("Reconfigured: ").count() == 2).then_some(()));
+        daemon.wait_log_times("Reconfigured: ", 2);
         assert!(listen_to("127.0.0.1:9901").contains("buffers 20480 "));
         assert_eq!(backlog(9901), 1024);
         assert!(daemon.running());
@@ -817,14 +800,13 @@ fn backlog_and_buffers_are_set() {
 fn unix_sockets_have_their_mode_and_owner_and_leave_no_node() {
     in_net(|net| {
         let of = |name: &str, more: &str| {
-            let lines = format!("protocol = unix; bind = /run/test/{name}; server = /bin/cat; {more}");
-            section(name, 0, &lines).replace("\tport = 0\n", "")
+            let lines = format!(
+                "type = UNLISTED; protocol = unix; bind = /run/test/{name}; server = /bin/cat; {more}"
+            );
+            service(name, 0, &lines)
         };
         let conf = [
-            of(
-                "one",
-                "socket_type = stream; wait = no; socket_mode = 600; socket_user = nobody; socket_group = 7",
-            ),
+            of("one", "socket_mode = 600; socket_user = nobody; socket_group = 7"),
             of("two", "socket_type = stream; wait = no"),
             of("three", "socket_type = dgram; wait = yes").replace("/bin/cat", "/run/test/udponce"),
         ];
@@ -884,12 +866,6 @@ fn unix_sockets_have_their_mode_and_owner_and_leave_no_node() {
 
 // ---- places that come and go ----
 
-/// Runs ip(8) in the test's network.
-fn ip(line: &str) {
-    let status = std::process::Command::new("ip").args(line.split(' ')).status().expect("ip");
-    assert!(status.success(), "ip {line}: {status}");
-}
-
 #[test]
 fn an_address_may_come_later() {
     in_net(|net| {
@@ -898,7 +874,7 @@ fn an_address_may_come_later() {
         let daemon = serve(net, &conf).ready(&["tcp/9907", "tcp6/9908"]);
         daemon.wait_log("Started working: 2 available services");
         ip("addr add 10.9.8.7/32 dev lo");
-        ip("addr add fd00::7/128 dev lo nodad");
+        net.add_address("fd00::7");
         assert!(echoes("10.9.8.7:9907"));
         assert!(echoes("[fd00::7]:9908"));
         assert!(refused("127.0.0.1:9907"));
@@ -934,7 +910,7 @@ fn an_address_in_use_is_tried_again() {
         let stream = TcpListener::bind("0.0.0.0:9908").expect("bind");
         let datagrams = UdpSocket::bind("0.0.0.0:9908").expect("bind");
         let udp = "socket_type = dgram; wait = yes; id = datagrams; server = /run/test/udpecho";
-        let conf = [echo(), echo_at(9908, "id = stream"), section("x", 9908, udp)].concat();
+        let conf = [echo(), echo_at(9908, "id = stream"), service("x", 9908, udp)].concat();
         net.write("conf", &conf);
         let (code, said, pid) = background(net, &["-f", "/run/test/conf"]);
         assert_eq!(code, 3, "{said}");
@@ -986,7 +962,7 @@ fn a_kernel_without_ipv6_serves_ipv4() {
 
 /// A service whose every connection makes one record, of a length that is always the same.
 fn recorded(lines: &str) -> String {
-    format!("{ECHO}{}", echo_at(9907, &format!("log_on_success = HOST; {lines}")))
+    format!("{NO_BRAKE}{}", echo_at(9907, &format!("log_on_success = HOST; {lines}")))
 }
 
 const RECORD: usize = "26/11/23@01:39:29: START: echo from=127.0.0.1\n".len();
@@ -1063,9 +1039,11 @@ fn what_a_log_file_did_not_take_is_counted() {
             run(net, &["-dontfork", "-filelog", "/run/test/later/log", "-f", "/run/test/conf"])
                 .ready(&["tcp/9907"])
         };
+        net.write("conf", echo().replace("9907", "9908"));
         daemon.signal(libc::SIGHUP);
-        // One word at the start, two about the reload.
-        std::thread::sleep(Duration::from_millis(300));
+        daemon.wait_open("tcp/9908");
+        // Who is served there comes after the reload's last word: one was said at the start, two about the reload.
+        assert!(echoes("127.0.0.1:9908"));
         fs::create_dir("/run/test/later").expect("directory");
         daemon.signal(libc::SIGTERM);
         daemon.wait_exit();
@@ -1194,9 +1172,9 @@ fn a_full_pipe_blocks_nobody() {
 #[test]
 fn refused_datagrams_do_not_fill_the_log() {
     in_net(|net| {
-        let lines = "socket_type = dgram; wait = yes; log_on_failure = HOST";
-        let conf = section("echo", 9907, lines).replace("UNLISTED", "INTERNAL UNLISTED");
-        let mut daemon = serve(net, &format!("{ECHO}{conf}")).ready(&["udp/9907"]);
+        let lines = "type = INTERNAL UNLISTED; socket_type = dgram; wait = yes; log_on_failure = HOST";
+        let conf = service("echo", 9907, lines);
+        let mut daemon = serve(net, &format!("{NO_BRAKE}{conf}")).ready(&["udp/9907"]);
         // From the port of another echo, from twenty addresses, five each.
         for n in 1..=20 {
             let client = udp(&format!("127.0.0.{n}:7"), "127.0.0.1:9907");

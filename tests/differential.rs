@@ -413,7 +413,7 @@ fn xinetd_conf(net: &Net, row: &str) -> String {
 
 /// Small servers.
 fn scripts(net: &Net) {
-    net.script("hello", "#!/bin/sh\necho hello\n");
+    net.script("hello", HELLO);
     net.script("exit3", "#!/bin/sh\nexit 3\n");
     net.script("killed", "#!/bin/sh\nkill -9 $$\n");
     net.script("noisy", "#!/bin/sh\necho out\necho err >&2\n");

@@ -7,10 +7,8 @@
 mod harness;
 
 use harness::*;
-use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -43,23 +41,17 @@ const ECHO: u16 = 7;
 const PROGRAM: u16 = 9901;
 const SECOND: u16 = 9902;
 
-/// `more` are attributes.
 fn echo(more: &str) -> String {
-    format!(
-        "service echo\n{{\n\ttype = INTERNAL\n\tsocket_type = stream\n\twait = no\n\tuser = root\n{more}}}\n"
-    )
+    service("echo", 0, &format!("type = INTERNAL; {more}"))
 }
 
 /// A program that says `hi` and ends, or `abc` when it has been told so.
 fn greeter(port: u16, more: &str) -> String {
-    program(port, "/bin/echo\n\tserver_args = hi", more)
+    program(port, "/bin/echo; server_args = hi", more)
 }
 
 fn program(port: u16, server: &str, more: &str) -> String {
-    format!(
-        "service greeter{port}\n{{\n\ttype = UNLISTED\n\tport = {port}\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tuser = root\n\
-         \tserver = {server}\n{more}}}\n"
-    )
+    service(&format!("greeter{port}"), port, &format!("server = {server}; {more}"))
 }
 
 /// Nothing but what a test sets refuses anybody.
@@ -77,56 +69,11 @@ fn start<'n>(net: &'n Net, conf: &str, ports: &[u16]) -> Daemon<'n> {
     Daemon::start(net, Subject::Usherd, Conf::Xinetd(conf)).ready(&ports)
 }
 
-/// A connection from 127.0.0.`sender`.
+/// A connection from 127.0.0.`sender`. A flood does not stop because one of its connections finds no room.
 fn connect(sender: u8, port: u16) -> std::io::Result<TcpStream> {
-    let raw = |a: SocketAddrV4| libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: a.port().to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
-        sin_zero: [0; 8],
-    };
-    let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-    let (from, to) = (
-        raw(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, sender), 0)),
-        raw(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)),
-    );
-    // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
-    unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        let stream = TcpStream::from_raw_fd(fd);
-        // A flood does not stop because one of its connections finds no room.
-        let wait = match sender {
-            FLOODER => libc::timeval { tv_sec: 0, tv_usec: 50_000 },
-            _ => libc::timeval { tv_sec: 5, tv_usec: 0 },
-        };
-        let size = size_of::<libc::timeval>() as libc::socklen_t;
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const wait).cast(), size);
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const wait).cast(), size);
-        let one: libc::c_int = 1;
-        libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, (&raw const one).cast(), 4);
-        for rc in
-            [libc::bind(fd, (&raw const from).cast(), len), libc::connect(fd, (&raw const to).cast(), len)]
-        {
-            if rc != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-        }
-        Ok(stream)
-    }
-}
-
-/// Closing this connection resets it: neither end remembers it.
-fn reset(stream: TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let size = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: a valid option.
-    unsafe {
-        let fd = stream.as_raw_fd();
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size);
-    }
+    let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, sender), 0));
+    let patience = if sender == FLOODER { Duration::from_millis(50) } else { Duration::from_secs(5) };
+    connect_from(from, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), patience)
 }
 
 /// Whether a service served one client, and how long that took.
@@ -237,31 +184,13 @@ impl Flood {
     }
 }
 
-/// How many descriptors a daemon holds, and how many children, the dead included.
-fn holdings(pid: i32) -> (usize, usize) {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
-    (descriptors, children.split_whitespace().count())
-}
-
-/// The state dump.
-fn dump(daemon: &Daemon) -> String {
-    let _ = fs::remove_file("/run/usherd.dump");
-    daemon.signal(libc::SIGUSR1);
-    until("the dump", || {
-        fs::read_to_string("/run/usherd.dump")
-            .ok()
-            .filter(|text| text.contains("Outgoing") || text.len() > 100)
-    })
-}
-
 /// Nothing is left: no descriptor, no child, nobody counted.
 fn is_clean(daemon: &Daemon, before: (usize, usize)) {
     until(&format!("as before, {before:?}"), || (holdings(daemon.pid()) == before).then_some(()));
-    let text = dump(daemon);
-    for line in text.lines().filter(|line| line.contains("running_servers")) {
-        assert_eq!(line.trim(), "running_servers = 0", "{text}");
-    }
+    let text = daemon.dump();
+    let counts: Vec<_> = text.lines().filter(|line| line.contains("running_servers")).collect();
+    assert!(!counts.is_empty(), "no service in {text}");
+    assert!(counts.iter().all(|line| line.trim() == "running_servers = 0"), "{text}");
 }
 
 /// What a machine without a flood leaves a daemon with.
@@ -288,7 +217,7 @@ fn is_unharmed_but(daemon: &Daemon, flooded: u16, measured: u16, hold: usize, gr
         let flood = Flood::start(flooded, hold);
         let mut served = others(measured, PACE, FLOOD);
         let count = flood.end();
-        assert_eq!(served.failed, 0, "of {}: {}", served.times.len(), dump(daemon));
+        assert_eq!(served.failed, 0, "of {}: {}", served.times.len(), daemon.dump());
         let under = served.p99();
         is_clean(daemon, before);
         let (n, median) = (served.times.len(), served.times[served.times.len() / 2]);
@@ -304,7 +233,7 @@ fn is_unharmed_but(daemon: &Daemon, flooded: u16, measured: u16, hold: usize, gr
 }
 
 /// `cps` counts all sources together: it is only to stay out of the way here.
-const SHARE: &str = "\tper_source = 4\n\tinstances = 40\n\tcps = 5000 1\n";
+const SHARE: &str = "per_source = 4; instances = 40; cps = 5000 1";
 
 #[test]
 fn a_flood_of_a_builtin_exhausts_its_own_share() {
@@ -323,7 +252,7 @@ fn a_flood_of_a_program_exhausts_its_own_share() {
 #[test]
 fn a_flood_of_a_program_that_ends_at_once_exhausts_its_own_share() {
     alone(|net| {
-        let share = "\tper_source = 2\n\tinstances = 40\n\tcps = 0 0\n";
+        let share = "per_source = 2; instances = 40; cps = 0 0";
         let conf = [QUIET, &greeter(PROGRAM, share)].concat();
         is_unharmed_but(&start(net, &conf, &[PROGRAM]), PROGRAM, PROGRAM, 0, GRAIN);
     });
@@ -333,17 +262,17 @@ fn a_flood_of_a_program_that_ends_at_once_exhausts_its_own_share() {
 #[test]
 fn a_flood_beyond_its_share_does_not_trip_cps() {
     alone(|net| {
-        let share = "\tper_source = 4\n\tinstances = 40\n\tcps = 50 3600\n";
+        let share = "per_source = 4; instances = 40; cps = 50 3600";
         let daemon = start(net, &[QUIET, &echo(share)].concat(), &[ECHO]);
         let before = at_rest(&daemon);
         // Its share is taken before the flood begins: only what is refused is left.
         let held: Vec<_> = (0..4).map(|_| connect(FLOODER, ECHO).expect("its share")).collect();
-        thread::sleep(Duration::from_millis(1100));
         let flood = Flood::start(ECHO, 0);
+        // Three of them, ten times a second: with that share less than 50 in any second.
         let served = others(ECHO, Duration::from_millis(100), FLOOD);
         let count = flood.end();
         assert!(count > 1000 && served.times.len() > 20, "{count} {}", served.times.len());
-        assert_eq!(served.failed, 0, "{}", dump(&daemon));
+        assert_eq!(served.failed, 0, "{}", daemon.dump());
         assert!(!daemon.log().contains("deactivat"), "{}", daemon.log());
         held.into_iter().for_each(reset);
         is_clean(&daemon, before);
@@ -363,9 +292,7 @@ fn a_flood_that_hosts_deny_refuses_stops_nobody() {
 #[test]
 fn a_flood_from_an_address_that_a_sensor_caught_stops_nobody() {
     alone(|net| {
-        let sensor = format!(
-            "service trap\n{{\n\ttype = UNLISTED\n\tport = {SECOND}\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tuser = root\n\tflags = SENSOR\n\tdeny_time = FOREVER\n}}\n"
-        );
+        let sensor = service("trap", SECOND, "flags = SENSOR; deny_time = FOREVER");
         let daemon = start(net, &[QUIET, &echo(""), &sensor].concat(), &[ECHO, SECOND]);
         assert!(ask(FLOODER, ECHO).is_some());
         drop(connect(FLOODER, SECOND).expect("the trap"));
@@ -378,9 +305,7 @@ fn a_flood_from_an_address_that_a_sensor_caught_stops_nobody() {
 #[test]
 fn a_flood_of_one_service_leaves_the_others_their_turns() {
     alone(|net| {
-        let second = format!(
-            "service echo\n{{\n\tid = second\n\ttype = INTERNAL UNLISTED\n\tport = {SECOND}\n\tprotocol = tcp\n\tsocket_type = stream\n\twait = no\n\tuser = root\n}}\n"
-        );
+        let second = service("echo", SECOND, "id = second; type = INTERNAL UNLISTED");
         let daemon = start(net, &[QUIET, &echo(""), &second].concat(), &[ECHO, SECOND]);
         is_unharmed(&daemon, ECHO, SECOND, 0);
     });
@@ -406,7 +331,7 @@ fn back_after(conf: &str, hold: usize) -> Duration {
 
 #[test]
 fn the_service_is_back_within_a_second_of_the_end_of_a_flood() {
-    for (limits, hold) in [("\tcps = 50 0\n", 0), ("\tper_source = 4\n", 4), ("\tinstances = 4\n", 4)] {
+    for (limits, hold) in [("cps = 50 0", 0), ("per_source = 4", 4), ("instances = 4", 4)] {
         let took = back_after(&echo(limits), hold);
         assert!(took <= Duration::from_millis(1100), "{limits}: {took:?}");
     }
@@ -415,7 +340,7 @@ fn the_service_is_back_within_a_second_of_the_end_of_a_flood() {
 /// However many were still waiting when the pause ended.
 #[test]
 fn the_service_is_back_when_the_pause_of_cps_is_over() {
-    let took = back_after(&echo("\tcps = 20 2\n"), 0);
+    let took = back_after(&echo("cps = 20 2"), 0);
     assert!(took <= Duration::from_millis(3100), "{took:?}");
 }
 
@@ -427,7 +352,7 @@ fn is_not_slowed(daemon: &Daemon, port: u16, hinder: impl Fn() -> Vec<TcpStream>
         let alone = others(port, PACE, FLOOD / 2).p99();
         let hindering = hinder();
         let mut served = others(port, PACE, FLOOD / 2);
-        assert_eq!(served.failed, 0, "{}", dump(daemon));
+        assert_eq!(served.failed, 0, "{}", daemon.dump());
         let beside = served.p99();
         drop(hindering);
         let line = format!("p99 {alone:?} alone, {beside:?} beside them");
@@ -444,7 +369,7 @@ fn is_not_slowed(daemon: &Daemon, port: u16, hinder: impl Fn() -> Vec<TcpStream>
 fn is_clean_in_time(daemon: &Daemon, before: (usize, usize)) {
     let deadline = Instant::now() + 4 * PATIENCE;
     while holdings(daemon.pid()) != before {
-        assert!(Instant::now() < deadline, "{before:?} {:?}\n{}", holdings(daemon.pid()), dump(daemon));
+        assert!(Instant::now() < deadline, "{before:?} {:?}\n{}", holdings(daemon.pid()), daemon.dump());
         thread::sleep(Duration::from_millis(50));
     }
     is_clean(daemon, before);
@@ -460,7 +385,7 @@ fn clients_that_never_read_a_banner_slow_nobody() {
     alone(|net| {
         let text: Vec<u8> = (0..1 << 20).map(|n| b'a' + (n % 23) as u8).collect();
         net.write("banner", &text);
-        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "\tbanner = /run/test/banner\n")].concat();
+        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "banner = /run/test/banner")].concat();
         let daemon = start(net, &conf, &[ECHO, SECOND]);
         assert!(daemon.log().contains("/run/test/banner is longer than a banner"), "{}", daemon.log());
         let mut reader = connect(FLOODER, SECOND).expect("a connection");
@@ -479,7 +404,7 @@ fn a_name_server_that_never_answers_slows_nobody() {
     alone(|net| {
         let server = UdpSocket::bind("127.0.0.53:53").expect("port 53");
         net.write("/etc/resolv.conf", "nameserver 127.0.0.53\n");
-        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "\tonly_from = .example.org\n")].concat();
+        let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "only_from = .example.org")].concat();
         let daemon = start(net, &conf, &[ECHO, SECOND]);
         is_not_slowed(&daemon, ECHO, crowd);
         server.set_nonblocking(true).expect("flag");
@@ -490,19 +415,12 @@ fn a_name_server_that_never_answers_slows_nobody() {
 #[test]
 fn an_identd_that_trickles_slows_nobody() {
     alone(|net| {
-        let listener = TcpListener::bind("0.0.0.0:113").expect("port 113");
-        let asked = Arc::new(AtomicBool::new(false));
-        let seen = asked.clone();
-        thread::spawn(move || {
-            let mut clients = vec![];
-            listener.set_nonblocking(true).expect("flag");
-            for n in 0.. {
-                while let Ok((client, _)) = listener.accept() {
-                    seen.store(true, Ordering::Relaxed);
-                    clients.push(client);
-                }
-                for client in &mut clients {
-                    let _ = client.write(&b"1234 , 5678 : USERID : UNIX : "[n % 30..][..1]);
+        let idents = IdentServer::start(|ports, mut stream| {
+            step_back();
+            // Until it is given up, at the latest with the daemon's end.
+            for byte in format!("{ports} : USERID : UNIX : {}", "j".repeat(1000)).bytes() {
+                if stream.write_all(&[byte]).is_err() {
+                    return;
                 }
                 thread::sleep(Duration::from_millis(20));
             }
@@ -512,6 +430,6 @@ fn an_identd_that_trickles_slows_nobody() {
         let conf = [QUIET, &echo(""), &program(SECOND, "/bin/cat", "")].concat();
         let daemon = start(net, &conf, &[ECHO, SECOND]);
         is_not_slowed(&daemon, ECHO, crowd);
-        assert!(asked.load(Ordering::Relaxed), "nobody asked");
+        assert!(!idents.asked().is_empty(), "nobody asked");
     });
 }

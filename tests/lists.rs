@@ -10,31 +10,6 @@ use harness::*;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> (u64, Random) {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        let given = std::env::var("USHERD_SEED").ok();
-        let seed = given.map_or(now.as_nanos() as u64, |seed| seed.parse().expect("USHERD_SEED is a number"));
-        println!("USHERD_SEED={seed}");
-        (seed, Random(seed))
-    }
-
-    /// SplitMix64.
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
-
 /// One word of a list, and what it means.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Form {
@@ -252,11 +227,10 @@ fn random_case(random: &mut Random) -> (String, Vec<Service>) {
 #[test]
 fn random_access_lists() {
     let (seed, mut random) = Random::seeded();
-    let cases: u32 =
-        std::env::var("USHERD_CASES").map_or(30, |n| n.parse().expect("USHERD_CASES is a number"));
+    let cases = cases(30);
     in_net(move |net| {
         net.add_address("fd00::5");
-        net.script("hello", "#!/bin/sh\necho hello\n");
+        net.script("hello", HELLO);
         let ports: Vec<String> = (9901..9901 + SERVICES).map(|port| format!("tcp/{port}")).collect();
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
         let mut tally = Tally::default();

@@ -17,7 +17,7 @@ fn matches(net: &Net, service: &str, client: &str) -> (i32, String) {
 }
 
 fn lines(net: &Net) {
-    net.script("hello", "#!/bin/sh\necho hello\n");
+    net.script("hello", HELLO);
     let conf = "defaults\n{\n\tno_access = 127.0.0.66\n\tcps = 0 0\n}\n".to_owned()
         + &service(
             "hello",
@@ -65,7 +65,7 @@ fn the_rule_that_decides_is_told_with_its_place() {
 #[test]
 fn nobody_comes_in_to_what_is_not_served() {
     in_net(|net| {
-        net.script("hello", "#!/bin/sh\necho hello\n");
+        net.script("hello", HELLO);
         net.write("conf", service("hello", 9901, "server = /run/test/hello; onli_from = 127.0.0.2"));
         let (status, said) = matches(net, "hello", "127.0.0.1");
         assert!(said.contains("hello: refused to 127.0.0.1\n  not served: "), "{said}");
@@ -78,7 +78,7 @@ fn nobody_comes_in_to_what_is_not_served() {
 fn nobody_comes_in_where_the_file_cannot_be_used() {
     in_net(|net| {
         assert_eq!(matches(net, "hello", "127.0.0.1").0, 1);
-        net.script("hello", "#!/bin/sh\necho hello\n");
+        net.script("hello", HELLO);
         let conf = "defaults\n{\n\tonly_from = 127.0.0.\n}\n".to_owned()
             + &service("hello", 9901, "server = /run/test/hello");
         net.write("conf", conf);
@@ -91,7 +91,7 @@ fn nobody_comes_in_where_the_file_cannot_be_used() {
 #[test]
 fn what_cannot_be_carried_out_is_refused() {
     in_net(|net| {
-        net.script("hello", "#!/bin/sh\necho hello\n");
+        net.script("hello", HELLO);
         let conf = service("hello", 9901, "server = /run/test/hello; libwrap = in.hello")
             + &service("nobodys", 9902, "server = /run/test/hello; libwrap = in.other; user = nobody");
         net.write("conf", conf);
@@ -111,7 +111,7 @@ fn what_cannot_be_carried_out_is_refused() {
 #[test]
 fn idonly_wants_a_user() {
     in_net(|net| {
-        net.script("hello", "#!/bin/sh\necho hello\n");
+        net.script("hello", HELLO);
         net.write("conf", service("hello", 9901, "server = /run/test/hello; flags = IDONLY"));
         let (status, said) = matches(net, "hello", "127.0.0.1");
         assert!(said.contains("  IDONLY: kept out, "), "{said}");
@@ -126,7 +126,7 @@ fn idonly_wants_a_user() {
 #[test]
 fn long_rules_are_told_whole() {
     in_net(|net| {
-        net.script("hello", "#!/bin/sh\necho hello\n");
+        net.script("hello", HELLO);
         net.write("conf", service("hello", 9901, "server = /run/test/hello; libwrap = in.hello"));
         let long = "x".repeat(1900);
         net.write("/etc/hosts.allow", format!("in.hello: ALL: setenv LONG {long}\n"));
@@ -288,7 +288,7 @@ fn the_daemon_does_what_it_says() {
 
 /// The warnings and errors of a check.
 fn check(net: &Net, conf: &str) -> (i32, String) {
-    net.script("hello", "#!/bin/sh\necho hello\n");
+    net.script("hello", HELLO);
     net.write("conf", conf);
     asks(net, &["-t"])
 }

@@ -18,8 +18,8 @@ fn conf(lines: &str) -> String {
 }
 
 fn programs(net: &Net) {
-    net.script("hello", "#!/bin/sh\necho hello\n");
-    net.script("copies", "#!/bin/sh\nexec cat\n");
+    net.script("hello", HELLO);
+    net.script("copies", COPIES);
 }
 
 fn start<'n>(net: &'n Net, text: &str) -> Daemon<'n> {
@@ -601,10 +601,7 @@ fn an_aclexec_that_hangs_refuses_its_client_and_holds_up_nobody() {
         let took = begin.elapsed();
         assert!(took > Duration::from_secs(9) && took < Duration::from_secs(13), "{took:?}");
         daemon.wait_log("libwrap refused connection to hello (libwrap=hello) from 127.0.0.2");
-        until("no child is left", || {
-            let list = format!("/proc/{0}/task/{0}/children", daemon.pid());
-            fs::read_to_string(list).is_ok_and(|list| list.is_empty()).then_some(())
-        });
+        until("no child is left", || children(daemon.pid()).is_empty().then_some(()));
     });
 }
 

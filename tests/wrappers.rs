@@ -1,13 +1,14 @@
 //! hosts.allow and hosts.deny, as TCP Wrappers answered.
 //!
-//! - The recorded cases: what tcpdmatch 7.6.q said of 314 rules and clients. They are not part of this repository:
-//!   `USHERD_SHARED` names the directory that has `reference/tcp-wrappers-cases.jsonl` and `corpus/`. Where usherd
+//! - The recorded cases, data/tcp-wrappers-cases.jsonl: what tcpdmatch 7.6.q said of 314 rules and clients. Where usherd
 //!   answers differently, [`DIFFERENCES`] says why; one that is not listed fails the test, and so does a listed one
 //!   that is gone.
-//! - Files of real projects, with what tcpdmatch said of them.
+//! - Files of real projects, with what tcpdmatch said of them, from the corpus.
 //! - tcpdmatch itself, tcpdchk and tcpd, from the peers, on random files. `USHERD_CASES` says how many, `USHERD_SEED`
-//!   which. A machine that cannot have the peers says why in `USHERD_NO_PEERS`; else these tests fail there.
+//!   which. They have mounts of their own, for which they need root.
 //! - Storms of broken text, which must not break anything.
+
+mod harness;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use harness::{Random, cases, corpus};
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::errno::Errno;
@@ -219,22 +221,9 @@ fn evaluate(files: &mut Tree, client: &Client) -> (&'static str, Option<String>,
     (word, place, is_faulty, explained)
 }
 
-fn shared(what: &str) -> Option<PathBuf> {
-    let dir = env::var_os("USHERD_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = dir.join(what);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(env::var_os("CI").is_none(), "no {}: set USHERD_SHARED", path.display());
-    println!("NOT TESTED: there is no {}; set USHERD_SHARED to its directory", path.display());
-    None
-}
-
 #[test]
 fn recorded_cases() {
-    let Some(path) = shared("reference/tcp-wrappers-cases.jsonl") else { return };
-    let text = fs::read_to_string(path).unwrap();
+    let text = include_str!("data/tcp-wrappers-cases.jsonl");
     let mut unexpected = String::new();
     let mut differ = 0;
     let mut cases = 0;
@@ -302,8 +291,8 @@ fn recorded_cases() {
 
 /// The files of real projects: what they are read as, how many rules tcpdchk saw in each, what tcpdmatch said.
 #[test]
-fn corpus() {
-    let Some(dir) = shared("corpus") else { return };
+fn files_of_real_projects() {
+    let Some(dir) = corpus() else { return };
     let expected = String::from_utf8_lossy(&fs::read(dir.join("EXPECT.tsv")).unwrap()).into_owned();
     let mut matches = 0;
     let mut seen = 0;
@@ -361,40 +350,6 @@ fn corpus() {
     }
     assert!(wrong.is_empty(), "{wrong}");
     println!("{seen} files, {matches} verdicts");
-}
-
-/// A generator good enough for tests, and the same everywhere (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-
-    /// The seed of this run, told so that a failure can be had again.
-    fn seeded() -> (u64, Random) {
-        let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let seed = env::var("USHERD_SEED").map_or(now, |seed| seed.parse().expect("USHERD_SEED is a number"));
-        println!("USHERD_SEED={seed}");
-        (seed, Random(seed))
-    }
 }
 
 const DAEMONS: &[&str] = &[
@@ -629,18 +584,10 @@ fn rules(random: &mut Random, dir: &str, is_clean: bool) -> String {
     text
 }
 
-fn tcpdmatch() -> Option<PathBuf> {
-    let peers = env::var_os("USHERD_PEERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
-    let program = peers.join("tcpd/usr/sbin/tcpdmatch");
-    if program.exists() {
-        return Some(program);
-    }
-    // A machine that cannot have the peers says why: the test is then not taken for one that ran.
-    let why = env::var("USHERD_NO_PEERS").unwrap_or_default();
-    assert!(!why.is_empty(), "no {}: run tools/setup, or say in USHERD_NO_PEERS why not", program.display());
-    println!("NOT TESTED: there is no {}: {why}", program.display());
-    None
+fn tcpdmatch() -> PathBuf {
+    let program = harness::net::peers_dir().join("tcpd/usr/sbin/tcpdmatch");
+    assert!(program.exists(), "there is no {}: run tools/peers", program.display());
+    program
 }
 
 const HOSTS_FILE: &str = "127.0.0.1 localhost\n10.1.2.3 h1.example.com h1\n10.1.2.4 shorty\n2001:db8::5 six.example.com\n\
@@ -648,6 +595,14 @@ const HOSTS_FILE: &str = "127.0.0.1 localhost\n10.1.2.3 h1.example.com h1\n10.1.
 
 /// Runs a program with that file in place of the system's.
 const WITH_HOSTS: &str = "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"";
+
+/// A shell with mounts of its own, which root can have, that runs `script` with the program as its `$0`.
+fn mounted(shell: &str, script: &str, program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-m", shell, "-c", script]).arg(program);
+    command.env("LD_LIBRARY_PATH", libraries(program.ancestors().nth(4).expect("the peers")));
+    command
+}
 
 /// Where the libraries of all peers are.
 fn libraries(peers: &Path) -> std::ffi::OsString {
@@ -663,9 +618,9 @@ fn libraries(peers: &Path) -> std::ffi::OsString {
 /// may refuse where tcpdmatch does not, never the other way round.
 #[test]
 fn differential() {
-    let Some(program) = tcpdmatch() else { return };
+    let program = tcpdmatch();
     let (seed, mut random) = Random::seeded();
-    let cases: u32 = env::var("USHERD_CASES").map_or(300, |n| n.parse().expect("USHERD_CASES is a number"));
+    let cases = cases(300);
     let dir = env::temp_dir().join(format!("usherd-wrappers-{}-{seed}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     let shown = dir.to_str().unwrap();
@@ -674,12 +629,7 @@ fn differential() {
     let bad = b"10.9.9.9,10.1.2.4\n# 10.1.2.3 old\nbob@10.1.2.5 2001:db8:0::5\n";
     fs::write(dir.join("words"), words).unwrap();
     fs::write(dir.join("badlist"), bad).unwrap();
-    let libraries = libraries(program.ancestors().nth(4).unwrap());
     fs::write(dir.join("hosts"), HOSTS_FILE).unwrap();
-    // Names of our own need a mount namespace, which not everybody may have.
-    let probe =
-        Command::new("unshare").args(["-m", "sh", "-c", WITH_HOSTS, "true"]).current_dir(&dir).output();
-    let has_names = probe.is_ok_and(|output| output.status.success());
     let (mut same, mut stricter) = (0, 0);
     for round in 0..cases {
         let is_clean = random.one_in(2);
@@ -714,26 +664,19 @@ fn differential() {
             "fe80::1",
             "unknown",
             "paranoid",
-            if has_names { "h1.example.com" } else { "localhost" },
-            if has_names { "shorty" } else { "localhost" },
-            if has_names { "six.example.com" } else { "localhost" },
-            if has_names { "twin.example.net" } else { "localhost" },
+            "h1.example.com",
+            "shorty",
+            "six.example.com",
+            "twin.example.net",
         ]);
         let (service, client) = (format!("{daemon}{server}"), format!("{user}{host}"));
-        let mut command = if has_names {
-            let mut command = Command::new("unshare");
-            command.args(["-m", "sh", "-c", WITH_HOSTS]).arg(&program);
-            command
-        } else {
-            Command::new(&program)
-        };
-        let output = command
+        let output = mounted("sh", WITH_HOSTS, &program)
             .args(["-d", "-i", "inetd.conf", &service, &client])
-            .env("LD_LIBRARY_PATH", &libraries)
             .current_dir(&dir)
             .output()
             .unwrap();
         let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.contains("\naccess:"), "{output}\n{content}");
         for block in output.split("\n\n") {
             let value =
                 |key: &str| block.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_string()));
@@ -771,8 +714,7 @@ fn differential() {
         }
     }
     fs::remove_dir_all(&dir).unwrap();
-    let names = if has_names { "" } else { "; NOT TESTED: names, which need a mount namespace" };
-    println!("{cases} cases: {same} answers agree, {stricter} are stricter and name the mistake{names}");
+    println!("{cases} cases: {same} answers agree, {stricter} are stricter and name the mistake");
 }
 
 /// What tcpdchk says and a check does not have to: it looks up the name of every address, and two of what it looks up are
@@ -787,10 +729,10 @@ const ONLY_TCPDCHK: &[&str] = &[
 /// Every complaint of tcpdchk is one of a check, about the same rule: the files of real projects, and random ones.
 #[test]
 fn a_check_finds_what_tcpdchk_finds() {
-    let Some(program) = tcpdmatch() else { return };
+    let program = tcpdmatch();
     let tcpdchk = program.with_file_name("tcpdchk");
     let (seed, mut random) = Random::seeded();
-    let cases: u32 = env::var("USHERD_CASES").map_or(100, |n| n.parse().expect("USHERD_CASES is a number"));
+    let cases = cases(100);
     let dir = env::temp_dir().join(format!("usherd-tcpdchk-{}-{seed}", std::process::id()));
     fs::create_dir_all(dir.join("dev")).unwrap();
     let shown = dir.to_str().unwrap();
@@ -800,7 +742,6 @@ fn a_check_finds_what_tcpdchk_finds() {
     fs::write(dir.join("words"), words).unwrap();
     fs::write(dir.join("badlist"), bad).unwrap();
     fs::write(dir.join("hosts"), HOSTS_FILE).unwrap();
-    let libraries = libraries(program.ancestors().nth(4).unwrap());
     fs::write(dir.join("nsswitch.conf"), "hosts: files\n").unwrap();
     // It complains to the system log.
     let log = std::os::unix::net::UnixDatagram::bind(dir.join("dev/log")).unwrap();
@@ -815,8 +756,8 @@ fn a_check_finds_what_tcpdchk_finds() {
     });
     let mark = std::os::unix::net::UnixDatagram::unbound().unwrap();
     let mut all: Vec<(String, BTreeMap<&str, Vec<u8>>)> = Vec::new();
-    if let Some(corpus) = shared("corpus/hosts_access") {
-        for file in fs::read_dir(corpus).unwrap().flatten() {
+    if let Some(corpus) = corpus() {
+        for file in fs::read_dir(corpus.join("hosts_access")).unwrap().flatten() {
             for which in ["hosts.allow", "hosts.deny"] {
                 let text = fs::read(file.path()).unwrap();
                 all.push((format!("{:?} as {which}", file.path()), BTreeMap::from([(which, text)])));
@@ -841,25 +782,14 @@ fn a_check_finds_what_tcpdchk_finds() {
                 files.put(which, text);
             }
         }
-        let output = Command::new("unshare")
-            .args([
-                "-m",
-                "sh",
-                "-c",
-                &format!(
-                    "mount --bind dev /dev && mount --bind nsswitch.conf /etc/nsswitch.conf && {WITH_HOSTS}"
-                ),
-            ])
-            .arg(&tcpdchk)
+        let script =
+            format!("mount --bind dev /dev && mount --bind nsswitch.conf /etc/nsswitch.conf && {WITH_HOSTS}");
+        let output = mounted("sh", &script, &tcpdchk)
             .args(["-d", "-v", "-i", "inetd.conf"])
-            .env("LD_LIBRARY_PATH", &libraries)
             .current_dir(&dir)
-            .output();
-        let Some(output) = output.ok().filter(|output| output.status.success()) else {
-            println!("NOT TESTED: tcpdchk, which needs a mount namespace");
-            break;
-        };
-        assert!(!output.stdout.is_empty(), "{output:?}");
+            .output()
+            .unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
         mark.send_to(b"mark", dir.join("dev/log")).unwrap();
         let mut found: Vec<(String, u32, String)> = Vec::new();
         let does_resolve = |name: &[u8]| {
@@ -923,9 +853,8 @@ fn a_check_finds_what_tcpdchk_finds() {
 /// tcpdmatch refuses three of the recorded cases because of what only it does. tcpd itself is asked about such rules.
 #[test]
 fn tcpd_lets_in_whom_only_its_tester_refuses() {
-    let Some(program) = tcpdmatch() else { return };
+    let program = tcpdmatch();
     let tcpd = program.with_file_name("tcpd");
-    let libraries = libraries(program.ancestors().nth(4).unwrap());
     let dir = env::temp_dir().join(format!("usherd-tcpd-{}", std::process::id()));
     let etc = dir.join("etc");
     fs::create_dir_all(&etc).unwrap();
@@ -943,17 +872,7 @@ fn tcpd_lets_in_whom_only_its_tester_refuses() {
         let port = listener.local_addr().unwrap().port();
         let _client = std::net::TcpStream::connect((connect, port)).unwrap();
         let socket: std::os::fd::OwnedFd = listener.accept().unwrap().0.into();
-        let output = Command::new("unshare")
-            .args(["-m", "bash", "-c", with_etc])
-            .arg(&tcpd)
-            .env("LD_LIBRARY_PATH", &libraries)
-            .current_dir(&dir)
-            .stdin(socket)
-            .output();
-        let Some(output) = output.ok().filter(|output| !output.stderr.starts_with(b"unshare")) else {
-            println!("NOT TESTED: tcpd, which needs a mount namespace");
-            break;
-        };
+        let output = mounted("bash", with_etc, &tcpd).current_dir(&dir).stdin(socket).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n", "{rule}: {output:?}");
     }
     fs::remove_dir_all(&dir).unwrap();
@@ -1448,7 +1367,7 @@ fn a_question_as_it_is_typed() {
 #[test]
 fn storms_break_nothing() {
     let (seed, mut random) = Random::seeded();
-    let rounds: u32 = env::var("USHERD_CASES").map_or(3000, |n| n.parse().expect("USHERD_CASES is a number"));
+    let rounds = cases(3000);
     for round in 0..rounds {
         let mut files = Tree::etc();
         for name in ["hosts.allow", "hosts.deny", "/dir/words", "/dir/badlist", "netgroup"] {

@@ -5,6 +5,8 @@ use super::{PATIENCE, until};
 use std::io::{ErrorKind, Read, Write};
 use std::mem::size_of;
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 fn parse(address: &str) -> SocketAddr {
     address.parse().unwrap_or_else(|e| panic!("{address}: {e}"))
@@ -143,36 +145,40 @@ fn raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     }
 }
 
-/// A connection from one of our own addresses: `127.0.0.2:0`, `[fd00::5]:0`.
-pub fn tcp_from(from: &str, to: &str) -> TcpStream {
-    let stream = try_tcp_from(parse(from), parse(to));
-    stream.unwrap_or_else(|error| panic!("{from} to {to}: {error}"))
-}
-
-/// The same, where nobody may listen.
-pub fn try_tcp_from(from: SocketAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+/// A connection from one of our own addresses, which std cannot choose; neither this nor its reading and writing takes
+/// longer than `patience`.
+pub fn connect_from(from: SocketAddr, to: SocketAddr, patience: Duration) -> std::io::Result<TcpStream> {
     use std::os::fd::FromRawFd;
     let family = if from.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: the addresses live until the calls return; the descriptor gets one owner.
+    // SAFETY: no pointers; the descriptor gets one owner.
     let stream = unsafe {
-        let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        let stream = TcpStream::from_raw_fd(fd);
-        let ((near, near_len), (far, far_len)) = (raw(from), raw(to));
-        let one: libc::c_int = 1;
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const one).cast(), 4);
-        for rc in [
-            libc::bind(fd, (&raw const near).cast(), near_len),
-            libc::connect(fd, (&raw const far).cast(), far_len),
-        ] {
-            if rc != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
+        match libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) {
+            -1 => return Err(std::io::Error::last_os_error()),
+            fd => TcpStream::from_raw_fd(fd),
         }
-        stream
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    let fd = stream.as_raw_fd();
+    let ((near, near_len), (far, far_len)) = (raw(from), raw(to));
+    let one: libc::c_int = 1;
+    // SAFETY: the option and the addresses live until the calls return.
+    unsafe {
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const one).cast(), 4);
+        // The port is chosen when both ends are known: one address has enough of them for a flood then.
+        libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, (&raw const one).cast(), 4);
+        if libc::bind(fd, (&raw const near).cast(), near_len) != 0
+            || libc::connect(fd, (&raw const far).cast(), far_len) != 0
+        {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
     Ok(stream)
+}
+
+/// A connection from `127.0.0.2:0`, `[fd00::5]:0`.
+pub fn tcp_from(from: &str, to: &str) -> TcpStream {
+    connect_from(parse(from), parse(to), PATIENCE).unwrap_or_else(|e| panic!("{from} to {to}: {e}"))
 }
 
 /// Clients of many addresses, of both families; the last is given to lo by [`Net::add_address`].

@@ -243,12 +243,32 @@ impl<'n> Daemon<'n> {
     }
 
     pub fn wait_log(&self, needle: &str) {
+        self.wait_log_times(needle, 1);
+    }
+
+    /// Waits until something was logged so often.
+    pub fn wait_log_times(&self, needle: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.log().contains(needle) {
+        while self.log().matches(needle).count() < times {
             let late = Instant::now() > deadline;
-            assert!(!late, "{:?} never logged {needle:?}:\n{}", self.subject, self.log());
+            assert!(!late, "{:?} did not log {needle:?} {times} times:\n{}", self.subject, self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Its state dump. It is written piece by piece: whole when its last line is there.
+    pub fn dump(&self) -> String {
+        let path = match self.subject {
+            Subject::Usherd => "/run/usherd.dump",
+            Subject::Xinetd => "/run/xinetd.dump",
+            Subject::OpenbsdInetd | Subject::InetutilsInetd => panic!("{:?} dumps nothing", self.subject),
+        };
+        let _ = fs::remove_file(path);
+        self.signal(libc::SIGUSR1);
+        until("a dump", || {
+            let text = fs::read_to_string(path).ok()?;
+            text.trim_end().ends_with("END OF DUMP").then_some(text)
+        })
     }
 
     /// Replaces the configuration and asks for a reload.

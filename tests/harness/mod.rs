@@ -6,22 +6,29 @@
 #![allow(dead_code, unused_imports)] // every test file is a program of its own and uses its part of this
 
 pub mod client;
+pub mod conf;
+pub mod corpus;
 pub mod daemon;
 pub mod net;
 pub mod probe;
+pub mod process;
+pub mod random;
+pub mod reset;
 pub mod transcript;
 pub mod world;
 
 pub use client::*;
+pub use conf::*;
+pub use corpus::corpus;
 pub use daemon::{Conf, Daemon, Launch, Subject, is_open};
-pub use net::{Net, in_net};
+pub use net::{Net, in_net, ip};
+pub use process::*;
+pub use random::*;
+pub use reset::reset;
 pub use transcript::{Difference, compare, expect};
-pub use world::{IdentServer, NameServer, service};
+pub use world::{IdentServer, NameServer};
 
 use std::time::{Duration, Instant};
-
-/// Switches our own daemon on in every test of this directory.
-pub const USHERD: bool = true;
 
 /// How long anything that must happen may take. Generous, because it is only ever waited for in full by a
 /// test that fails.
@@ -29,21 +36,12 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who understands xinetd.conf.
 pub fn xinetd_family() -> Vec<Subject> {
-    with_usherd(&[Subject::Xinetd])
+    vec![Subject::Xinetd, Subject::Usherd]
 }
 
 /// Who understands inetd.conf.
 pub fn inetd_family() -> Vec<Subject> {
-    with_usherd(&[Subject::OpenbsdInetd, Subject::InetutilsInetd])
-}
-
-fn with_usherd(peers: &[Subject]) -> Vec<Subject> {
-    let mut all = peers.to_vec();
-    // The variable lets one run against a binary from elsewhere without editing the tests.
-    if USHERD || std::env::var_os("USHERD_BIN").is_some() {
-        all.push(Subject::Usherd);
-    }
-    all
+    vec![Subject::OpenbsdInetd, Subject::InetutilsInetd, Subject::Usherd]
 }
 
 /// Asks again and again until there is an answer: never a sleep for luck, always a deadline.

@@ -150,8 +150,11 @@ impl Net {
             }
             libc::close(fd);
         }
-        // The kernel makes it usable in a moment of its own.
-        super::until("a new address", || std::net::TcpListener::bind((address, 0)).ok());
+        // The kernel makes it usable in a moment of its own, and leads to it in the next.
+        super::until("a new address", || {
+            let socket = std::net::UdpSocket::bind((address, 0)).ok()?;
+            socket.connect((address, 9)).ok()
+        });
     }
 
     /// Everything that was sent to syslog so far.
@@ -209,11 +212,18 @@ impl Drop for Net {
     }
 }
 
+/// Runs ip(8) in the test's network.
+pub fn ip(line: &str) {
+    let status = Command::new("ip").args(line.split(' ')).status().expect("ip of iproute2");
+    assert!(status.success(), "ip {line}: {status}");
+}
+
 fn dir() -> &'static Path {
     Path::new(DIR)
 }
 
-fn peers_dir() -> PathBuf {
+/// Where tools/peers unpacks the other programs.
+pub fn peers_dir() -> PathBuf {
     match std::env::var_os("USHERD_PEERS") {
         Some(dir) => dir.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"),

@@ -8,27 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A stream service with `wait = no` and `user = root` at a port, unless `lines` say otherwise; `; ` stands between them.
-pub fn service(name: &str, port: u16, lines: &str) -> String {
-    let mut all = format!("service {name}\n{{\n");
-    let mut add = |key: &str, value: &str| {
-        let is_given = lines.split("; ").any(|line| line.split_whitespace().next() == Some(key));
-        if !is_given {
-            all.push_str(&format!("\t{key} = {value}\n"));
-        }
-    };
-    add("type", "UNLISTED");
-    add("port", &port.to_string());
-    add("socket_type", "stream");
-    add("wait", "no");
-    add("user", "root");
-    for line in lines.split("; ").filter(|line| !line.is_empty()) {
-        all.push_str(&format!("\t{line}\n"));
-    }
-    all.push_str("}\n");
-    all
-}
-
 /// A name server on port 53 of 127.0.0.1, the only one in resolv.conf.
 pub struct NameServer {
     asked: Arc<Mutex<Vec<String>>>,

@@ -27,10 +27,6 @@ fn own_heritage() -> Heritage {
     Heritage { uid: rustix::process::getuid().as_raw(), ..ROOT }
 }
 
-fn is_root() -> bool {
-    own_heritage().uid == 0
-}
-
 fn order<'a>(table: &'a Table, service: &'a Service, socket: RawFd) -> Order<'a> {
     Order {
         table,
@@ -139,9 +135,7 @@ fn effects_change_nice_value_and_umask() {
 
 #[test]
 fn effects_change_user_and_group() {
-    if !is_root() {
-        return;
-    }
+    assert_eq!(own_heritage().uid, 0, "only root can change users: run the tests as root");
     let mut table = Box::new(Table::new());
     let groups = table.push_gids(&[5, 6]).unwrap();
     let command: Option<&[u8]> = Some(b"id -u; id -g; id -G\0");
