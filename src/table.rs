@@ -413,13 +413,7 @@ mod tests {
         let mut files = Tree::default().file("/conf", conf);
         let mut table = Box::new(Table::new());
         let mut report = |d: &config::diagnostic::Diagnostic<'_>| panic!("{d}");
-        Box::new(Loader::new()).load(
-            &mut files,
-            &mut report,
-            &mut table,
-            b"/conf",
-            &config::Options::default(),
-        );
+        Loader::new().load(&mut files, &mut report, &mut table, b"/conf", &config::Options::default());
         let mut bytes = [0; 4096];
         let packed = table.pack(&mut bytes).unwrap();
         let mut other = Box::new(Table::new());

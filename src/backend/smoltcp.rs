@@ -361,6 +361,8 @@ fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
 }
 
 impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
+    /// Not inlined: it is large, and on a small board's stack in one copy too many else.
+    #[inline(never)]
     pub fn new(
         mut device: D,
         addresses: Addresses,

@@ -7,7 +7,8 @@ extern crate std;
 
 use std::collections::BTreeMap;
 use std::format;
-use std::prelude::v1::*;
+use std::string::{String, ToString};
+use std::vec::Vec;
 
 /// What a client sees of its connection once nothing more comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

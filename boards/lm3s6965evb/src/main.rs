@@ -18,7 +18,7 @@ use usherd::record::Record;
 use usherd::time::{Instant, Now};
 
 use board::{Board, Serial};
-use stellaris::Stellaris;
+use stellaris::{Frames, Stellaris};
 
 /// The table, as `build.rs` has packed it.
 static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/table"));
@@ -28,6 +28,8 @@ type Stack = Smoltcp<'static, Stellaris, Bare>;
 static mut ENGINE: Engine<Stack> = Engine::new();
 static mut BUFFERS: Buffers = Buffers::new();
 static mut SOCKETS: Sockets<'static> = Sockets::new();
+static mut FRAMES: Frames = Frames::new();
+static mut STACK: Option<Stack> = None;
 
 /// A board without files.
 struct NoFiles;
@@ -95,25 +97,24 @@ const ETHERNET: [u8; 6] = [0x02, b'u', b's', b'h', 0, 1];
 #[allow(unsafe_code, clippy::deref_addrof, reason = "a reference to a static mut goes through a raw pointer")]
 fn main() -> ! {
     // SAFETY: `main` runs once, interrupts are never taken, and nothing else names these statics.
-    let (engine, buffers, sockets) =
-        unsafe { (&mut *(&raw mut ENGINE), &mut *(&raw mut BUFFERS), &mut *(&raw mut SOCKETS)) };
+    let (engine, parts) = unsafe {
+        let (buffers, sockets) = (&mut *(&raw mut BUFFERS), &mut *(&raw mut SOCKETS));
+        (&mut *(&raw mut ENGINE), (&mut *(&raw mut FRAMES), buffers, sockets, &mut *(&raw mut STACK)))
+    };
     let mut board = Board::start();
-    let device = Stellaris::start(ETHERNET);
-    board::listen_to(stellaris::IRQ);
-    let addresses = Addresses { ethernet: ETHERNET, ipv4: Ipv4::Dhcp, ipv6: None, router6: None };
     let mut now = Now { mono: Instant(board.now()), unix: None };
-    let host = Bare { files: NoFiles, random: 0x5eed };
-    let mut stack = Smoltcp::new(device, addresses, buffers, sockets, host, now.mono);
+    let stack = start(parts, now.mono);
+    board::listen_to(stellaris::IRQ);
     if engine.spare().unpack(TABLE).is_err() {
         let _ = writeln!(Serial, "the table is another version's: build all of it anew");
     }
-    engine.adopt(now, &mut stack);
+    engine.adopt(now, stack);
     let mut told = None;
     loop {
         stack.device().acknowledge();
         board::clear(stellaris::IRQ);
         now.mono = Instant(board.now());
-        let due = Smoltcp::turn(engine, &mut stack, now);
+        let due = Smoltcp::turn(engine, stack, now);
         let address = stack.addresses().next();
         if address != told {
             told = address;
@@ -125,6 +126,18 @@ fn main() -> ! {
         }
         board.sleep(due.map(|at| at.since_ms(now.mono)));
     }
+}
+
+type Parts =
+    (&'static mut Frames, &'static mut Buffers, &'static mut Sockets<'static>, &'static mut Option<Stack>);
+
+/// Apart from `main`, so that what it needs of the stack comes back.
+#[inline(never)]
+fn start((frames, buffers, sockets, place): Parts, now: Instant) -> &'static mut Stack {
+    let device = Stellaris::start(ETHERNET, frames);
+    let addresses = Addresses { ethernet: ETHERNET, ipv4: Ipv4::Dhcp, ipv6: None, router6: None };
+    let host = Bare { files: NoFiles, random: 0x5eed };
+    place.insert(Smoltcp::new(device, addresses, buffers, sockets, host, now))
 }
 
 #[panic_handler]

@@ -13,7 +13,7 @@ const TRANSMIT_CONTROL: usize = BASE + 0x0c;
 const DATA: usize = BASE + 0x10;
 const ADDRESS_LOW: usize = BASE + 0x14;
 const ADDRESS_HIGH: usize = BASE + 0x18;
-const FRAMES: usize = BASE + 0x34;
+const WAITING: usize = BASE + 0x34;
 const TRANSMIT: usize = BASE + 0x38;
 
 /// The largest frame: Ethernet's header and 1500 bytes.
@@ -22,12 +22,24 @@ const FRAME: usize = 1514;
 /// The number of its interrupt.
 pub const IRQ: u16 = 42;
 
+/// Room for a frame in each direction. Statics, because each would be on the stack three times on its way here.
+pub struct Frames {
+    received: [u8; FRAME],
+    sent: [u8; FRAME],
+}
+
+impl Frames {
+    pub const fn new() -> Frames {
+        Frames { received: [0; FRAME], sent: [0; FRAME] }
+    }
+}
+
 pub struct Stellaris {
-    frame: [u8; FRAME],
+    frames: &'static mut Frames,
 }
 
 impl Stellaris {
-    pub fn start(address: [u8; 6]) -> Stellaris {
+    pub fn start(address: [u8; 6], frames: &'static mut Frames) -> Stellaris {
         let [a, b, c, d, e, f] = address;
         register::write(RECEIVE_CONTROL, 0);
         register::write(ADDRESS_LOW, u32::from_le_bytes([a, b, c, d]));
@@ -38,7 +50,7 @@ impl Stellaris {
         // Clear what is there; multicast for IPv6; drop what is broken.
         register::write(RECEIVE_CONTROL, 0x10);
         register::write(RECEIVE_CONTROL, 0x0b);
-        Stellaris { frame: [0; FRAME] }
+        Stellaris { frames }
     }
 
     /// The interrupt has been seen: the next frame raises it again.
@@ -49,7 +61,7 @@ impl Stellaris {
 
 pub struct Received<'d>(&'d [u8]);
 
-pub struct Sending;
+pub struct Sending<'d>(&'d mut [u8; FRAME]);
 
 impl RxToken for Received<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -57,10 +69,9 @@ impl RxToken for Received<'_> {
     }
 }
 
-impl TxToken for Sending {
+impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = [0; FRAME];
-        let frame = frame.get_mut(..len.min(FRAME)).unwrap_or_default();
+        let frame = self.0.get_mut(..len.min(FRAME)).unwrap_or_default();
         let result = f(frame);
         // The queue takes words: the length of what is behind Ethernet's header, and then the frame.
         let length = (frame.len() as u16).saturating_sub(14).to_le_bytes();
@@ -78,19 +89,20 @@ impl TxToken for Sending {
 
 impl Device for Stellaris {
     type RxToken<'d> = Received<'d>;
-    type TxToken<'d> = Sending;
+    type TxToken<'d> = Sending<'d>;
 
-    fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sending)> {
-        if register::read(FRAMES) & 0x3f == 0 {
+    fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sending<'_>)> {
+        if register::read(WAITING) & 0x3f == 0 {
             return None;
         }
         // Its length, which counts itself and the checksum behind the frame, and then the frame.
         let first = register::read(DATA).to_le_bytes();
         let whole = usize::from(u16::from_le_bytes([first[0], first[1]]));
         let len = whole.saturating_sub(6).min(FRAME);
+        let Frames { received, sent } = &mut *self.frames;
         let mut at = 0;
         let mut take = |byte: u8| {
-            if let Some(place) = self.frame.get_mut(at) {
+            if let Some(place) = received.get_mut(at) {
                 *place = byte;
             }
             at += 1;
@@ -99,11 +111,11 @@ impl Device for Stellaris {
         for _ in 1..whole.div_ceil(4) {
             register::read(DATA).to_le_bytes().into_iter().for_each(&mut take);
         }
-        Some((Received(self.frame.get(..len)?), Sending))
+        Some((Received(received.get(..len)?), Sending(sent)))
     }
 
-    fn transmit(&mut self, _: Instant) -> Option<Sending> {
-        Some(Sending)
+    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
+        Some(Sending(&mut self.frames.sent))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
