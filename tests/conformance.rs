@@ -266,30 +266,48 @@ mod boards {
 
     const ROOT: &str = env!("CARGO_MANIFEST_DIR");
     /// All ports of `usherd.conf`, and one where nobody listens.
-    const TCP: [u16; 9] = [7007, 7009, 7019, 7037, 7101, 7102, 7103, 7104, 7999];
-    const UDP: [u16; 3] = [7007, 7009, 7037];
+    const PORTS: [(&str, u16); 12] = [
+        ("tcp", 7007),
+        ("tcp", 7009),
+        ("tcp", 7019),
+        ("tcp", 7037),
+        ("tcp", 7101),
+        ("tcp", 7102),
+        ("tcp", 7103),
+        ("tcp", 7104),
+        ("tcp", 7999),
+        ("udp", 7007),
+        ("udp", 7009),
+        ("udp", 7037),
+    ];
 
-    /// Firmware with the services of the scripts.
-    fn build(board: &str, more: &[(&str, &str)]) -> PathBuf {
-        let conf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{board}.conf"));
-        // Nobody is the third client there.
-        let text = configuration("192.0.2.3");
-        if fs::read_to_string(&conf).ok().as_ref() != Some(&text) {
-            fs::write(&conf, text).expect("a configuration");
-        }
+    /// Firmware as its folder has it.
+    fn build(board: &str, name: &str, environment: &[(&str, &str)]) -> &'static Path {
         let done = Command::new(format!("{ROOT}/tools/cross"))
             .arg(format!("boards/{board}"))
-            .env("USHERD_BOARD_CONF", &conf)
-            .envs(more.iter().copied())
+            .envs(environment.iter().copied())
             // The cargo that runs this test is not the one that builds firmware.
             .env_remove("CARGO_TARGET_DIR")
             .output()
             .expect("tools/cross");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let built = Path::new(ROOT).join("target/boards").join(board).join("usherd");
-        let firmware = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{board}.elf"));
+        let firmware = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::copy(built, &firmware).expect("firmware");
-        firmware
+        Box::leak(firmware.into_boxed_path())
+    }
+
+    /// Firmware with the services of the scripts.
+    fn build_for_scripts(board: &str, more: &[(&str, &str)]) -> &'static Path {
+        let conf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{board}.conf"));
+        // Nobody is the third client there.
+        let text = configuration("192.0.2.3");
+        if fs::read_to_string(&conf).ok().as_ref() != Some(&text) {
+            fs::write(&conf, text).expect("a configuration");
+        }
+        let conf = conf.to_str().expect("a printable path");
+        let environment = [&[("USHERD_BOARD_CONF", conf)], more].concat();
+        build(board, &format!("{board}-scripts"), &environment)
     }
 
     /// A board in QEMU, in the network of a test.
@@ -300,11 +318,12 @@ mod boards {
     }
 
     impl Board {
-        fn start(net: &Net, machine: &[&str], nic: &str, firmware: &Path) -> Board {
+        /// `ports` are led to the board's ports of the same numbers.
+        fn start(net: &Net, machine: &[&str], nic: &str, ports: &[(&str, u16)], firmware: &Path) -> Board {
             let dir = net.dir();
             let (log, monitor) = (dir.join("uart"), dir.join("monitor"));
             let mut nic = format!("user,{nic}");
-            for (kind, port) in TCP.map(|p| ("tcp", p)).into_iter().chain(UDP.map(|p| ("udp", p))) {
+            for (kind, port) in ports {
                 nic += &format!(",hostfwd={kind}:127.0.0.1:{port}-:{port}");
             }
             let qemu = Command::new("qemu-system-arm")
@@ -326,6 +345,15 @@ mod boards {
 
         fn log(&self) -> String {
             fs::read_to_string(&self.log).unwrap_or_default()
+        }
+
+        /// Bytes of stack that were used, and that there are. It grows down from the end of RAM to the variables; what it
+        /// never reached is painted.
+        fn stack(&self, firmware: &Path, net: &Net) -> (usize, usize) {
+            let (low, high) = (symbol(firmware, "__sheap"), symbol(firmware, "_stack_start"));
+            let stack = self.memory(low, high - low, net);
+            let untouched = stack.chunks(4).take_while(|word| *word == [0xcc; 4]).count() * 4;
+            (stack.len() - untouched, stack.len())
         }
 
         /// A part of its memory.
@@ -360,6 +388,39 @@ mod boards {
         u32::from_str_radix(&line[..8], 16).expect("an address")
     }
 
+    const LM3S6965EVB: [&str; 2] = ["-M", "lm3s6965evb"];
+
+    /// With eight services and access rules: 160 KB of flash, 48 KB of RAM with the stack.
+    #[test]
+    fn lm3s6965evb_keeps_its_budget() {
+        let firmware = build("lm3s6965evb", "lm3s6965evb-default", &[]);
+        let size = Command::new("size").arg(firmware).output().expect("size of binutils");
+        let text = String::from_utf8(size.stdout).expect("text");
+        let line = text.lines().nth(1).expect("a line");
+        let bytes: Vec<usize> = line.split_whitespace().take(3).map_while(|n| n.parse().ok()).collect();
+        let (flash, statics) = (bytes[0] + bytes[1], bytes[1] + bytes[2]);
+        in_net(move |net| {
+            // Ports below 1024 are this network's as much as the board's.
+            let ports = [7, 9, 13, 19, 37, 1007].map(|port| ("tcp", port)).into_iter();
+            let ports: Vec<_> = ports.chain([("udp", 7), ("udp", 37)]).collect();
+            let board = Board::start(net, &LM3S6965EVB, "model=stellaris", &ports, firmware);
+            // All that goes deep: some clients at one time, refusals, datagrams, records.
+            for _ in 0..3 {
+                let mut echoes: Vec<_> = (0..3).map(|_| tcp("127.0.0.1:7")).collect();
+                echoes.iter_mut().for_each(|echo| round_trip(echo, &[b'x'; 2000]));
+                let mut chargen = tcp("127.0.0.1:19");
+                read_n(&mut chargen, 5000);
+                assert!(ask_tcp("127.0.0.1:13", b"").is_empty(), "nobody knows the time here");
+                assert_eq!(ask_udp("127.0.0.1:7", b"datagram"), b"datagram");
+                assert_eq!(ask_tcp("127.0.0.1:1007", b"near"), b"near");
+            }
+            let (stack, _) = board.stack(firmware, net);
+            println!("lm3s6965evb: {flash} bytes of flash, {statics} of variables, {stack} of stack");
+            assert!(flash <= 160 * 1024, "{flash} bytes of flash");
+            assert!(statics + stack <= 48 * 1024, "{statics} and {stack} bytes of RAM");
+        });
+    }
+
     #[test]
     fn lm3s6965evb() {
         let more = [
@@ -371,24 +432,15 @@ mod boards {
             ("USHERD_SESSIONS", "8"),
             ("USHERD_TCP_BUFFER_BYTES", "256"),
         ];
-        let firmware: &'static Path = Box::leak(build("lm3s6965evb", &more).into_boxed_path());
+        let firmware = build_for_scripts("lm3s6965evb", &more);
         play("lm3s6965evb", |script| {
             in_net(move |net| {
-                let board = Board::start(net, &["-M", "lm3s6965evb"], "model=stellaris", firmware);
+                let board = Board::start(net, &LM3S6965EVB, "model=stellaris", &PORTS, firmware);
                 let mut outside = Outside::new(Ipv4Addr::LOCALHOST.into(), Vec::new());
                 outside.knows_time = false;
                 let done = script.play(&mut outside);
-                // The stack grows down from the end of RAM to the variables; what it never reached is painted.
-                let (low, high) = (symbol(firmware, "__sheap"), symbol(firmware, "_stack_start"));
-                let stack = board.memory(low, high - low, net);
-                let untouched = stack.chunks(4).take_while(|word| *word == [0xcc; 4]).count() * 4;
-                println!(
-                    "lm3s6965evb {}: {} of {} bytes of stack",
-                    script.name,
-                    stack.len() - untouched,
-                    stack.len()
-                );
-                assert!(untouched > 512, "the stack reaches the variables");
+                let (used, room) = board.stack(firmware, net);
+                assert!(used + 512 < room, "{used} of {room} bytes of stack: it reaches the variables");
                 done
             })
         });
