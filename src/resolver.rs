@@ -138,7 +138,7 @@ pub enum Lookup {
 }
 
 /// What a look-up was for.
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subject<'a> {
     /// The name of this address.
@@ -325,7 +325,7 @@ impl<Q> Resolver<Q> {
         entry.outcome(now).map(|_| entry.addresses.as_slice())
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     /// What a look-up was for that has ended; `None` if its slot is another's by now.
     pub fn subject(&self, id: LookupId) -> Option<Subject<'_>> {
         let entry =

@@ -448,6 +448,42 @@ fn a_flood_of_handshakes_leaves_the_service_up() {
     bench.is_clean();
 }
 
+/// Frames of anything: cut, lengthened, changed anywhere. The board goes on serving.
+#[test]
+fn no_frames_stop_it() {
+    let mut bench = Bench::new(&configuration("10.7.0.13"));
+    let client = bench.connect(1, ECHO);
+    bench.send(client, b"hello");
+    assert_eq!(bench.receive(client, 5), b"hello");
+    for seed in 1..40 {
+        let mut dice = Dice::new(seed);
+        for n in 0..500 {
+            let mut frame = handshake(n, [ECHO, 7019, 7037][dice.below(3)]);
+            // IPv6, ARP and fragments too.
+            let (high, low) = [(8, 0), (0x86, 0xdd), (8, 6)][dice.below(3)];
+            (frame[12], frame[13]) = (high, low);
+            for _ in 0..dice.below(6) {
+                let at = dice.below(frame.len());
+                frame[at] = dice.roll() as u8;
+            }
+            match dice.below(4) {
+                0 => frame.truncate(dice.below(frame.len())),
+                1 => frame.extend((0..dice.below(1400)).map(|_| dice.roll() as u8)),
+                _ => {}
+            }
+            bench.cable.going.borrow_mut().push_back(frame);
+        }
+        bench.pass(10);
+    }
+    // What was learnt of false neighbours is forgotten after a minute.
+    bench.pass(70_000);
+    let client = bench.connect(2, ECHO);
+    bench.patience = 60_000;
+    assert_eq!(bench.send(client, b"after"), 5);
+    assert_eq!(bench.receive(client, 5), b"after");
+    bench.is_clean();
+}
+
 /// The nth SYN of a flood.
 fn handshake(n: u32, port: u16) -> Vec<u8> {
     use smoltcp::phy::ChecksumCapabilities;
