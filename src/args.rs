@@ -372,13 +372,13 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                     return Err(Misuse::Unsupported { option: word, why: "comes after -tap" });
                 };
                 let value = value()?;
-                match tap_address(value, name == b"router") {
+                match tap_address(value, long == b"router") {
                     Some((IpAddr::V4(address), None)) => tap.router4 = Some(address),
                     Some((IpAddr::V6(address), None)) => tap.router6 = Some(address),
                     Some((IpAddr::V4(address), Some(bits))) => tap.ipv4 = Some((address, bits)),
                     Some((IpAddr::V6(address), Some(bits))) => tap.ipv6 = Some((address, bits)),
                     None => {
-                        let wanted = if name == b"router" { "an address" } else { "ADDRESS/BITS" };
+                        let wanted = if long == b"router" { "an address" } else { "ADDRESS/BITS" };
                         return Err(Misuse::Bad { option: word, value, wanted });
                     }
                 }

@@ -8,7 +8,7 @@
 //! | values | [`time`], [`addr`], [`zone`], [`errno`], [`slots`], [`capacity`] | numbers with a meaning |
 //! | what is configured | [`service`], [`table`] | a service; the fixed table of them, with the pools their strings live in |
 //! | from text to table | [`config`], [`names`], [`args`] | files and command line become a table and diagnostics |
-//! | what is asked | [`resolver`], [`ident`], [`tcpmux`] | names of addresses and addresses of names, from the hosts file and name servers; a client's user; the service a client names |
+//! | what is asked | [`resolver`], [`ident`], [`tcpmux`], [`sntp`] | names of addresses and addresses of names, from the hosts file and name servers; a client's user; the service a client names; the time of day |
 //! | what is decided | [`access`], [`wrappers`], [`limits`], [`builtin`], [`record`] | who may come in, how many, what built-in services say, what is written down |
 //! | the engine | [`engine`] | events and the time go in, calls of a backend come out |
 //! | backends | [`backend`] | the same calls on Linux, on smoltcp (a TAP device, boards without a system), and in a simulation |
@@ -63,6 +63,7 @@ pub mod record;
 pub mod resolver;
 pub mod service;
 pub mod slots;
+pub mod sntp;
 pub mod table;
 pub mod tcpmux;
 pub mod time;

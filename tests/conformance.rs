@@ -23,12 +23,11 @@ struct Outside {
     addresses: Vec<IpAddr>,
     connections: Vec<Option<TcpStream>>,
     datagrams: BTreeMap<String, UdpSocket>,
-    knows_time: bool,
 }
 
 impl Outside {
     fn new(server: IpAddr, addresses: Vec<IpAddr>) -> Outside {
-        Outside { server, addresses, connections: Vec::new(), datagrams: BTreeMap::new(), knows_time: true }
+        Outside { server, addresses, connections: Vec::new(), datagrams: BTreeMap::new() }
     }
 
     fn from(&self, nth: u8) -> SocketAddr {
@@ -132,7 +131,7 @@ impl World for Outside {
 
     fn unix(&self) -> Option<i64> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
-        self.knows_time.then_some(now as i64)
+        Some(now as i64)
     }
 }
 
@@ -388,6 +387,21 @@ mod boards {
         u32::from_str_radix(&line[..8], 16).expect("an address")
     }
 
+    /// A time server for one client, at this network's loopback (SNTP, RFC 5905).
+    fn tell_the_time() {
+        let socket = UdpSocket::bind("127.0.0.1:123").expect("the port of time servers");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let mut question = [0; 48];
+        let (n, from) = socket.recv_from(&mut question).expect("a question");
+        assert_eq!((n, question[0] & 7), (48, 3), "a client's");
+        let mut answer = [0; 48];
+        (answer[0], answer[1]) = (0x24, 1);
+        answer[24..32].copy_from_slice(&question[40..]);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs() + 2_208_988_800;
+        answer[40..44].copy_from_slice(&(now as u32).to_be_bytes());
+        socket.send_to(&answer, from).expect("an answer");
+    }
+
     const LM3S6965EVB: [&str; 2] = ["-M", "lm3s6965evb"];
 
     /// With eight services and access rules: 160 KB of flash, 48 KB of RAM with the stack.
@@ -431,13 +445,16 @@ mod boards {
             ("USHERD_UDP_PACKETS", "8"),
             ("USHERD_SESSIONS", "8"),
             ("USHERD_TCP_BUFFER_BYTES", "256"),
+            // QEMU leads it to ours.
+            ("USHERD_BOARD_TIME_SERVER", "10.0.2.2"),
         ];
         let firmware = build_for_scripts("lm3s6965evb", &more);
         play("lm3s6965evb", |script| {
             in_net(move |net| {
+                let clock = std::thread::spawn(tell_the_time);
                 let board = Board::start(net, &LM3S6965EVB, "model=stellaris", &PORTS, firmware);
+                clock.join().expect("a time server");
                 let mut outside = Outside::new(Ipv4Addr::LOCALHOST.into(), Vec::new());
-                outside.knows_time = false;
                 let done = script.play(&mut outside);
                 let (used, room) = board.stack(firmware, net);
                 assert!(used + 512 < room, "{used} of {room} bytes of stack: it reaches the variables");

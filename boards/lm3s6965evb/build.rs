@@ -48,6 +48,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 
     println!("cargo::rerun-if-env-changed=USHERD_BOARD_CONF");
+    println!("cargo::rerun-if-env-changed=USHERD_BOARD_TIME_SERVER");
     let path = env::var("USHERD_BOARD_CONF").unwrap_or_else(|_| "usherd.conf".into());
     println!("cargo::rerun-if-changed={path}");
     let text = fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));

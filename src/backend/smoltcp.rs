@@ -46,6 +46,7 @@ use crate::errno::Errno;
 use crate::record::Record;
 use crate::resolver::{Network, QuestionId};
 use crate::service::{Bind, Family, Service, SocketType};
+use crate::sntp::{self, Clock};
 use crate::table::Table;
 use crate::time::{Instant, Now};
 use crate::wrappers::Effects;
@@ -165,6 +166,8 @@ pub struct Addresses {
     /// Besides the link-local address, which is made from the Ethernet one: address and bits of its network.
     pub ipv6: Option<(Ipv6Addr, u8)>,
     pub router6: Option<Ipv6Addr>,
+    /// Who tells the time of day; without one [`unix`](Smoltcp::unix) never knows it.
+    pub time_server: Option<IpAddr>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -277,6 +280,8 @@ enum Use {
         id: QuestionId,
         server: IpEndpoint,
     },
+    /// It asks for the time.
+    Clock,
 }
 
 struct Datagrams {
@@ -333,8 +338,14 @@ pub struct Smoltcp<'a, D: Device, H: Host> {
     bridges: Vec<Bridge<H::Pipe>, TCP_SOCKETS>,
     dhcp: Option<SocketHandle>,
     addresses: Addresses,
+    clock: Clock,
     now: Instant,
     pub host: H,
+}
+
+/// A port that a question of ours may come from.
+fn dynamic_port(random: u32) -> u16 {
+    DYNAMIC_PORTS + (random % u32::from(u16::MAX - DYNAMIC_PORTS)) as u16
 }
 
 fn stack_time(now: Instant) -> StackInstant {
@@ -405,6 +416,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             claims: [&buffers.connections, &buffers.ports, &buffers.questions],
             dhcp,
             addresses,
+            clock: Clock::new(),
             now,
             host,
         };
@@ -476,6 +488,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             }
         }
         self.lease();
+        self.look_at_the_clock();
         self.sweep();
         self.send();
     }
@@ -500,7 +513,8 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             Role::Closing { until } => Some(until),
             _ => None,
         });
-        stack.into_iter().chain(closing).min()
+        let clock = self.addresses.time_server.map(|_| self.clock.next_deadline());
+        stack.into_iter().chain(closing).chain(clock).min()
     }
 
     /// Gives back what the engine has dropped.
@@ -756,6 +770,54 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             Some(dhcpv4::Event::Deconfigured) => None,
         };
         self.set_addresses(told);
+        self.clock.hurry(self.now);
+    }
+
+    /// Asks for the time when it is due, and hears what is told.
+    fn look_at_the_clock(&mut self) {
+        let Some(server) = self.addresses.time_server else { return };
+        let server = IpEndpoint::new(IpAddress::from(plain(server)), sntp::PORT);
+        let (now, asking) = (self.now, self.datagrams.iter().position(|d| d.purpose == Use::Clock));
+        if let Some(at) = asking {
+            let mut answer = [0; sntp::PACKET];
+            let mut told = Err(sntp::Disbelief::Foreign);
+            while let Some(Ok((len, from))) = self.udp(at).map(|socket| socket.recv_slice(&mut answer)) {
+                if from.endpoint == server {
+                    told = self.clock.answer(answer.get(..len).unwrap_or(&[]), now);
+                }
+            }
+            if told.is_ok() {
+                self.release(at);
+            }
+        }
+        if !self.clock.is_due(now) {
+            return;
+        }
+        // From a port of its own for each question, which nobody can guess.
+        if let Some(at) = asking {
+            self.release(at);
+        }
+        let free = self.datagrams.iter().position(|d| d.purpose == Use::Free);
+        let Some(at) = free.filter(|_| self.interface.get_source_address(&server.addr).is_some()) else {
+            self.clock.put_off(now);
+            return;
+        };
+        let cookie = u64::from(self.host.random()) << 32 | u64::from(self.host.random());
+        let port = dynamic_port(self.host.random());
+        let question = self.clock.ask(cookie, now);
+        let Some(socket) = self.udp(at) else { return };
+        if socket.bind(port).is_ok() && socket.send_slice(&question, server).is_ok() {
+            if let Some(datagrams) = self.datagrams.get_mut(at) {
+                datagrams.purpose = Use::Clock;
+            }
+        } else {
+            self.release(at);
+        }
+    }
+
+    /// The time of day in seconds since 1970, once a time server has told it.
+    pub fn unix(&self, now: Instant) -> Option<i64> {
+        self.clock.unix(now)
     }
 
     /// The next event of a round; each socket has at most one of them. `None`: the round is over.
@@ -1022,7 +1084,7 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
 
     fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> Result<Claim<'a>, Errno> {
         let at = self.free_connection().ok_or(Errno::MFILE)?;
-        let port = DYNAMIC_PORTS + (self.host.random() % u32::from(u16::MAX - DYNAMIC_PORTS)) as u16;
+        let port = dynamic_port(self.host.random());
         let local = IpListenEndpoint { addr: from.map(|from| IpAddress::from(plain(from))), port };
         let remote = IpEndpoint::new(IpAddress::from(plain(to.ip())), to.port());
         let handle = self.connections.get(at).ok_or(Errno::MFILE)?.handle;
@@ -1195,10 +1257,10 @@ impl<'a> Network for Names<'_, 'a> {
         let is_free = |(at, datagrams): (usize, &Datagrams)| match datagrams.purpose {
             Use::Free => true,
             Use::Question { .. } => self.claims.get(at).is_some_and(|flag| !flag.get()),
-            Use::Port => false,
+            Use::Port | Use::Clock => false,
         };
         let at = self.datagrams.iter().enumerate().position(is_free).ok_or(Errno::NOBUFS)?;
-        let port = DYNAMIC_PORTS + (self.random() % u32::from(u16::MAX - DYNAMIC_PORTS)) as u16;
+        let port = dynamic_port(self.random());
         let datagrams = self.datagrams.get_mut(at).ok_or(Errno::NOBUFS)?;
         let socket = self.sockets.get_mut::<udp::Socket>(datagrams.handle);
         let server = IpEndpoint::new(IpAddress::from(plain(server.ip())), server.port());

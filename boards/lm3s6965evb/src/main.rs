@@ -8,6 +8,7 @@ mod register;
 mod stellaris;
 
 use core::fmt::Write as _;
+use core::net::IpAddr;
 use core::panic::PanicInfo;
 
 use usherd::backend::smoltcp::{Addresses, Buffers, Host, Ipv4, NoPipe, Smoltcp, Sockets};
@@ -114,6 +115,7 @@ fn main() -> ! {
         stack.device().acknowledge();
         board::clear(stellaris::IRQ);
         now.mono = Instant(board.now());
+        now.unix = stack.unix(now.mono);
         let due = Smoltcp::turn(engine, stack, now);
         let address = stack.addresses().next();
         if address != told {
@@ -128,6 +130,11 @@ fn main() -> ! {
     }
 }
 
+/// The address of a time server (SNTP), if there was one in `USHERD_BOARD_TIME_SERVER` when this was built.
+fn time_server() -> Option<IpAddr> {
+    option_env!("USHERD_BOARD_TIME_SERVER")?.parse().ok()
+}
+
 type Parts =
     (&'static mut Frames, &'static mut Buffers, &'static mut Sockets<'static>, &'static mut Option<Stack>);
 
@@ -135,7 +142,13 @@ type Parts =
 #[inline(never)]
 fn start((frames, buffers, sockets, place): Parts, now: Instant) -> &'static mut Stack {
     let device = Stellaris::start(ETHERNET, frames);
-    let addresses = Addresses { ethernet: ETHERNET, ipv4: Ipv4::Dhcp, ipv6: None, router6: None };
+    let addresses = Addresses {
+        ethernet: ETHERNET,
+        ipv4: Ipv4::Dhcp,
+        ipv6: None,
+        router6: None,
+        time_server: time_server(),
+    };
     let host = Bare { files: NoFiles, random: 0x5eed };
     place.insert(Smoltcp::new(device, addresses, buffers, sockets, host, now))
 }

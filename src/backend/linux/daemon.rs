@@ -488,6 +488,8 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
         },
         ipv6: tap.ipv6,
         router6: tap.router6,
+        // The kernel knows the time.
+        time_server: None,
     };
     let now = read_clocks();
     let mut stack = Smoltcp::new(device, addresses, buffers, sockets, host, now.mono);

@@ -162,6 +162,7 @@ impl Bench {
             ipv4: Ipv4::Static { address: OURS, bits: 24, router: None },
             ipv6: None,
             router6: None,
+            time_server: Some(IpAddr::V4(CLIENTS[3])),
         };
         let mut daemon =
             Smoltcp::new(device, addresses, leak(Buffers::new()), leak(Sockets::new()), host, Instant(0));
@@ -365,6 +366,36 @@ fn the_conformance_scripts() {
     }
 }
 
+/// A board has no time of day until a server tells it, and only one that was asked can.
+#[test]
+fn the_time_is_a_servers_to_tell() {
+    let mut bench = Bench::new(&configuration("10.7.0.13"));
+    let buffer = || {
+        let meta = vec![PacketMetadata::EMPTY; 8].leak() as &'static mut [_];
+        udp::PacketBuffer::new(meta, vec![0u8; 2048].leak() as &'static mut [u8])
+    };
+    let mut socket = udp::Socket::new(buffer(), buffer());
+    socket.bind((IpAddress::from(IpAddr::V4(CLIENTS[3])), sntp::PORT)).unwrap();
+    let server = bench.sockets.add(socket);
+    assert!(bench.until(10_000, |bench| bench.sockets.get::<udp::Socket>(server).can_recv()));
+    assert_eq!(bench.daemon.unix(Instant(bench.clock)), None);
+    let socket = bench.sockets.get_mut::<udp::Socket>(server);
+    let (question, from) = socket.recv().map(|(bytes, from)| (bytes.to_vec(), from)).unwrap();
+    assert!(from.endpoint.port >= DYNAMIC_PORTS);
+    let mut answer = vec![0; sntp::PACKET];
+    (answer[0], answer[1]) = (0x24, 3);
+    answer[24..32].copy_from_slice(&question[40..]);
+    let seconds = (UNIX + 2_208_988_800) as u32;
+    answer[40..44].copy_from_slice(&seconds.to_be_bytes());
+    socket.send_slice(&answer, from).unwrap();
+    let asked = bench.clock;
+    assert!(bench.until(100, |bench| bench.daemon.unix(Instant(bench.clock)).is_some()));
+    assert_eq!(bench.daemon.unix(Instant(asked + 5000)), Some(UNIX + 5));
+    // Its socket is free again, and nobody is asked for a while.
+    assert!(bench.daemon.datagrams.iter().all(|d| d.purpose != Use::Clock));
+    assert!(!bench.until(900_000, |bench| bench.sockets.get::<udp::Socket>(server).can_recv()));
+}
+
 /// Losses cost time, never bytes. (What is changed on the way the checksums find.)
 #[test]
 fn frames_may_be_lost_doubled_swapped_and_changed() {
@@ -372,7 +403,8 @@ fn frames_may_be_lost_doubled_swapped_and_changed() {
     for seed in 1..6 {
         for script in SCRIPTS.iter().take(7) {
             let mut bench = Bench::new(&conf);
-            bench.patience = 120_000;
+            // One in ten is lost in each direction, and waits double.
+            bench.patience = 3_600_000;
             bench.cable.trouble = Some((20, Dice::new(seed)));
             bench.daemon.device().trouble = Some((20, Dice::new(seed + 1000)));
             println!("seed {seed} {}", script.name);
@@ -547,6 +579,7 @@ impl Bench {
         assert_eq!(count(|role| matches!(role, Role::Spare { .. })), listening);
         assert_eq!(count(|role| *role == Role::Free), TCP_SOCKETS - listening);
         assert_eq!(self.engine.running(), 0);
+        self.daemon.addresses.time_server = None;
         let before = self.wakes;
         self.until(3_600_000, |_| false);
         assert!(self.wakes - before <= 2, "{} wake-ups in an idle hour", self.wakes - before);
