@@ -679,7 +679,7 @@ unsafe extern "C" fn clone_child(
     );
     #[cfg(target_arch = "arm")]
     naked_asm!(
-        ".arch armv6",
+        ".arch armv6t2",
         "push {{r4, r7}}",
         "mov r4, r3",
         "mov r3, #0",
