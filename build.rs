@@ -25,22 +25,37 @@ fn link_args() {
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     let is_plain_lld = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.contains("lld"));
     // `RUSTFLAGS=-Crelocation-model=static` gives a file for one address.
-    let is_fixed =
-        env::var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("relocation-model=static"));
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let is_fixed = flags.contains("relocation-model=static");
     let args: &[&str] = match (is_plain_lld, is_fixed) {
         // lld brings in nothing that it was not told to, and the compiler has said whether it is `-pie`.
-        (true, _) => &["-static", "--no-dynamic-linker", "--build-id=none"],
-        (false, true) => &["-nostartfiles", "-nostdlib", "-static", "-no-pie", NO_BUILD_ID],
-        (false, false) => {
-            &["-nostartfiles", "-nostdlib", "-static-pie", "-Wl,--no-dynamic-linker", NO_BUILD_ID]
-        }
+        (true, _) => &["-static", "--no-dynamic-linker", "--build-id=none", "--pack-dyn-relocs=relr"],
+        (false, true) => &["-nostartfiles", "-nostdlib", "-static", "-no-pie", NO_BUILD_ID, NO_TABLES_HEADER],
+        (false, false) => &[
+            "-nostartfiles",
+            "-nostdlib",
+            "-static-pie",
+            "-Wl,--no-dynamic-linker",
+            "-Wl,-z,pack-relative-relocs",
+            NO_BUILD_ID,
+            NO_TABLES_HEADER,
+        ],
     };
     for arg in args {
         println!("cargo::rustc-link-arg-bins={arg}");
     }
+    // mold knows no linker scripts: its file has the tables. The second is for `mold -run cargo build`.
+    println!("cargo::rerun-if-env-changed=MOLD_PATH");
+    let is_mold = flags.contains("mold") || env::var_os("MOLD_PATH").is_some();
+    if !is_plain_lld && !is_mold {
+        // Where lld is named, the compiler is told to make no tables in the first place.
+        let dir = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{dir}/src/entry/no-tables.ld");
+    }
 }
 
 const NO_BUILD_ID: &str = "-Wl,--build-id=none";
+const NO_TABLES_HEADER: &str = "-Wl,--no-eh-frame-hdr";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
 const CAPACITIES: [(&str, usize, &str); 35] = [

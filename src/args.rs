@@ -299,24 +299,27 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
             continue;
         }
         let long = name.strip_prefix(b"-").unwrap_or(name);
-        match long {
-            b"help" | b"h" | b"?" => {
+        // As text, since bytes would be compared one by one, in several times the code.
+        match str::from_utf8(long) {
+            Ok("help" | "h" | "?") => {
                 options.task = match words.peek() {
                     Some(&b"attributes") => Task::HelpAttributes,
                     _ => Task::Help,
                 };
                 return Ok(options);
             }
-            b"version" => {
+            Ok("version") => {
                 options.task = Task::Version;
                 return Ok(options);
             }
-            b"f" => options.file = Some(value()?),
-            b"t" if matches!(options.task, Task::Match { .. }) => return Err(Misuse::Both("-t and -match")),
-            b"t" => options.task = Task::Check,
-            b"match" if options.task == Task::Check => return Err(Misuse::Both("-t and -match")),
-            b"match" => options.task = Task::Match { service: value()?, client: value()?, at: None },
-            b"at" => {
+            Ok("f") => options.file = Some(value()?),
+            Ok("t") if matches!(options.task, Task::Match { .. }) => {
+                return Err(Misuse::Both("-t and -match"));
+            }
+            Ok("t") => options.task = Task::Check,
+            Ok("match") if options.task == Task::Check => return Err(Misuse::Both("-t and -match")),
+            Ok("match") => options.task = Task::Match { service: value()?, client: value()?, at: None },
+            Ok("at") => {
                 let value = value()?;
                 let Some(minute) = minute(value) else {
                     return Err(Misuse::Bad { option: word, value, wanted: "HH:MM" });
@@ -326,25 +329,25 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                 };
                 *at = Some(minute);
             }
-            b"d" => {
+            Ok("d") => {
                 options.foreground = true;
                 options.debug = true;
             }
-            b"dontfork" => {
+            Ok("dontfork") => {
                 options.foreground = true;
                 options.stay_alive = true;
             }
-            b"stayalive" => options.stay_alive = true,
-            b"inetd_compat" => options.also_inetd_conf = true,
-            b"format" => {
+            Ok("stayalive") => options.stay_alive = true,
+            Ok("inetd_compat") => options.also_inetd_conf = true,
+            Ok("format") => {
                 let value = value()?;
-                options.dialect = Some(match value {
-                    b"xinetd" => Dialect::Xinetd,
-                    b"inetd" => Dialect::Inetd,
+                options.dialect = Some(match str::from_utf8(value) {
+                    Ok("xinetd") => Dialect::Xinetd,
+                    Ok("inetd") => Dialect::Inetd,
                     _ => return Err(Misuse::Bad { option: word, value, wanted: "xinetd or inetd" }),
                 });
             }
-            b"syslog" => {
+            Ok("syslog") => {
                 let value = value()?;
                 let Some(facility) = value_of(&FACILITIES, value) else {
                     return Err(Misuse::Bad { option: word, value, wanted: "a facility of syslog(3)" });
@@ -354,20 +357,20 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                 }
                 options.log_to = Some(LogTo::Syslog { facility });
             }
-            b"filelog" => {
+            Ok("filelog") => {
                 if matches!(options.log_to, Some(LogTo::Syslog { .. })) {
                     return Err(Misuse::Both("-syslog and -filelog"));
                 }
                 options.log_to = Some(LogTo::File(value()?));
             }
-            b"pidfile" => options.pid_file = Some(Some(value()?)),
-            b"hosts" => options.hosts_dir = Some(value()?),
-            b"tap" => {
+            Ok("pidfile") => options.pid_file = Some(Some(value()?)),
+            Ok("hosts") => options.hosts_dir = Some(value()?),
+            Ok("tap") => {
                 let name = value()?;
                 options.tap = Some(Tap { name, ipv4: None, ipv6: None, router4: None, router6: None });
                 options.foreground = true;
             }
-            b"address" | b"router" => {
+            Ok("address" | "router") => {
                 let Some(tap) = &mut options.tap else {
                     return Err(Misuse::Unsupported { option: word, why: "comes after -tap" });
                 };
@@ -383,13 +386,13 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                     }
                 }
             }
-            b"limit" => options.limit = Some(count(word, value()?)?),
+            Ok("limit") => options.limit = Some(count(word, value()?)?),
             // xinetd's, without anything to do here: helpers of USERID and the periodic self-check do not exist.
-            b"logprocs" | b"shutdownprocs" | b"cc" => {
+            Ok("logprocs" | "shutdownprocs" | "cc") => {
                 count(word, value()?)?;
             }
-            b"reuse" => {}
-            b"tcp" | b"udp" => {
+            Ok("reuse") => {}
+            Ok("tcp" | "udp") => {
                 if options.standalone.is_some() {
                     return Err(Misuse::Both("-tcp and -udp"));
                 }
@@ -401,7 +404,7 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                     program: Vec::new(),
                 });
             }
-            b"builtin" | b"set" => {
+            Ok("builtin" | "set") => {
                 let value = value()?;
                 let Some(standalone) = &mut options.standalone else {
                     return Err(Misuse::Unsupported { option: word, why: "comes after -tcp or -udp" });
@@ -460,19 +463,19 @@ fn letters<'a>(
     value: &mut dyn FnMut() -> Result<&'a [u8], Misuse<'a>>,
 ) -> Result<bool, Misuse<'a>> {
     // inetutils' long forms.
-    match name {
-        b"-debug" => {
+    match str::from_utf8(name) {
+        Ok("-debug") => {
             options.foreground = true;
             options.debug = true;
             return Ok(true);
         }
-        b"-foreground" => {
+        Ok("-foreground") => {
             options.foreground = true;
             return Ok(true);
         }
         // The servers' environment has these always.
-        b"-environment" | b"-resolve" => return Ok(true),
-        b"-pidfile" => {
+        Ok("-environment" | "-resolve") => return Ok(true),
+        Ok("-pidfile") => {
             options.pid_file = Some(None);
             return Ok(true);
         }

@@ -142,20 +142,28 @@ unsafe extern "C" fn _start() -> ! {
         "b {enter}",
         enter = sym enter,
     );
-    // `.arch`: the assembler would otherwise take the oldest ARM there is, whatever the compiler was told.
+    // `.arch`: the assembler would otherwise take the oldest ARM there is, whatever the compiler was told. A file for ARMv6
+    // must not say that it has Thumb-2 code: what the linker puts between far functions depends on it. The rest is written
+    // so that it means the same in ARM and in Thumb state.
     #[cfg(target_arch = "arm")]
     naked_asm!(
+        ".if {is_thumb}",
+        ".arch armv6t2",
+        ".else",
         ".arch armv6",
+        ".endif",
         "mov fp, #0",
         "mov lr, #0",
         "mov r0, sp",
         "ldr r1, 2f",
-        "1: add r1, pc, r1",
+        "1: add r1, r1, pc",
         "b {enter}",
         ".hidden __ehdr_start",
-        // In ARM state the program counter reads two instructions ahead.
+        // The program counter reads two instructions ahead.
         ".p2align 2",
-        "2: .word __ehdr_start - (1b + 8)",
+        "2: .word __ehdr_start - (1b + {ahead})",
+        is_thumb = const cfg!(target_feature = "thumb-mode") as u8,
+        ahead = const if cfg!(target_feature = "thumb-mode") { 4 } else { 8 },
         enter = sym enter,
     );
     // The linker may turn addresses into offsets from `gp`, so `gp` has to be right before anything else, and must

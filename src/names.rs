@@ -105,17 +105,17 @@ pub struct User {
 }
 
 pub fn user_by_name<F: Files>(files: &mut F, path: &[u8], name: &[u8]) -> Result<Option<User>, Errno> {
-    user(files, path, |entry, _| entry == name)
+    user(files, path, &|entry, _| entry == name)
 }
 
 pub fn user_by_uid<F: Files>(files: &mut F, path: &[u8], uid: u32) -> Result<Option<User>, Errno> {
-    user(files, path, |_, entry| entry == uid)
+    user(files, path, &|_, entry| entry == uid)
 }
 
 fn user<F: Files>(
     files: &mut F,
     path: &[u8],
-    wanted: impl Fn(&[u8], u32) -> bool,
+    wanted: &dyn Fn(&[u8], u32) -> bool,
 ) -> Result<Option<User>, Errno> {
     let found = find(files, path, |line| {
         let [name, _, uid, gid] = colons(line)?;
@@ -167,6 +167,16 @@ pub fn addresses_of<F: Files>(
     path: &[u8],
     name: &[u8],
     mut each: impl FnMut(IpAddr) -> bool,
+) -> Result<bool, Errno> {
+    each_address(files, path, name, &mut each)
+}
+
+/// [`addresses_of`], once in the program instead of once for each caller.
+fn each_address<F: Files>(
+    files: &mut F,
+    path: &[u8],
+    name: &[u8],
+    each: &mut dyn FnMut(IpAddr) -> bool,
 ) -> Result<bool, Errno> {
     let mut any = false;
     find(files, path, |line| {

@@ -30,7 +30,7 @@ fn ties<F: Files>(
     cx: &mut Context<'_, F>,
     only_from: &[Rule],
     no_access: &[Rule],
-    own: &impl Fn(Origin) -> bool,
+    own: &dyn Fn(Origin) -> bool,
 ) {
     let mut said = Origin::default();
     for only in only_from {
@@ -57,7 +57,7 @@ fn shadowed<F: Files>(
     name: &str,
     list: &[Rule],
     other: &[Rule],
-    own: &impl Fn(Origin) -> bool,
+    own: &dyn Fn(Origin) -> bool,
 ) {
     let mut said = Origin::default();
     for rule in list.iter().filter(|rule| own(rule.origin)) {

@@ -211,39 +211,40 @@ fn parse(field: &[u8], is_last: bool) -> Result<Opt<'_>, Fault> {
     let needed = || if value.is_empty() { Err(Fault::ValueMissing) } else { Ok(Value(value)) };
     let none = |opt| if value.is_empty() { Ok(opt) } else { Err(Fault::ValueExtra) };
     let last = |opt| if is_last { Ok(opt) } else { Err(Fault::NotLast) };
-    match &*folded {
-        b"allow" => none(Opt::Allow).and_then(last),
-        b"deny" => none(Opt::Deny).and_then(last),
-        b"spawn" => needed().map(Opt::Spawn),
-        b"twist" => needed().map(Opt::Twist).and_then(last),
-        b"aclexec" => needed().map(Opt::Aclexec),
-        b"severity" => needed().and_then(|value| severity(value.0)),
-        b"keepalive" => none(Opt::Keepalive),
-        b"linger" => {
+    // As text, since bytes would be compared one by one, in several times the code.
+    match core::str::from_utf8(folded) {
+        Ok("allow") => none(Opt::Allow).and_then(last),
+        Ok("deny") => none(Opt::Deny).and_then(last),
+        Ok("spawn") => needed().map(Opt::Spawn),
+        Ok("twist") => needed().map(Opt::Twist).and_then(last),
+        Ok("aclexec") => needed().map(Opt::Aclexec),
+        Ok("severity") => needed().and_then(|value| severity(value.0)),
+        Ok("keepalive") => none(Opt::Keepalive),
+        Ok("linger") => {
             let seconds = number(needed()?.0).and_then(|n| u32::try_from(n).ok());
             seconds.map(Opt::Linger).ok_or(Fault::BadLinger)
         }
-        b"rfc931" if value.is_empty() => Ok(Opt::Rfc931(None)),
-        b"rfc931" => {
+        Ok("rfc931") if value.is_empty() => Ok(Opt::Rfc931(None)),
+        Ok("rfc931") => {
             let seconds = number(value).and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
             seconds.map(|n| Opt::Rfc931(Some(n))).ok_or(Fault::BadTimeout)
         }
-        b"banners" => needed().map(Opt::Banners),
-        b"nice" if value.is_empty() => Ok(Opt::Nice(10)),
-        b"nice" => number(value).map(Opt::Nice).ok_or(Fault::BadNice),
-        b"setenv" => {
+        Ok("banners") => needed().map(Opt::Banners),
+        Ok("nice") if value.is_empty() => Ok(Opt::Nice(10)),
+        Ok("nice") => number(value).map(Opt::Nice).ok_or(Fault::BadNice),
+        Ok("setenv") => {
             let value = needed()?;
             let name = value.0.split(|&b| is_blank(b)).next().unwrap_or(&[]);
             if name.contains(&b'=') { Err(Fault::BadVariable) } else { Ok(Opt::Setenv(value)) }
         }
-        b"umask" => octal(needed()?.0).map(Opt::Umask).ok_or(Fault::BadUmask),
-        b"user" => {
+        Ok("umask") => octal(needed()?.0).map(Opt::Umask).ok_or(Fault::BadUmask),
+        Ok("user") => {
             let Value(value) = needed()?;
             let dot = value.iter().position(|&b| b == b'.');
             let name = value.get(..dot.unwrap_or(value.len())).unwrap_or(value);
             Ok(Opt::User { name, group: dot.and_then(|dot| value.get(dot + 1..)) })
         }
-        b"group" => needed().map(|value| Opt::Group(value.0)),
+        Ok("group") => needed().map(|value| Opt::Group(value.0)),
         _ => Err(unknown(field)),
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! The program is classic BPF (linux/filter.h). Packets of IPv4 clients of an IPv6 socket are IPv4 packets here.
 
+use core::cmp::Reverse;
 use core::net::IpAddr;
 
 use heapless::Vec;
@@ -50,6 +51,19 @@ const SOURCE_6: u32 = NETWORK + 8;
 /// A filter program.
 pub type Program = Vec<Step, FILTER_STEPS>;
 
+/// Sorts by insertion: a service has few rules, and the code of `sort_unstable` is 2 KB.
+fn sort(rules: &mut [(Prefix, bool)]) {
+    let key = |&(prefix, allows): &(Prefix, bool)| (Reverse(prefix.bits()), allows);
+    for end in 1..rules.len() {
+        for at in (1..=end).rev() {
+            if key(&rules[at - 1]) <= key(&rules[at]) {
+                break;
+            }
+            rules.swap(at - 1, at);
+        }
+    }
+}
+
 /// The rules of a service as a filter; `None` if they do not fit.
 pub fn program(table: &Table, service: &Service) -> Option<Program> {
     let mut rules: Vec<(Prefix, bool), { FILTER_STEPS / 4 }> = Vec::new();
@@ -64,7 +78,7 @@ pub fn program(table: &Table, service: &Service) -> Option<Program> {
         }
     }
     // The first that matches decides: most significant bits first, and of equals the one that refuses.
-    rules.sort_unstable_by_key(|(prefix, allows)| (core::cmp::Reverse(prefix.bits()), *allows));
+    sort(&mut rules);
     let otherwise = if service.flags.has(Flags::ONLY_FROM) { NOTHING } else { ALL };
 
     let mut out = Program::new();

@@ -679,7 +679,12 @@ unsafe extern "C" fn clone_child(
     );
     #[cfg(target_arch = "arm")]
     naked_asm!(
+        // As at the daemon's start (src/entry.rs).
+        ".if {is_thumb}",
+        ".arch armv6t2",
+        ".else",
         ".arch armv6",
+        ".endif",
         "push {{r4, r7}}",
         "mov r4, r3",
         "mov r3, #0",
@@ -695,6 +700,7 @@ unsafe extern "C" fn clone_child(
         "pop {{r0, r1}}",
         "blx r1",
         "udf #0",
+        is_thumb = const cfg!(target_feature = "thumb-mode") as u8,
     );
     #[cfg(target_arch = "riscv64")]
     naked_asm!(

@@ -252,13 +252,15 @@ fn value<'a>(
     pair: &Pair<'a>,
     findings: &mut Findings<'_, 'a>,
 ) {
-    match pair.key.value {
-        b"args" => {
+    // As text, since bytes would be compared one by one, in several times the code.
+    let key = str::from_utf8(pair.key.value);
+    match key {
+        Ok("args") => {
             draft.args = pair.values;
             return;
         }
-        b"ipsec" => return findings.add(pair.key.column, Kind::Ipsec),
-        b"acceptfilter" => return findings.add(pair.key.column, Kind::AcceptFilter),
+        Ok("ipsec") => return findings.add(pair.key.column, Kind::Ipsec),
+        Ok("acceptfilter") => return findings.add(pair.key.column, Kind::AcceptFilter),
         _ => {}
     }
     let Some(word) = single(pair, findings) else { return };
@@ -269,26 +271,26 @@ fn value<'a>(
     let Some(word) = word.plain_at() else {
         return findings.add(word.column, Kind::Escaped);
     };
-    match pair.key.value {
-        b"bind" => draft.addresses = Addresses { raw: word.value, column: word.column }.check(findings),
-        b"socktype" => match socket_word(word.value) {
+    match key {
+        Ok("bind") => draft.addresses = Addresses { raw: word.value, column: word.column }.check(findings),
+        Ok("socktype") => match socket_word(word.value) {
             Some((value, [])) => draft.socket = Some(At { column: word.column, value }),
             _ => findings.add(word.column, Kind::Socket(word.value)),
         },
-        b"protocol" => draft.protocol = protocol(word, findings),
-        b"sndbuf" => draft.send_buffer = buffer(word, findings),
-        b"recvbuf" => draft.receive_buffer = buffer(word, findings),
-        b"wait" => match word.value {
+        Ok("protocol") => draft.protocol = protocol(word, findings),
+        Ok("sndbuf") => draft.send_buffer = buffer(word, findings),
+        Ok("recvbuf") => draft.receive_buffer = buffer(word, findings),
+        Ok("wait") => match word.value {
             b"yes" => draft.wait = Some(At { column: word.column, value: true }),
             b"no" => draft.wait = Some(At { column: word.column, value: false }),
             _ => findings.add(word.column, Kind::YesNo(word.value)),
         },
-        b"service_max" => draft.limits.per_minute = at_least_one(word, findings),
-        b"ip_max" => draft.limits.per_minute_source = at_least_one(word, findings),
-        b"accept_max" => draft.limits.accepts = at_least_one(word, findings),
-        b"user" => draft.account = account(word, findings),
-        b"group" if word.value.is_empty() => findings.add(pair.key.column, Kind::KeyEmpty(pair.key.value)),
-        b"group" => *group = Some(word),
+        Ok("service_max") => draft.limits.per_minute = at_least_one(word, findings),
+        Ok("ip_max") => draft.limits.per_minute_source = at_least_one(word, findings),
+        Ok("accept_max") => draft.limits.accepts = at_least_one(word, findings),
+        Ok("user") => draft.account = account(word, findings),
+        Ok("group") if word.value.is_empty() => findings.add(pair.key.column, Kind::KeyEmpty(pair.key.value)),
+        Ok("group") => *group = Some(word),
         _ => {}
     }
 }
