@@ -14,7 +14,10 @@
 //! smoltcp is named in this file and those below it, and nowhere else.
 #![forbid(unsafe_code)]
 
+mod bridge;
 mod gate;
+mod names;
+mod storage;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -23,33 +26,31 @@ use core::cell::Cell;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use heapless::Vec;
-use smoltcp::iface::{
-    Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet, SocketStorage,
-};
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::Device;
 use smoltcp::socket::{dhcpv4, tcp, udp};
-use smoltcp::storage::PacketMetadata;
 use smoltcp::time::{Duration, Instant as StackInstant};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndpoint, Ipv4Cidr, Ipv6Cidr};
 
+use self::bridge::Bridge;
+pub use self::bridge::{NoPipe, Pipe, Start};
 use self::gate::Gate;
+pub use self::names::Names;
+pub use self::storage::{Buffers, Claim, Sockets};
 pub use self::stream::Io;
 use crate::addr::{Peer, plain};
 use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Step};
-use crate::capacity::{
-    NAMES, SERVICES, TCP_BUFFER_BYTES, TCP_SOCKETS, UDP_BUFFER_BYTES, UDP_PACKETS, UDP_SOCKETS,
-};
+use crate::capacity::{SERVICES, TCP_SOCKETS, UDP_SOCKETS};
 use crate::config::source::Files;
 use crate::engine::{Engine, Event};
 use crate::errno::Errno;
 use crate::record::Record;
-use crate::resolver::{Network, QuestionId};
+use crate::resolver::QuestionId;
 use crate::service::{Bind, Family, Service, SocketType};
 use crate::sntp::{self, Clock};
 use crate::table::Table;
 use crate::time::{Instant, Now};
-use crate::wrappers::Effects;
 
 /// Connections of one service that are half open, or open and not accepted yet.
 pub const BACKLOG: usize = if TCP_SOCKETS < 8 { 2 } else { TCP_SOCKETS / 4 };
@@ -108,56 +109,6 @@ pub trait Host {
     }
 }
 
-/// A program that is to answer a client, or a command that goes with one.
-pub struct Start<'a> {
-    pub table: &'a Table,
-    pub service: &'a Service,
-    pub peer: Peer,
-    pub local: Option<(IpAddr, u16)>,
-    pub effects: Option<&'a Effects>,
-    pub command: Option<&'a [u8]>,
-    /// It has the client's connection for its descriptors 0 to 2; else /dev/null.
-    pub talks: bool,
-}
-
-/// The way to a program: bytes in both directions. Never waits: [`Errno::AGAIN`]. Dropping it ends both.
-pub trait Pipe {
-    /// 0: the program will say no more.
-    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno>;
-    /// Fails if nobody will read it, even if it is nothing.
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
-    /// The client will say no more.
-    fn finish(&mut self);
-}
-
-/// Where there are no programs.
-pub enum NoPipe {}
-
-impl Pipe for NoPipe {
-    fn read(&mut self, _: &mut [u8]) -> Result<usize, Errno> {
-        match *self {}
-    }
-
-    fn write(&mut self, _: &[u8]) -> Result<usize, Errno> {
-        match *self {}
-    }
-
-    fn finish(&mut self) {
-        match *self {}
-    }
-}
-
-/// A connection that a program answers.
-struct Bridge<P> {
-    /// The TCP socket, by its place.
-    at: usize,
-    pipe: P,
-    /// The client has said all, and the program knows.
-    is_told: bool,
-    /// The program has said all.
-    is_over: bool,
-}
-
 /// Where the machine is on its network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Addresses {
@@ -180,68 +131,6 @@ pub enum Ipv4 {
         bits: u8,
         router: Option<Ipv4Addr>,
     },
-}
-
-/// What all sockets read and write. All zero: a static of it takes no room in the file.
-pub struct Buffers {
-    received: [[u8; TCP_BUFFER_BYTES]; TCP_SOCKETS],
-    sent: [[u8; TCP_BUFFER_BYTES]; TCP_SOCKETS],
-    datagrams_received: [[u8; UDP_BUFFER_BYTES]; UDP_SOCKETS],
-    datagrams_sent: [[u8; UDP_BUFFER_BYTES]; UDP_SOCKETS],
-    connections: [Cell<bool>; TCP_SOCKETS],
-    ports: [Cell<bool>; SERVICES],
-    questions: [Cell<bool>; UDP_SOCKETS],
-}
-
-impl Buffers {
-    pub const fn new() -> Buffers {
-        Buffers {
-            received: [[0; TCP_BUFFER_BYTES]; TCP_SOCKETS],
-            sent: [[0; TCP_BUFFER_BYTES]; TCP_SOCKETS],
-            datagrams_received: [[0; UDP_BUFFER_BYTES]; UDP_SOCKETS],
-            datagrams_sent: [[0; UDP_BUFFER_BYTES]; UDP_SOCKETS],
-            connections: [const { Cell::new(false) }; TCP_SOCKETS],
-            ports: [const { Cell::new(false) }; SERVICES],
-            questions: [const { Cell::new(false) }; UDP_SOCKETS],
-        }
-    }
-}
-
-/// The sockets themselves. Not all zero when empty: apart from [`Buffers`], which a static holds for nothing.
-pub struct Sockets<'a> {
-    places: [SocketStorage<'a>; TCP_SOCKETS + UDP_SOCKETS + 1],
-    received: [[PacketMetadata<udp::UdpMetadata>; UDP_PACKETS]; UDP_SOCKETS],
-    sent: [[PacketMetadata<udp::UdpMetadata>; UDP_PACKETS]; UDP_SOCKETS],
-}
-
-impl Sockets<'_> {
-    pub const fn new() -> Self {
-        Sockets {
-            places: [const { SocketStorage::EMPTY }; TCP_SOCKETS + UDP_SOCKETS + 1],
-            received: [[PacketMetadata::EMPTY; UDP_PACKETS]; UDP_SOCKETS],
-            sent: [[PacketMetadata::EMPTY; UDP_PACKETS]; UDP_SOCKETS],
-        }
-    }
-}
-
-/// A connection, a listener or a question in the engine's hands. Dropping it gives it back.
-pub struct Claim<'a> {
-    at: usize,
-    is_held: &'a Cell<bool>,
-}
-
-impl<'a> Claim<'a> {
-    fn take(at: usize, flags: &'a [Cell<bool>]) -> Option<Claim<'a>> {
-        let is_held = flags.get(at)?;
-        is_held.set(true);
-        Some(Claim { at, is_held })
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        self.is_held.set(false);
-    }
 }
 
 /// What a TCP socket of the pool is for.
@@ -1170,7 +1059,7 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
         if let (Some(at), Some(pipe)) = (connection, pipe) {
             // From here on the engine's claim on it means nothing.
             self.set_role(at, Role::Bridged);
-            let _ = self.bridges.push(Bridge { at, pipe, is_told: false, is_over: false });
+            let _ = self.bridges.push(Bridge::new(at, pipe));
         }
         Ok(pid)
     }
@@ -1185,113 +1074,5 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
 
     fn record(&mut self, record: &Record<'_>) {
         self.host.record(record);
-    }
-}
-
-impl<P: Pipe> Bridge<P> {
-    /// `false` if there is nothing more to move: the connection is to be closed.
-    fn pump(&mut self, socket: &mut tcp::Socket<'_>) -> bool {
-        while !self.is_told && socket.can_recv() {
-            let mut moved = Err(Errno::AGAIN);
-            let taken = socket.recv(|bytes| {
-                moved = self.pipe.write(bytes);
-                (moved.unwrap_or(0), ())
-            });
-            match (taken, moved) {
-                (Ok(()), Ok(n)) if n > 0 => {}
-                (Ok(()), Ok(_) | Err(Errno::AGAIN)) => break,
-                // Nobody reads it any more; what the program says still goes out.
-                _ => {
-                    let _ = socket.recv(|bytes| (bytes.len(), ()));
-                }
-            }
-        }
-        if !self.is_told && !socket.may_recv() {
-            self.is_told = true;
-            self.pipe.finish();
-        }
-        while !self.is_over {
-            if !socket.may_send() {
-                // The client is gone.
-                return false;
-            }
-            if !socket.can_send() {
-                break;
-            }
-            let mut read = Err(Errno::AGAIN);
-            let _ = socket.send(|room| {
-                read = self.pipe.read(room);
-                (read.unwrap_or(0), ())
-            });
-            match read {
-                Ok(n) if n > 0 => {}
-                Err(Errno::AGAIN) => break,
-                _ => {
-                    self.is_over = true;
-                    socket.close();
-                }
-            }
-        }
-        // One that only has no more to say may go on listening.
-        let mut is_gone = || self.pipe.write(&[]).is_err_and(|errno| errno != Errno::AGAIN);
-        !(self.is_over && (self.is_told || is_gone()))
-    }
-}
-
-/// The way to name servers: a datagram socket for each question.
-pub struct Names<'s, 'a> {
-    sockets: &'s mut SocketSet<'a>,
-    datagrams: &'s mut Vec<Datagrams, UDP_SOCKETS>,
-    claims: &'a [Cell<bool>],
-    random: [u32; 2],
-}
-
-// A question more than there are sockets is not asked; the resolver tries again.
-const _: () = assert!(NAMES > 0);
-
-impl<'a> Network for Names<'_, 'a> {
-    type Question = Claim<'a>;
-
-    fn ask(&mut self, id: QuestionId, server: SocketAddr, query: &[u8]) -> Result<Claim<'a>, Errno> {
-        // A question that was dropped in this turn has its socket still.
-        let is_free = |(at, datagrams): (usize, &Datagrams)| match datagrams.purpose {
-            Use::Free => true,
-            Use::Question { .. } => self.claims.get(at).is_some_and(|flag| !flag.get()),
-            Use::Port | Use::Clock => false,
-        };
-        let at = self.datagrams.iter().enumerate().position(is_free).ok_or(Errno::NOBUFS)?;
-        let port = dynamic_port(self.random());
-        let datagrams = self.datagrams.get_mut(at).ok_or(Errno::NOBUFS)?;
-        let socket = self.sockets.get_mut::<udp::Socket>(datagrams.handle);
-        let server = IpEndpoint::new(IpAddress::from(plain(server.ip())), server.port());
-        socket.close();
-        socket.bind(port).map_err(|_| Errno::ADDRINUSE)?;
-        datagrams.purpose = Use::Question { id, server };
-        let claim = Claim::take(at, self.claims).ok_or(Errno::NOBUFS)?;
-        socket.send_slice(query, server).map_err(|_| Errno::HOSTUNREACH)?;
-        Ok(claim)
-    }
-
-    fn answer(&mut self, question: &Claim<'a>, buf: &mut [u8]) -> Result<usize, Errno> {
-        let datagrams = self.datagrams.get(question.at).ok_or(Errno::AGAIN)?;
-        let Use::Question { server, .. } = datagrams.purpose else { return Err(Errno::AGAIN) };
-        let socket = self.sockets.get_mut::<udp::Socket>(datagrams.handle);
-        loop {
-            let (bytes, from) = socket.recv().map_err(|_| Errno::AGAIN)?;
-            // As a connected socket has it: nobody else's word counts.
-            if from.endpoint == server {
-                let n = bytes.len().min(buf.len());
-                for (to, from) in buf.iter_mut().zip(bytes) {
-                    *to = *from;
-                }
-                return Ok(n);
-            }
-        }
-    }
-
-    fn random(&mut self) -> u32 {
-        // Both halves come from the host, one for each call that one look-up makes.
-        self.random.rotate_left(1);
-        self.random[0]
     }
 }

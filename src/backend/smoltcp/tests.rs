@@ -10,7 +10,9 @@ use std::string::String;
 use std::vec::Vec;
 use std::{format, println, vec};
 
+use smoltcp::iface::SocketStorage;
 use smoltcp::phy::{DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::storage::PacketMetadata;
 
 use super::*;
 use crate::backend::sim::Dice;
