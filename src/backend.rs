@@ -16,6 +16,7 @@ use crate::resolver::Network;
 use crate::service::Service;
 use crate::slots::Handle;
 use crate::table::Table;
+use crate::time::Now;
 use crate::wrappers::Effects;
 
 #[cfg(feature = "linux")]
@@ -109,6 +110,22 @@ pub trait Backend {
     type Network<'a>: Network<Question = Self::Question>
     where
         Self: 'a;
+
+    /// What is remembered of a client of a service of the firmware's own.
+    type OwnClient: Default;
+
+    /// Goes on with a client of the nth of those services ([`Own`](crate::builtin::Own)). Where there are none nothing is
+    /// configured to come here.
+    fn talk(
+        &mut self,
+        service: u8,
+        client: &mut Self::OwnClient,
+        stream: &mut Self::Stream,
+        now: Now,
+    ) -> Result<Step, Errno> {
+        let _ = (service, client, stream, now);
+        Ok(Step::Close)
+    }
 
     /// The files, as they are now.
     fn files(&mut self) -> &mut Self::Files;

@@ -37,6 +37,34 @@ pub trait Stream: Read + Write + ReadReady + WriteReady + ErrorType<Error = Errn
     fn forward(&mut self, scratch: &mut [u8]) -> Result<Forward, Errno>;
 }
 
+/// Services of the firmware's own for TCP clients, named in its configuration like the built-in ones, with the rules and
+/// limits that it gives them.
+pub trait Own {
+    /// What is remembered of one client.
+    type Client: Default;
+
+    /// Goes on with a client of the nth service, as far as the stream allows: first when he has just come. Never waits:
+    /// what is returned is what it wants to be called for next. An error closes the connection.
+    fn talk<S: Stream>(
+        &mut self,
+        service: u8,
+        client: &mut Self::Client,
+        io: &mut S,
+        now: Now,
+    ) -> Result<Step, Errno>;
+}
+
+/// None of its own.
+pub struct NoOwn;
+
+impl Own for NoOwn {
+    type Client = ();
+
+    fn talk<S: Stream>(&mut self, _: u8, _: &mut (), _: &mut S, _: Now) -> Result<Step, Errno> {
+        Ok(Step::Close)
+    }
+}
+
 /// What a session waits for next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -58,6 +86,8 @@ pub enum Talk {
     Chargen(Chargen),
     /// tcpmux: reads the name of a service. The engine goes on from there.
     Mux(tcpmux::Line),
+    /// The firmware's: the backend goes on with it ([`Backend::talk`](crate::backend::Backend::talk)).
+    Own(u8),
     /// Says one thing and ends: daytime, time.
     Say {
         what: Saying,
@@ -85,7 +115,7 @@ impl Talk {
     pub const fn first(&self) -> Step {
         match self {
             Talk::Echo | Talk::Discard | Talk::Mux(_) => Step::Read,
-            Talk::Chargen(_) | Talk::Say { .. } => Step::Write,
+            Talk::Chargen(_) | Talk::Say { .. } | Talk::Own(_) => Step::Write,
         }
     }
 
@@ -144,6 +174,7 @@ impl Talk {
                         tcpmux::Progress::Whole | tcpmux::Progress::Bad => Step::Close,
                     });
                 }
+                Talk::Own(_) => return Ok(Step::Close),
                 Talk::Say { what, sent } => {
                     let rest = what.get(usize::from(*sent)..).unwrap_or(&[]);
                     if rest.is_empty() {

@@ -88,6 +88,9 @@ pub struct Options<'a> {
     pub wrap_internal: bool,
     /// The same for nowait stream programs (openbsd-inetd's -l).
     pub wrap_streams: bool,
+    /// Names of internal services that the firmware has besides ours (see [`builtin::Own`](crate::builtin::Own)), at most
+    /// 256. The daemon has none.
+    pub own: &'a [&'a [u8]],
 }
 
 impl Default for Options<'_> {
@@ -109,6 +112,7 @@ impl Default for Options<'_> {
             wrap_external: false,
             wrap_internal: false,
             wrap_streams: false,
+            own: &[],
         }
     }
 }

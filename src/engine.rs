@@ -135,13 +135,15 @@ struct Server {
 }
 
 /// A client of a built-in stream service.
-struct Session<S> {
+struct Session<S, C> {
     service: ServiceIndex,
     peer: Peer,
     began: Instant,
     /// When it must have said what it wants: tcpmux.
     deadline: Option<Instant>,
     talk: Talk,
+    /// Of a service of the firmware's own.
+    own: C,
     waits_for: Step,
     moved: u64,
     stream: S,
@@ -203,7 +205,7 @@ pub struct Engine<B: Backend> {
     generation: u16,
     runs: Vec<Run<B::Listener>, SERVICES>,
     servers: Slots<Server, SERVERS>,
-    sessions: Slots<Session<B::Stream>, SESSIONS>,
+    sessions: Slots<Session<B::Stream, B::OwnClient>, SESSIONS>,
     /// Those of tcpmux, which have deadlines.
     unnamed: u16,
     relays: Slots<Relay<B::Stream>, RELAYS>,
@@ -513,7 +515,7 @@ impl<B: Backend> Engine<B> {
         let run = self.runs.get(usize::from(index))?;
         let full = match service.answer {
             Answer::Builtin(Builtin::Daytime | Builtin::Time) | Answer::Sensor(_) => false,
-            Answer::Builtin(_) | Answer::Tcpmux => self.sessions.is_full(),
+            Answer::Builtin(_) | Answer::Tcpmux | Answer::Own(_) => self.sessions.is_full(),
             Answer::Redirect(_) => self.relays.is_full(),
             Answer::Program => self.servers.is_full(),
         };
@@ -708,6 +710,7 @@ impl<B: Backend> Engine<B> {
             return match service.answer {
                 Answer::Builtin(builtin) => self.converse(&guest, builtin, stream, severity, now, b),
                 Answer::Tcpmux => self.read_name(&guest, stream, severity, now, b),
+                Answer::Own(own) => self.let_talk(&guest, own, stream, severity, now, b),
                 Answer::Redirect(_) => self.redirect(guest, stream, severity, now, b),
                 Answer::Sensor(time) => {
                     self.started(index, peer, severity, b);
@@ -779,8 +782,17 @@ impl<B: Backend> Engine<B> {
         let deadline = Some(now.mono.plus_ms(tcpmux::LINE_MS));
         let talk = Talk::Mux(tcpmux::Line::default());
         let waits_for = talk.first();
-        let session =
-            Session { service: index, peer, began: now.mono, deadline, talk, waits_for, moved: 0, stream };
+        let session = Session {
+            service: index,
+            peer,
+            began: now.mono,
+            deadline,
+            talk,
+            own: B::OwnClient::default(),
+            waits_for,
+            moved: 0,
+            stream,
+        };
         if self.open_session(session, b) {
             self.unnamed += 1;
             self.timers_changed = true;
@@ -899,15 +911,53 @@ impl<B: Backend> Engine<B> {
             }
         }
         let deadline = None;
-        let session =
-            Session { service: index, peer, began: now.mono, deadline, talk, waits_for, moved, stream };
+        let session = Session {
+            service: index,
+            peer,
+            began: now.mono,
+            deadline,
+            talk,
+            own: B::OwnClient::default(),
+            waits_for,
+            moved,
+            stream,
+        };
         if self.open_session(session, b) && !says {
             self.started(index, peer, severity, b);
         }
     }
 
+    /// Begins the session of a client of a service of the firmware's own.
+    fn let_talk(
+        &mut self,
+        guest: &Guest,
+        own: u8,
+        stream: B::Stream,
+        severity: Severity,
+        now: Now,
+        b: &mut B,
+    ) {
+        let Guest { service: index, peer, .. } = *guest;
+        let talk = Talk::Own(own);
+        let waits_for = talk.first();
+        let session = Session {
+            service: index,
+            peer,
+            began: now.mono,
+            deadline: None,
+            talk,
+            own: B::OwnClient::default(),
+            waits_for,
+            moved: 0,
+            stream,
+        };
+        if self.open_session(session, b) {
+            self.started(index, peer, severity, b);
+        }
+    }
+
     /// Gives a session its place; if there is none, its client is refused.
-    fn open_session(&mut self, session: Session<B::Stream>, b: &mut B) -> bool {
+    fn open_session(&mut self, session: Session<B::Stream, B::OwnClient>, b: &mut B) -> bool {
         let (index, peer) = (session.service, session.peer);
         let Ok(id) = self.sessions.insert(session) else {
             self.refuse(index, Refusal::ProcessLimit, peer, b);
@@ -931,9 +981,11 @@ impl<B: Backend> Engine<B> {
         if matches!(session.talk, Talk::Mux(_)) {
             return self.go_on_reading(id, now, b);
         }
-        let mut io = b.io(&mut session.stream);
-        let next = session.talk.go_on(&mut io, &mut self.scratch, &mut session.moved);
-        drop(io);
+        let next = if let Talk::Own(own) = session.talk {
+            b.talk(own, &mut session.own, &mut session.stream, now)
+        } else {
+            session.talk.go_on(&mut b.io(&mut session.stream), &mut self.scratch, &mut session.moved)
+        };
         match next {
             Ok(Step::Close) => self.close_session(id, now, b),
             Ok(step) if step == session.waits_for => {}
@@ -958,7 +1010,7 @@ impl<B: Backend> Engine<B> {
         self.note(index, Fact::Exit { pid: 0, peer, ending: Ending::Exited(0), seconds }, b);
         let (received, sent) = match talk {
             // Its bytes are a name, which is in the next record.
-            Talk::Mux(_) => return self.place_free(index, now, b),
+            Talk::Mux(_) | Talk::Own(_) => return self.place_free(index, now, b),
             Talk::Echo => (moved, moved),
             Talk::Discard => (moved, 0),
             Talk::Chargen(_) | Talk::Say { .. } => (0, moved),
@@ -1503,7 +1555,7 @@ pub(crate) const fn bytes_each<B: Backend>() -> BytesEach {
     BytesEach {
         run: size_of::<Run<B::Listener>>(),
         server: Slots::<Server, SERVERS>::BYTES_EACH,
-        session: Slots::<Session<B::Stream>, SESSIONS>::BYTES_EACH,
+        session: Slots::<Session<B::Stream, B::OwnClient>, SESSIONS>::BYTES_EACH,
         relay: Slots::<Relay<B::Stream>, RELAYS>::BYTES_EACH,
         waiting: Slots::<Waiting<B::Stream>, WAITING>::BYTES_EACH,
         ident: Slots::<Inquiry<B::Stream>, IDENTS>::BYTES_EACH,

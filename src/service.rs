@@ -141,6 +141,8 @@ pub enum Answer {
     Tcpmux,
     /// Nobody: whoever comes is kept out of every service for that long.
     Sensor(DenyTime),
+    /// The firmware, by a service of its own: its place among [`Options::own`](crate::config::Options::own).
+    Own(u8),
 }
 
 /// Where `redirect` leads.

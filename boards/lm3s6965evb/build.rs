@@ -40,6 +40,9 @@ impl Files for NoFiles {
     }
 }
 
+/// Services of the firmware's own, as in `src/console.rs`.
+const OWN: [&[u8]; 1] = [b"console"];
+
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("memory.x"), include_bytes!("memory.x")).expect("OUT_DIR can be written");
@@ -62,7 +65,8 @@ fn main() {
     };
     let mut table = Box::new(Table::new());
     let mut loader = Box::new(Loader::new());
-    loader.load_text(&mut NoFiles, &mut report, &mut table, (path.as_bytes(), text), &Options::default());
+    let options = Options { own: &OWN, ..Options::default() };
+    loader.load_text(&mut NoFiles, &mut report, &mut table, (path.as_bytes(), text), &options);
     if is_wrong {
         process::exit(1);
     }

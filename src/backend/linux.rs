@@ -226,6 +226,7 @@ const fn interest(step: Step) -> EventFlags {
 impl Backend for Linux {
     type Listener = Listener;
     type Stream = Socket;
+    type OwnClient = ();
     type Io<'a> = SocketIo<'a>;
 
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Listener, Errno> {

@@ -609,6 +609,7 @@ pub struct Sim {
 impl Backend for Sim {
     type Listener = Listener;
     type Stream = Accepted;
+    type OwnClient = ();
     type Io<'a> = Io<'a>;
 
     type Files = Tree;

@@ -40,7 +40,7 @@ pub use self::storage::{Buffers, Claim, Sockets};
 pub use self::stream::Io;
 use crate::addr::{Peer, plain};
 use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
-use crate::builtin::{Forward, Step};
+use crate::builtin::{Forward, Own, Step};
 use crate::capacity::{SERVICES, TCP_SOCKETS, UDP_SOCKETS};
 use crate::config::source::Files;
 use crate::engine::{Engine, Event};
@@ -85,6 +85,11 @@ pub trait Host {
 
     /// A number that nobody can guess: ports and sequence numbers come from it.
     fn random(&mut self) -> u32;
+
+    /// Services of the firmware's own.
+    type Own: Own;
+
+    fn own(&mut self) -> &mut Self::Own;
 
     /// The 1-minute load average in hundredths, if there is one.
     fn load(&mut self) -> Option<u32> {
@@ -809,6 +814,7 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
     where
         Self: 's;
     type Files = H::Files;
+    type OwnClient = <H::Own as Own>::Client;
     type Question = Claim<'a>;
     type Network<'s>
         = Names<'s, 'a>
@@ -817,6 +823,18 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
 
     fn files(&mut self) -> &mut H::Files {
         self.host.files()
+    }
+
+    fn talk(
+        &mut self,
+        service: u8,
+        client: &mut Self::OwnClient,
+        stream: &mut Claim<'a>,
+        now: Now,
+    ) -> Result<Step, Errno> {
+        let handle = self.connections.get(stream.at).ok_or(Errno::CONNRESET)?.handle;
+        let mut io = Io(Some(self.sockets.get_mut(handle)));
+        self.host.own().talk(service, client, &mut io, now)
     }
 
     fn resolving(&mut self) -> (&mut H::Files, Names<'_, 'a>) {

@@ -366,6 +366,15 @@ fn wrapping<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, lists: &Lists)
 
 fn builtin<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, socket: Option<SocketType>) {
     let name = cx.table.bytes(draft.service.name);
+    let own = cx.options.own.iter().position(|own| own.eq_ignore_ascii_case(name));
+    if let Some(own) = own.and_then(|own| u8::try_from(own).ok()) {
+        draft.service.answer = Answer::Own(own);
+        if socket == Some(SocketType::Dgram) || draft.service.waits() {
+            let what = format_args!("the firmware's own services are for streams with `wait = no`");
+            cx.wrong(draft, 0, what, format_args!("write `socket_type = stream` and `wait = no`"));
+        }
+        return;
+    }
     let by_name = Builtin::by_name(name);
     let mux = name.eq_ignore_ascii_case(TCPMUX) || (by_name.is_none() && draft.service.port == TCPMUX_PORT);
     if mux && socket != Some(SocketType::Dgram) {

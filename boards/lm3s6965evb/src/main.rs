@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod board;
+mod console;
 mod register;
 mod stellaris;
 
@@ -19,6 +20,7 @@ use usherd::record::Record;
 use usherd::time::{Instant, Now};
 
 use board::{Board, Serial};
+use console::Console;
 use stellaris::{Frames, Stellaris};
 
 /// The table, as `build.rs` has packed it.
@@ -38,12 +40,18 @@ struct NoFiles;
 /// What there is besides the network: a serial line.
 struct Bare {
     files: NoFiles,
+    console: Console,
     random: u32,
 }
 
 impl Host for Bare {
     type Files = NoFiles;
     type Pipe = NoPipe;
+    type Own = Console;
+
+    fn own(&mut self) -> &mut Console {
+        &mut self.console
+    }
 
     fn files(&mut self) -> &mut NoFiles {
         &mut self.files
@@ -149,7 +157,7 @@ fn start((frames, buffers, sockets, place): Parts, now: Instant) -> &'static mut
         router6: None,
         time_server: time_server(),
     };
-    let host = Bare { files: NoFiles, random: 0x5eed };
+    let host = Bare { files: NoFiles, console: Console, random: 0x5eed };
     place.insert(Smoltcp::new(device, addresses, buffers, sockets, host, now))
 }
 

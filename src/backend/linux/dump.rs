@@ -139,6 +139,7 @@ fn settings(out: &mut Buffered, table: &Table, service: &Service) -> fmt::Result
     match service.answer {
         Answer::Builtin(builtin) => write!(out, "\n\tInternal = {}", builtin.name())?,
         Answer::Tcpmux => out.write_str("\n\tInternal = tcpmux")?,
+        Answer::Own(_) => out.write_str("\n\tInternal = own")?,
         Answer::Sensor(time) => {
             out.write_str("\n\tSensor, deny_time = ")?;
             match time {

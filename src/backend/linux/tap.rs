@@ -22,6 +22,7 @@ use super::question::random;
 use super::{Cache, Spawner, spawn, sys};
 use crate::backend::smoltcp::{Host, Pipe, Smoltcp, Start};
 use crate::backend::{End, Pid};
+use crate::builtin::NoOwn;
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::time::Now;
@@ -111,6 +112,7 @@ pub struct LinuxHost {
     epoll: OwnedFd,
     null: OwnedFd,
     disk: Disk,
+    own: NoOwn,
     pub spawner: &'static mut Spawner,
     pub log: &'static mut Log,
 }
@@ -128,6 +130,7 @@ impl LinuxHost {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             null: rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?,
             disk: Disk::cached(cache),
+            own: NoOwn,
             spawner,
             log,
         })
@@ -176,6 +179,11 @@ impl Pipe for PairEnd {
 impl Host for LinuxHost {
     type Files = Disk;
     type Pipe = PairEnd;
+    type Own = NoOwn;
+
+    fn own(&mut self) -> &mut NoOwn {
+        &mut self.own
+    }
 
     fn files(&mut self) -> &mut Disk {
         &mut self.disk

@@ -16,6 +16,7 @@ use smoltcp::storage::PacketMetadata;
 
 use super::*;
 use crate::backend::sim::Dice;
+use crate::builtin::Stream;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::source::memory::Tree;
 use crate::config::{self, Loader};
@@ -98,8 +99,50 @@ impl Device for Plug {
     }
 }
 
+/// A service of somebody's own: says how many lines all clients have said together, after each of them.
+#[derive(Default)]
+struct Counter {
+    lines: u32,
+}
+
+impl Own for Counter {
+    /// What is still to be said.
+    type Client = Vec<u8>;
+
+    fn talk<S: Stream>(
+        &mut self,
+        service: u8,
+        rest: &mut Vec<u8>,
+        io: &mut S,
+        _: Now,
+    ) -> Result<Step, Errno> {
+        assert_eq!(service, 1);
+        loop {
+            while !rest.is_empty() {
+                if !io.write_ready()? {
+                    return Ok(Step::Write);
+                }
+                let n = io.write(rest)?;
+                rest.drain(..n);
+            }
+            let mut buf = [0; 64];
+            match io.read(&mut buf) {
+                Ok(0) => return Ok(Step::Close),
+                Ok(n) => {
+                    let lines = buf[..n].iter().filter(|byte| **byte == b'\n').count();
+                    self.lines += lines as u32;
+                    rest.extend(format!("{}\n", self.lines).into_bytes());
+                }
+                Err(Errno::AGAIN) => return Ok(Step::Read),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
 struct TestHost {
     files: Tree,
+    own: Counter,
     records: Rc<RefCell<Vec<String>>>,
     random: u32,
 }
@@ -107,6 +150,11 @@ struct TestHost {
 impl Host for TestHost {
     type Files = Tree;
     type Pipe = NoPipe;
+    type Own = Counter;
+
+    fn own(&mut self) -> &mut Counter {
+        &mut self.own
+    }
 
     fn files(&mut self) -> &mut Tree {
         &mut self.files
@@ -158,7 +206,12 @@ impl Bench {
         let device = Plug { coming: Rc::clone(&there), going: Rc::clone(&back), trouble: None };
         let mut cable = Plug { coming: back, going: there, trouble: None };
         let records = Rc::default();
-        let host = TestHost { files: Tree::default(), records: Rc::clone(&records), random: 7 };
+        let host = TestHost {
+            files: Tree::default(),
+            own: Counter::default(),
+            records: Rc::clone(&records),
+            random: 7,
+        };
         let addresses = Addresses {
             ethernet: [2, 0, 0, 0, 0, 1],
             ipv4: Ipv4::Static { address: OURS, bits: 24, router: None },
@@ -173,7 +226,7 @@ impl Bench {
         let mut said = Vec::new();
         let mut report = |d: &Diagnostic<'_>| said.push(format!("{d}"));
         let mut loader = Box::new(Loader::new());
-        let options = config::Options::default();
+        let options = config::Options { own: &[b"other", b"counter"], ..config::Options::default() };
         let outcome = loader.load(&mut files, &mut report, engine.spare(), b"/conf", &options);
         assert!(outcome.usable && outcome.errors == 0, "{said:?}");
         let now = Now { mono: Instant(0), unix: Some(UNIX) };
@@ -396,6 +449,32 @@ fn the_time_is_a_servers_to_tell() {
     // Its socket is free again, and nobody is asked for a while.
     assert!(bench.daemon.datagrams.iter().all(|d| d.purpose != Use::Clock));
     assert!(!bench.until(900_000, |bench| bench.sockets.get::<udp::Socket>(server).can_recv()));
+}
+
+#[test]
+fn services_of_ones_own_have_rules_and_limits_like_others() {
+    let mut bench = Bench::new(
+        "service counter\n{\n\ttype = INTERNAL UNLISTED\n\tprotocol = tcp\n\tport = 99\n\twait = no\n\t\
+         only_from = 10.7.0.11 10.7.0.12\n\tinstances = 2\n\tlog_on_success = HOST EXIT\n\tlog_on_failure = HOST\n}\n",
+    );
+    let first = bench.connect(1, 99);
+    bench.send(first, b"a\nb\n");
+    assert_eq!(bench.receive(first, 2), b"2\n");
+    let second = bench.connect(2, 99);
+    bench.send(second, b"c\n");
+    assert_eq!(bench.receive(second, 2), b"3\n");
+    for (client, why) in [(3, "address"), (1, "service_limit")] {
+        let refused = bench.connect(client, 99);
+        assert_eq!((bench.receive(refused, 1).len(), bench.sight(refused)), (0, Sight::Ended));
+        let records = bench.records.borrow();
+        assert!(records.iter().any(|r| r.contains("FAIL") && r.contains(why)), "{why}: {records:?}");
+    }
+    bench.finish(first);
+    assert_eq!((bench.receive(first, 1).len(), bench.sight(first)), (0, Sight::Ended));
+    let third = bench.connect(1, 99);
+    bench.send(third, b"d\n");
+    assert_eq!(bench.receive(third, 2), b"4\n");
+    bench.is_clean();
 }
 
 /// Losses cost time, never bytes. (What is changed on the way the checksums find.)
