@@ -65,7 +65,7 @@ pub fn read(packet: &[u8], cookie: u64) -> Result<i64, Disbelief> {
     // RFC 4330 section 3: the first bit tells the era. From 2036 on it is 0 again.
     let seconds = (transmit >> 32) as i64;
     let seconds = if seconds >= ERA_S / 2 { seconds } else { seconds + ERA_S };
-    let ms = ((transmit & 0xffff_ffff) * 1000 >> 32) as i64;
+    let ms = (((transmit & 0xffff_ffff) * 1000) >> 32) as i64;
     Ok(seconds * 1000 + ms - UNIX_MS)
 }
 

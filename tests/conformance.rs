@@ -228,6 +228,122 @@ mod tap {
         });
     }
 
+    /// Frames that nobody should send: a flood of handshakes from everywhere, and what is cut, lengthened and changed of them.
+    /// The daemon goes on serving, and keeps nothing of it.
+    #[test]
+    fn broken_frames_behind_a_tap_device_stop_nobody() {
+        in_net(|net| {
+            let daemon = start(net, &configuration("10.7.0.13"), &[]);
+            let mut before = tcp_from("10.7.0.11:0", "10.7.0.1:7007");
+            round_trip(&mut before, b"hello");
+            let held = holdings(daemon.pid());
+            let frames = Frames::open("tap0");
+            let mut random = Random(7);
+            for round in 0..40 {
+                for n in 0..250 {
+                    let mut frame = frames.handshake(round * 250 + n, 7007);
+                    for _ in 0..random.below(5) {
+                        let at = random.below(frame.len());
+                        frame[at] = random.next() as u8;
+                    }
+                    match random.below(4) {
+                        0 => frame.truncate(14 + random.below(frame.len() - 14)),
+                        1 => frame.extend((0..random.below(1400)).map(|_| random.next() as u8)),
+                        _ => {}
+                    }
+                    // Most of them for us, whatever else they say.
+                    frame[..6].copy_from_slice(&frames.to);
+                    frames.send(&frame);
+                }
+                round_trip(&mut before, b"still here");
+            }
+            // Who comes now finds a place as soon as half-open ones have had their time.
+            let mut after = tcp_from("10.7.0.12:0", "10.7.0.1:7007");
+            round_trip(&mut after, b"hello");
+            assert_eq!(holdings(daemon.pid()), held);
+        });
+    }
+
+    /// Raw frames into a device.
+    struct Frames {
+        socket: std::os::fd::OwnedFd,
+        device: libc::sockaddr_ll,
+        to: [u8; 6],
+    }
+
+    impl Frames {
+        fn open(device: &str) -> Frames {
+            use std::os::fd::FromRawFd;
+            // The kernel has asked for our address by now.
+            let neighbours = std::fs::read_to_string("/proc/thread-self/net/arp").expect("neighbours");
+            let line = neighbours.lines().find(|line| line.starts_with("10.7.0.1 ")).expect("ours");
+            let address = line.split_whitespace().nth(3).expect("an Ethernet address");
+            let bytes: Vec<u8> =
+                address.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("a byte")).collect();
+            let name = std::ffi::CString::new(device).expect("a name");
+            // SAFETY: the name lives until the call returns; the descriptor gets one owner; zeros are a valid address.
+            unsafe {
+                let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+                assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+                let mut device: libc::sockaddr_ll = std::mem::zeroed();
+                device.sll_family = libc::AF_PACKET as u16;
+                device.sll_ifindex = libc::if_nametoindex(name.as_ptr()) as i32;
+                device.sll_halen = 6;
+                Frames {
+                    socket: std::os::fd::OwnedFd::from_raw_fd(fd),
+                    device,
+                    to: bytes.try_into().expect("six bytes"),
+                }
+            }
+        }
+
+        fn send(&self, frame: &[u8]) {
+            use std::os::fd::AsRawFd;
+            let (address, size) = (&raw const self.device, size_of::<libc::sockaddr_ll>());
+            // SAFETY: frame and address live until the call returns. A full queue loses it, as networks do.
+            unsafe {
+                libc::sendto(
+                    self.socket.as_raw_fd(),
+                    frame.as_ptr().cast(),
+                    frame.len(),
+                    0,
+                    address.cast(),
+                    size as libc::socklen_t,
+                );
+            }
+        }
+
+        /// The nth SYN of a flood, from an address where nobody is.
+        fn handshake(&self, n: u32, port: u16) -> Vec<u8> {
+            let mut frame = self.to.to_vec();
+            frame.extend([2, 0, 0, 0, 0, 9, 8, 0]);
+            let from = [10, 7, 0, 100 + (n % 100) as u8];
+            let mut ip = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
+            ip.extend(from);
+            ip.extend([10, 7, 0, 1]);
+            let sum = checksum(&ip);
+            ip[10..12].copy_from_slice(&sum);
+            let mut tcp = Vec::new();
+            tcp.extend((1024 + (n % 60_000) as u16).to_be_bytes());
+            tcp.extend(port.to_be_bytes());
+            tcp.extend(n.to_be_bytes());
+            tcp.extend([0, 0, 0, 0, 0x50, 2, 16, 0, 0, 0, 0, 0]);
+            let pseudo = [&ip[12..20], &[0, 6, 0, 20], &tcp].concat();
+            let sum = checksum(&pseudo);
+            tcp[16..18].copy_from_slice(&sum);
+            frame.extend(ip);
+            frame.extend(tcp);
+            frame
+        }
+    }
+
+    /// RFC 1071, of an even number of bytes.
+    fn checksum(bytes: &[u8]) -> [u8; 2] {
+        let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+    }
+
     /// Nothing to do, nothing done: the loop waits as long as nothing comes.
     #[test]
     fn an_idle_stack_wakes_nobody() {
@@ -262,6 +378,7 @@ mod boards {
     use std::os::unix::net::UnixStream;
     use std::path::{Path, PathBuf};
     use std::process::{Child, Command, Stdio};
+    use std::sync::{Mutex, PoisonError};
 
     const ROOT: &str = env!("CARGO_MANIFEST_DIR");
     /// All ports of `usherd.conf`, and one where nobody listens.
@@ -282,6 +399,9 @@ mod boards {
 
     /// Firmware as its folder has it.
     fn build(board: &str, name: &str, environment: &[(&str, &str)]) -> &'static Path {
+        // All of them land in one place.
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let done = Command::new(format!("{ROOT}/tools/cross"))
             .arg(format!("boards/{board}"))
             .envs(environment.iter().copied())
@@ -434,6 +554,17 @@ mod boards {
             assert!(flash <= 160 * 1024, "{flash} bytes of flash");
             assert!(statics + stack <= 48 * 1024, "{statics} and {stack} bytes of RAM");
         });
+    }
+
+    #[test]
+    fn twenty_boots_of_twenty_reach_the_first_echo() {
+        let firmware = build("lm3s6965evb", "lm3s6965evb-boots", &[]);
+        for _ in 0..20 {
+            in_net(move |net| {
+                let _board = Board::start(net, &LM3S6965EVB, "model=stellaris", &[("tcp", 7)], firmware);
+                assert_eq!(ask_tcp("127.0.0.1:7", b"first"), b"first");
+            });
+        }
     }
 
     #[test]

@@ -184,13 +184,18 @@ impl Flood {
     }
 }
 
-/// Nothing is left: no descriptor, no child, nobody counted.
+/// Nothing is left: no descriptor, no child, nobody counted. A connection that still waited in the backlog when the flood
+/// ended is taken, and its reset found, in a moment of its own.
 fn is_clean(daemon: &Daemon, before: (usize, usize)) {
-    until(&format!("as before, {before:?}"), || (holdings(daemon.pid()) == before).then_some(()));
-    let text = daemon.dump();
-    let counts: Vec<_> = text.lines().filter(|line| line.contains("running_servers")).collect();
-    assert!(!counts.is_empty(), "no service in {text}");
-    assert!(counts.iter().all(|line| line.trim() == "running_servers = 0"), "{text}");
+    until(&format!("nobody is left, {before:?} and nothing runs"), || {
+        if holdings(daemon.pid()) != before {
+            return None;
+        }
+        let text = daemon.dump();
+        let counts: Vec<_> = text.lines().filter(|line| line.contains("running_servers")).collect();
+        assert!(!counts.is_empty(), "no service in {text}");
+        counts.iter().all(|line| line.trim() == "running_servers = 0").then_some(())
+    });
 }
 
 /// What a machine without a flood leaves a daemon with.

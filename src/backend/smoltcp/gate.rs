@@ -1,4 +1,12 @@
-//! Keeps from the stack what it would answer with a reset although the service is only full.
+//! Between the device and the stack: what the stack would answer with a reset although the service is only full, and what
+//! it does not learn from frames.
+//!
+//! smoltcp asks for the Ethernet address of one neighbour a second, whoever waits for it. Behind a flood with many source
+//! addresses a client would have to wait for all of those that do not exist. But his frames say where they come from: what
+//! he has sent tells the stack as if he had answered its question (RFC 826), before it has to ask. Whoever can send us a
+//! false source could send a false answer as well. Of IPv4 only; who comes by IPv6 has asked for us with his address.
+
+use core::cell::Cell;
 
 use heapless::Vec;
 use smoltcp::phy::{Device, DeviceCapabilities, RxToken};
@@ -7,16 +15,42 @@ use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv
 
 use crate::capacity::SERVICES;
 
+/// Neighbours that were told lately and are not told again.
+const TOLD: usize = 16;
+/// Bytes of an answer to who has an address, with Ethernet's header.
+const ANSWER: usize = 42;
+
+/// Who has sent a frame, and to whom: Ethernet and IPv4 addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Neighbour {
+    from: ([u8; 6], [u8; 4]),
+    to: ([u8; 6], [u8; 4]),
+}
+
 /// A device, and the ports whose services have no socket left for one more connection. A SYN for one of them is lost on
 /// the way: the client tries again, and finds room or gives up after its own time.
 pub struct Gate<D> {
     pub device: D,
     pub held: Vec<u16, SERVICES>,
+    told: Vec<Neighbour, TOLD>,
+    /// Whose place the next one takes.
+    oldest: usize,
+    /// Whom the frame that was just taken comes from, if the stack is to be told.
+    seen: Cell<Option<Neighbour>>,
 }
 
 impl<D> Gate<D> {
     pub const fn new(device: D) -> Gate<D> {
-        Gate { device, held: Vec::new() }
+        Gate { device, held: Vec::new(), told: Vec::new(), oldest: 0, seen: Cell::new(None) }
+    }
+
+    fn tell(&mut self, neighbour: Neighbour) {
+        if let Err(neighbour) = self.told.push(neighbour) {
+            if let Some(place) = self.told.get_mut(self.oldest) {
+                *place = neighbour;
+            }
+            self.oldest = (self.oldest + 1) % TOLD;
+        }
     }
 }
 
@@ -40,18 +74,61 @@ fn wanted(frame: &[u8]) -> Option<u16> {
     }
 }
 
+/// Who has sent this frame; whether that is a neighbour the stack decides.
+fn neighbour(frame: &[u8]) -> Option<Neighbour> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    let (from, to) = (frame.src_addr(), frame.dst_addr());
+    if frame.ethertype() != EthernetProtocol::Ipv4 || !from.is_unicast() || !to.is_unicast() {
+        return None;
+    }
+    let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
+    let is_answered = matches!(packet.next_header(), IpProtocol::Tcp | IpProtocol::Udp);
+    (is_answered && packet.verify_checksum()).then(|| Neighbour {
+        from: (from.0, packet.src_addr().octets()),
+        to: (to.0, packet.dst_addr().octets()),
+    })
+}
+
+/// What that neighbour would answer if it were asked.
+fn answer(neighbour: &Neighbour) -> [u8; ANSWER] {
+    let mut frame = [0; ANSWER];
+    let ((from, from_ip), (to, to_ip)) = (neighbour.from, neighbour.to);
+    // Ethernet: ARP. ARP: Ethernet, IPv4, their lengths, an answer.
+    let parts: [&[u8]; 8] = [&to, &from, &[8, 6], &[0, 1, 8, 0, 6, 4, 0, 2], &from, &from_ip, &to, &to_ip];
+    for (place, byte) in frame.iter_mut().zip(parts.into_iter().flatten()) {
+        *place = *byte;
+    }
+    frame
+}
+
+/// A frame from the device, or one of our own.
+enum Source<R> {
+    Device(R),
+    Gate([u8; ANSWER]),
+}
+
 pub struct Taken<'d, R> {
-    token: R,
+    source: Source<R>,
     held: &'d [u16],
+    told: &'d [Neighbour],
+    seen: &'d Cell<Option<Neighbour>>,
 }
 
 impl<R: RxToken> RxToken for Taken<'_, R> {
     fn consume<T, F: FnOnce(&[u8]) -> T>(self, f: F) -> T {
-        let held = self.held;
-        self.token.consume(|frame| {
+        let Taken { source, held, told, seen } = self;
+        let token = match source {
+            Source::Device(token) => token,
+            Source::Gate(frame) => return f(&frame),
+        };
+        token.consume(|frame| {
             let is_held = !held.is_empty() && wanted(frame).is_some_and(|port| held.contains(&port));
-            // The stack takes an empty frame for none.
-            f(if is_held { &[] } else { frame })
+            if is_held {
+                // The stack takes an empty frame for none.
+                return f(&[]);
+            }
+            seen.set(neighbour(frame).filter(|neighbour| !told.contains(neighbour)));
+            f(frame)
         })
     }
 }
@@ -67,8 +144,18 @@ impl<D: Device> Device for Gate<D> {
         D: 'd;
 
     fn receive(&mut self, now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let (token, answer) = self.device.receive(now)?;
-        Some((Taken { token, held: &self.held }, answer))
+        let seen = self.seen.take();
+        if let Some(neighbour) = seen {
+            self.tell(neighbour);
+        }
+        let Gate { device, held, told, seen: next, .. } = self;
+        if let Some(neighbour) = seen {
+            let token = device.transmit(now)?;
+            let source = Source::Gate(answer(&neighbour));
+            return Some((Taken { source, held, told, seen: next }, token));
+        }
+        let (token, transmit) = device.receive(now)?;
+        Some((Taken { source: Source::Device(token), held, told, seen: next }, transmit))
     }
 
     fn transmit(&mut self, now: Instant) -> Option<Self::TxToken<'_>> {

@@ -597,6 +597,27 @@ fn no_frames_stop_it() {
     bench.is_clean();
 }
 
+/// One of them alone would be asked for in a second, and the others after it: what they sent says where they are.
+#[test]
+fn neighbours_are_known_by_what_they_send() {
+    let mut bench = Bench::new(&configuration("10.7.0.99"));
+    let all: Vec<usize> = (1..=4).map(|from| bench.connect(from, ECHO)).collect();
+    bench.patience = 100;
+    for client in all {
+        assert_eq!(bench.send(client, b"hello"), 5);
+        assert_eq!(bench.receive(client, 5), b"hello", "client {client}");
+    }
+    // Among many who do not exist, too.
+    for n in 0..50 {
+        bench.cable.going.borrow_mut().push_back(handshake(n, 7019));
+    }
+    bench.pass(1);
+    let late = bench.connect(3, ECHO);
+    assert_eq!(bench.send(late, b"late"), 4);
+    assert_eq!(bench.receive(late, 4), b"late");
+    bench.is_clean();
+}
+
 /// The nth SYN of a flood.
 fn handshake(n: u32, port: u16) -> Vec<u8> {
     use smoltcp::phy::ChecksumCapabilities;
