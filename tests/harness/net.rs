@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, File, Permissions};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::panic::resume_unwind;
@@ -346,12 +347,16 @@ fn private_dev() {
         File::create(new.join(node)).expect("mount point of a device");
         bind(&Path::new("/dev").join(node), &new.join(node));
     }
-    // Machines without it have tests fail that need it, and no others.
-    let tun = Path::new("/dev/net/tun");
+    // Machines without it have tests fail that need it, and no others. Containers often lack no more than its node.
+    let (tun, node) = (Path::new("/dev/net/tun"), new.join("net/tun"));
+    fs::create_dir(new.join("net")).expect("directory in /dev");
     if tun.exists() {
-        fs::create_dir(new.join("net")).expect("directory in /dev");
-        File::create(new.join("net/tun")).expect("mount point of a device");
-        bind(tun, &new.join("net/tun"));
+        File::create(&node).expect("mount point of a device");
+        bind(tun, &node);
+    } else {
+        let name = CString::new(node.as_os_str().as_bytes()).expect("a path");
+        // SAFETY: the name lives until the call returns.
+        unsafe { libc::mknod(name.as_ptr(), libc::S_IFCHR | 0o600, libc::makedev(10, 200)) };
     }
     for name in ["pts", "shm"] {
         fs::create_dir(new.join(name)).expect("directory in /dev");
