@@ -19,7 +19,7 @@ const FLOODER: u8 = 2;
 const OTHERS: [u8; 3] = [3, 4, 5];
 /// How long a flood takes, and how long the others are measured without one.
 const FLOOD: Duration = Duration::from_millis(1500);
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 10;
 /// What one of the others waits between two questions.
 const PACE: Duration = Duration::from_millis(3);
 /// A flood's p99 is at most so many times the idle one's.
