@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use usherd::config::source::{FileKind, Files};
+use usherd::config::source::Files;
 use usherd::errno::Errno;
 use usherd::wrappers::{Endpoint, Facts, HostName, Request, Tables, User, Verdict, Wrappers};
 
@@ -25,18 +25,6 @@ impl Files for Memory {
         let n = rest.len().min(buf.len());
         buf[..n].copy_from_slice(&rest[..n]);
         Ok(n)
-    }
-
-    fn next_name(&mut self, _: &[u8], _: &[u8], _: &mut [u8]) -> Result<Option<usize>, Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn kind(&mut self, _: &[u8]) -> Result<FileKind, Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn executable(&mut self, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::NOENT)
     }
 }
 

@@ -149,6 +149,15 @@ struct Session<S, C> {
     stream: S,
 }
 
+impl<S, C: Default> Session<S, C> {
+    fn new(guest: &Guest, talk: Talk, stream: S, now: Now) -> Self {
+        let waits_for = talk.first();
+        let Guest { service, peer, .. } = *guest;
+        let own = C::default();
+        Session { service, peer, began: now.mono, deadline: None, talk, own, waits_for, moved: 0, stream }
+    }
+}
+
 /// Facility and level that a rule of hosts.allow or hosts.deny names, if one does.
 type Severity = Option<(Option<u8>, u8)>;
 
@@ -781,18 +790,7 @@ impl<B: Backend> Engine<B> {
         let Guest { service: index, peer, .. } = *guest;
         let deadline = Some(now.mono.plus_ms(tcpmux::LINE_MS));
         let talk = Talk::Mux(tcpmux::Line::default());
-        let waits_for = talk.first();
-        let session = Session {
-            service: index,
-            peer,
-            began: now.mono,
-            deadline,
-            talk,
-            own: B::OwnClient::default(),
-            waits_for,
-            moved: 0,
-            stream,
-        };
+        let session = Session { deadline, ..Session::new(guest, talk, stream, now) };
         if self.open_session(session, b) {
             self.unnamed += 1;
             self.timers_changed = true;
@@ -910,18 +908,7 @@ impl<B: Backend> Engine<B> {
                 Err(_) => return,
             }
         }
-        let deadline = None;
-        let session = Session {
-            service: index,
-            peer,
-            began: now.mono,
-            deadline,
-            talk,
-            own: B::OwnClient::default(),
-            waits_for,
-            moved,
-            stream,
-        };
+        let session = Session { waits_for, moved, ..Session::new(guest, talk, stream, now) };
         if self.open_session(session, b) && !says {
             self.started(index, peer, severity, b);
         }
@@ -937,22 +924,8 @@ impl<B: Backend> Engine<B> {
         now: Now,
         b: &mut B,
     ) {
-        let Guest { service: index, peer, .. } = *guest;
-        let talk = Talk::Own(own);
-        let waits_for = talk.first();
-        let session = Session {
-            service: index,
-            peer,
-            began: now.mono,
-            deadline: None,
-            talk,
-            own: B::OwnClient::default(),
-            waits_for,
-            moved: 0,
-            stream,
-        };
-        if self.open_session(session, b) {
-            self.started(index, peer, severity, b);
+        if self.open_session(Session::new(guest, Talk::Own(own), stream, now), b) {
+            self.started(guest.service, guest.peer, severity, b);
         }
     }
 

@@ -4,41 +4,9 @@ use std::path::PathBuf;
 use std::{env, fs, process};
 
 use usherd::config::diagnostic::{Diagnostic, Severity};
-use usherd::config::source::{FileKind, Files};
+use usherd::config::source::NoFiles;
 use usherd::config::{Loader, Options};
-use usherd::errno::Errno;
 use usherd::table::Table;
-
-/// The files of the machine that builds are none of the board's: names of services and hosts are not looked up here.
-struct NoFiles;
-
-impl Files for NoFiles {
-    type Handle = ();
-
-    fn open(&mut self, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn read_at(&mut self, _: &(), _: u64, _: &mut [u8]) -> Result<usize, Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn next_name(&mut self, _: &[u8], _: &[u8], _: &mut [u8]) -> Result<Option<usize>, Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn kind(&mut self, _: &[u8]) -> Result<FileKind, Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn executable(&mut self, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn version(&mut self, _: &[u8]) -> Option<u64> {
-        None
-    }
-}
 
 /// Services of the firmware's own, as in `src/console.rs`.
 const OWN: [&[u8]; 1] = [b"console"];
@@ -66,6 +34,7 @@ fn main() {
     let mut table = Box::new(Table::new());
     let mut loader = Box::new(Loader::new());
     let options = Options { own: &OWN, ..Options::default() };
+    // The files of the machine that builds are none of the board's: names of services and hosts are not looked up there.
     loader.load_text(&mut NoFiles, &mut report, &mut table, (path.as_bytes(), text), &options);
     if is_wrong {
         process::exit(1);

@@ -25,18 +25,46 @@ pub trait Files {
     /// The entry of directory `dir` that comes first in byte order after `after` (empty: the very first), copied
     /// into `buf`; its length, or `None` when there is none. `.` and `..` are left out. Asking again for every
     /// name costs a scan each, and spares storing and sorting a directory of any size.
-    fn next_name(&mut self, dir: &[u8], after: &[u8], buf: &mut [u8]) -> Result<Option<usize>, Errno>;
+    ///
+    /// Where nobody includes directories or starts programs, this and the next two stay as they are: nothing is there.
+    fn next_name(&mut self, _dir: &[u8], _after: &[u8], _buf: &mut [u8]) -> Result<Option<usize>, Errno> {
+        Err(Errno::NOENT)
+    }
 
     /// What `path` is, symbolic links followed.
-    fn kind(&mut self, path: &[u8]) -> Result<FileKind, Errno>;
+    fn kind(&mut self, _path: &[u8]) -> Result<FileKind, Errno> {
+        Err(Errno::NOENT)
+    }
 
     /// Whether the daemon could execute `path` (access(2) with X_OK, a regular file).
-    fn executable(&mut self, path: &[u8]) -> Result<(), Errno>;
+    fn executable(&mut self, _path: &[u8]) -> Result<(), Errno> {
+        Err(Errno::NOENT)
+    }
 
     /// A number that is another one whenever what is read at `path` may be something else than it was; a file that is
     /// not there has one too. `None`: that cannot be told.
     fn version(&mut self, _path: &[u8]) -> Option<u64> {
         None
+    }
+}
+
+/// A machine without files.
+pub struct NoFiles;
+
+impl Files for NoFiles {
+    type Handle = core::convert::Infallible;
+
+    fn open(&mut self, _: &[u8]) -> Result<Self::Handle, Errno> {
+        Err(Errno::NOENT)
+    }
+
+    fn read_at(&mut self, file: &Self::Handle, _: u64, _: &mut [u8]) -> Result<usize, Errno> {
+        match *file {}
+    }
+
+    /// There never are any.
+    fn version(&mut self, _: &[u8]) -> Option<u64> {
+        Some(0)
     }
 }
 

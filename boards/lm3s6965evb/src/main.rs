@@ -13,9 +13,8 @@ use core::net::IpAddr;
 use core::panic::PanicInfo;
 
 use usherd::backend::smoltcp::{Addresses, Buffers, Host, Ipv4, NoPipe, Smoltcp, Sockets};
-use usherd::config::source::{FileKind, Files};
+use usherd::config::source::NoFiles;
 use usherd::engine::Engine;
-use usherd::errno::Errno;
 use usherd::record::Record;
 use usherd::time::{Instant, Now};
 
@@ -33,9 +32,6 @@ static mut BUFFERS: Buffers = Buffers::new();
 static mut SOCKETS: Sockets<'static> = Sockets::new();
 static mut FRAMES: Frames = Frames::new();
 static mut STACK: Option<Stack> = None;
-
-/// A board without files.
-struct NoFiles;
 
 /// What there is besides the network: a serial line.
 struct Bare {
@@ -67,35 +63,6 @@ impl Host for Bare {
         let stir = register::read(0xe000_e018);
         self.random = (self.random ^ stir).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         self.random ^ self.random >> 16
-    }
-}
-
-impl Files for NoFiles {
-    type Handle = ();
-
-    fn open(&mut self, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn read_at(&mut self, _: &(), _: u64, _: &mut [u8]) -> Result<usize, Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn next_name(&mut self, _: &[u8], _: &[u8], _: &mut [u8]) -> Result<Option<usize>, Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn kind(&mut self, _: &[u8]) -> Result<FileKind, Errno> {
-        Err(Errno::NOENT)
-    }
-
-    fn executable(&mut self, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::NOENT)
-    }
-
-    /// There never are any.
-    fn version(&mut self, _: &[u8]) -> Option<u64> {
-        Some(0)
     }
 }
 

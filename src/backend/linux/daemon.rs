@@ -26,7 +26,7 @@ use crate::config::diagnostic::{Bytes, Diagnostic, Severity};
 use crate::config::source::Files;
 use crate::config::value::number;
 use crate::config::{self, Loader, Outcome};
-use crate::engine::{Engine, Event};
+use crate::engine::{Changes, Engine, Event};
 use crate::errno::Errno;
 use crate::record::{self, Ending, Level};
 use crate::service::{Dialect, Flags, LogFields, Service, SocketType, Standing};
@@ -301,18 +301,11 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     environment: &Environment<I>,
     parts: Parts,
 ) -> i32 {
-    // Before anything of the daemon's is readable to others; see `spawn` for why it must be.
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let Parts { engine, loader, spills, cache, spawner, log, unwritten, page, .. } = parts;
-    let outcome = files.load(options, loader, engine.spare(), &mut print_diagnostic);
-    if !outcome.usable {
-        return Failure::Unusable.tell();
-    }
-    let ready = ready_services(engine.spare());
-    // The one service of a command line will not be mended by a reload.
-    if ready == 0 && (!options.stay_alive || options.standalone.is_some()) {
-        return Failure::NoServices { personality: options.personality, errors: outcome.errors }.tell();
-    }
+    let (outcome, ready) = match load_first(options, files, loader, engine.spare()) {
+        Ok(loaded) => loaded,
+        Err(failure) => return failure.tell(),
+    };
 
     let notify_socket = environment.get(b"NOTIFY_SOCKET").filter(|path| !path.is_empty());
     let foreground = options.foreground || notify_socket.is_some() || files.stays_in_front();
@@ -377,7 +370,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     };
     let unheard = daemon.open_services();
     let status = if outcome.errors == 0 && unheard == 0 { status::WELL } else { status::PARTLY };
-    daemon.log_to_its_place(foreground, levels);
+    log_to_its_place(options, foreground, levels, daemon.linux.log);
     if status != status::WELL && !foreground {
         // The diagnostics went to whoever started us; the log at least says that there were any.
         daemon.linux.log.message(
@@ -403,6 +396,93 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         drop(pipe);
     }
     daemon.serve()
+}
+
+/// Fills the first table, telling whoever has started us what is wrong; how many services there are to start.
+fn load_first<'o>(
+    options: &Options<'o>,
+    files: &Sources,
+    loader: &mut Loader,
+    table: &mut Table,
+) -> Result<(Outcome, usize), Failure<'o>> {
+    // Before anything of the daemon's is readable to others; see `spawn` for why it must be.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let outcome = files.load(options, loader, table, &mut print_diagnostic);
+    if !outcome.usable {
+        return Err(Failure::Unusable);
+    }
+    let ready = ready_services(table);
+    // The one service of a command line will not be mended by a reload.
+    if ready == 0 && (!options.stay_alive || options.standalone.is_some()) {
+        return Err(Failure::NoServices { personality: options.personality, errors: outcome.errors });
+    }
+    Ok((outcome, ready))
+}
+
+/// Fills the spare table again, telling the log what is wrong and what becomes of it; whether the table is to serve.
+fn load_again<B: Backend>(
+    options: &Options<'_>,
+    files: &Sources,
+    loader: &mut Loader,
+    engine: &mut Engine<B>,
+    log: &mut Log,
+) -> bool {
+    log.message(Level::Notice, format_args!("Starting reconfiguration"));
+    log.reopen();
+    let outcome = files.load(options, loader, engine.spare(), &mut |d| {
+        let level = match d.severity {
+            Severity::Error => Level::Error,
+            Severity::Warning => Level::Warning,
+        };
+        log.message(level, format_args!("{d}"));
+    });
+    if !outcome.usable || !outcome.complete {
+        log.message(
+            Level::Error,
+            format_args!("reconfiguration failed: {} errors; nothing was changed", outcome.errors),
+        );
+        return false;
+    }
+    for index in 0..engine.spare().services().len() {
+        let spare = engine.spare();
+        let Some(service) = spare.services().get(index).filter(|s| s.standing == Standing::Broken) else {
+            continue;
+        };
+        // Both tables belong to the engine, so what is compared with the other has to be taken out of this one.
+        let mut id = heapless::Vec::<u8, ID_HEAD>::new();
+        let _ = id.extend_from_slice(id_head(spare.bytes(service.id)));
+        let table = engine.table();
+        let goes_on = table
+            .services()
+            .iter()
+            .any(|s| s.standing == Standing::Ready && id_head(table.bytes(s.id)) == id.as_slice());
+        let fate = if goes_on { "goes on with its settings of before" } else { "is not started" };
+        log.message(Level::Warning, format_args!("service {}: {fate}", Bytes(&id)));
+    }
+    true
+}
+
+/// Tells the log what a reload has changed, of so many services.
+fn tell_changes(changes: &Changes, old: usize, log: &mut Log) {
+    let Changes { kept, added, removed, preserved, lost } = changes;
+    log.message(
+        Level::Notice,
+        format_args!(
+            "Reconfigured: new={added} old={old} dropped={removed} kept={kept} preserved={preserved} lost={lost} (services)"
+        ),
+    );
+}
+
+/// From standard error, where start-up problems belong, to where messages are to go from now on.
+fn log_to_its_place(options: &Options<'_>, foreground: bool, levels: bool, log: &mut Log) {
+    let (main, path): (Main, &[u8]) = match options.log_to {
+        Some(LogTo::Syslog { facility }) => (Main::Syslog { facility }, b""),
+        Some(LogTo::File(path)) => (Main::File, path),
+        Some(LogTo::Stderr) => (Main::Stderr { levels }, b""),
+        None if foreground => (Main::Stderr { levels }, b""),
+        None => (Main::Syslog { facility: FACILITY_DAEMON }, b""),
+    };
+    log.set_main(main, path);
 }
 
 /// What the engine, the log and servers know of this process.
@@ -451,17 +531,16 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
     parts: Parts,
 ) -> i32 {
     use crate::backend::smoltcp::{Addresses, Ipv4, Smoltcp};
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let Parts { loader, cache, spawner, log, tap: TapParts { engine, buffers, sockets }, .. } = parts;
-    let outcome = files.load(options, loader, engine.spare(), &mut print_diagnostic);
-    if !outcome.usable {
-        return Failure::Unusable.tell();
+    if let Err(failure) = load_first(options, files, loader, engine.spare()) {
+        return failure.tell();
     }
     sys::close_from(3);
     let umask = rustix::process::umask(Mode::from_raw_mode(0o022)).as_raw_mode();
     sys::reset_signal_actions();
     let _ = rustix::process::chdir(c"/");
-    log.set_main(Main::Stderr { levels: false }, b"");
+    let levels = environment.get(b"JOURNAL_STREAM").is_some_and(is_journal);
+    log.set_main(Main::Stderr { levels }, b"");
     equip(options, environment, hosts, engine, spawner, log, umask as u32);
     let started = tap::LinuxHost::new(cache, spawner, log).and_then(|host| {
         sys::set_signal_mask(BLOCKED);
@@ -493,11 +572,7 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
     };
     let now = read_clocks();
     let mut stack = Smoltcp::new(device, addresses, buffers, sockets, host, now.mono);
-    match options.log_to {
-        Some(LogTo::Syslog { facility }) => stack.host.log.set_main(Main::Syslog { facility }, b""),
-        Some(LogTo::File(path)) => stack.host.log.set_main(Main::File, path),
-        Some(LogTo::Stderr) | None => {}
-    }
+    log_to_its_place(options, true, levels, stack.host.log);
     stack.host.set_now(now);
     engine.adopt(now, &mut stack);
     let mut reload = false;
@@ -533,23 +608,11 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
                 due = Some(now.mono.plus_ms(RELOAD_AGAIN_MS));
             } else {
                 reload = false;
-                let log = &mut *stack.host.log;
-                let outcome = files.load(options, loader, engine.spare(), &mut |d: &Diagnostic<'_>| {
-                    log.message(
-                        if d.severity == Severity::Error { Level::Error } else { Level::Warning },
-                        format_args!("{d}"),
-                    );
-                });
-                if outcome.usable && outcome.complete {
-                    engine.adopt(now, &mut stack);
+                if load_again(options, files, loader, engine, stack.host.log) {
+                    let old = ready_services(engine.table());
+                    let changes = engine.adopt(now, &mut stack);
                     stack.host.spawner.reloaded();
-                    stack.host.log.message(Level::Notice, format_args!("Reconfigured"));
-                } else {
-                    let text = format_args!(
-                        "reconfiguration failed: {} errors; nothing was changed",
-                        outcome.errors
-                    );
-                    stack.host.log.message(Level::Error, text);
+                    tell_changes(&changes, old, stack.host.log);
                 }
                 continue;
             }
@@ -1074,58 +1137,15 @@ impl Daemon<'_, '_> {
 
     #[inline(never)]
     fn reload(&mut self, now: Now) {
-        self.linux.log.message(Level::Notice, format_args!("Starting reconfiguration"));
         let mut message = heapless::String::<64>::new();
         let _ = writeln!(message, "RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us());
         self.notify.say(message.as_bytes());
-        self.linux.log.reopen();
         let Daemon { engine, linux, loader, options, files, .. } = self;
-        let outcome = files.load(options, loader, engine.spare(), &mut |d| {
-            let level = match d.severity {
-                Severity::Error => Level::Error,
-                Severity::Warning => Level::Warning,
-            };
-            linux.log.message(level, format_args!("{d}"));
-        });
-        if !outcome.usable || !outcome.complete {
-            linux.log.message(
-                Level::Error,
-                format_args!("reconfiguration failed: {} errors; nothing was changed", outcome.errors),
-            );
-        } else {
-            for index in 0..engine.spare().services().len() {
-                let spare = engine.spare();
-                let Some(service) = spare.services().get(index).filter(|s| s.standing == Standing::Broken)
-                else {
-                    continue;
-                };
-                // Both tables belong to the engine, so what is compared with the other has to be taken out of this one.
-                let mut id = heapless::Vec::<u8, ID_HEAD>::new();
-                let _ = id.extend_from_slice(id_head(spare.bytes(service.id)));
-                let table = engine.table();
-                let goes_on = table
-                    .services()
-                    .iter()
-                    .any(|s| s.standing == Standing::Ready && id_head(table.bytes(s.id)) == id.as_slice());
-                linux.log.message(
-                    Level::Warning,
-                    format_args!(
-                        "service {}: {}",
-                        Bytes(&id),
-                        if goes_on { "goes on with its settings of before" } else { "is not started" }
-                    ),
-                );
-            }
+        if load_again(options, files, loader, engine, linux.log) {
             let old = ready_services(engine.table());
             let changes = engine.adopt(now, linux);
             linux.spawner.reloaded();
-            linux.log.message(
-                Level::Notice,
-                format_args!(
-                    "Reconfigured: new={} old={old} dropped={} kept={} preserved={} lost={} (services)",
-                    changes.added, changes.removed, changes.kept, changes.preserved, changes.lost
-                ),
-            );
+            tell_changes(&changes, old, linux.log);
         }
         self.notify.say(b"READY=1\nSTATUS=serving\n");
         self.is_fat = true;
@@ -1168,18 +1188,6 @@ impl Daemon<'_, '_> {
                 at => self.stderr_due = self.stderr_due.into_iter().chain(at).min(),
             }
         }
-    }
-
-    /// From standard error, where start-up problems belong, to where messages are to go from now on.
-    fn log_to_its_place(&mut self, foreground: bool, levels: bool) {
-        let (main, path): (Main, &[u8]) = match self.options.log_to {
-            Some(LogTo::Syslog { facility }) => (Main::Syslog { facility }, b""),
-            Some(LogTo::File(path)) => (Main::File, path),
-            Some(LogTo::Stderr) => (Main::Stderr { levels }, b""),
-            None if foreground => (Main::Stderr { levels }, b""),
-            None => (Main::Syslog { facility: FACILITY_DAEMON }, b""),
-        };
-        self.linux.log.set_main(main, path);
     }
 
     #[inline(never)]
