@@ -169,8 +169,11 @@ mod tap {
     /// The daemon behind a TAP device, with clients at 10.7.0.11 to 14 and fd07::11.
     pub fn start<'n>(net: &'n Net, conf: &str, more: &[&str]) -> Daemon<'n> {
         net.write("conf", conf);
-        let args =
-            ["-f", "/run/test/conf", "-tap", "tap0", "-address", "10.7.0.1/24", "-address", "fd07::1/64"];
+        start_with(net, &[&["-f", "/run/test/conf"], more].concat())
+    }
+
+    fn start_with<'n>(net: &'n Net, more: &[&str]) -> Daemon<'n> {
+        let args = ["-tap", "tap0", "-address", "10.7.0.1/24", "-address", "fd07::1/64"];
         let daemon = Daemon::run(net, Subject::Usherd, &[&args, more].concat());
         until("the device", || Path::new("/proc/sys/net/ipv6/conf/tap0").exists().then_some(()));
         ip("link set tap0 up");
@@ -342,6 +345,21 @@ mod tap {
         let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
         let sum = (sum & 0xffff) + (sum >> 16);
         (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+    }
+
+    /// The loopback of the built-in table is not there, and was listened at in vain.
+    #[test]
+    fn without_a_file_the_builtin_services_are_at_the_stacks_own_address() {
+        in_net(|net| {
+            // A test's own /etc has empty ones.
+            for file in ["xinetd.conf", "inetd.conf"] {
+                std::fs::remove_file(Path::new("/etc").join(file)).expect("a file of this test");
+            }
+            let daemon = start_with(net, &[]);
+            assert_eq!(ask_tcp("10.7.0.1:10007", b"hello"), b"hello");
+            assert!(silent(&udp("10.7.0.11:0", "10.7.0.1:10019"), b"?"), "chargen is a reflector's");
+            assert!(!daemon.said().contains("failed"), "{}", daemon.said());
+        });
     }
 
     /// Nothing to do, nothing done: the loop waits as long as nothing comes.

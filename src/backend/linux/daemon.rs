@@ -29,7 +29,7 @@ use crate::config::{self, Loader, Outcome};
 use crate::engine::{Changes, Engine, Event};
 use crate::errno::Errno;
 use crate::record::{self, Ending, Level};
-use crate::service::{Dialect, Flags, LogFields, Service, SocketType, Standing};
+use crate::service::{Bind, Builtin, Dialect, Flags, LogFields, Service, SocketType, Standing};
 use crate::table::{Pattern, Rule, Table};
 use crate::time::{Instant, Now};
 use crate::wrappers::{self, Tables};
@@ -786,6 +786,14 @@ impl Sources {
                 loader.load_text(&mut Disk::plain(), &mut report, table, text, &settings)
             }
         };
+        // Behind a TAP device there is no loopback, and somebody else may be there.
+        if matches!(self, Sources::Builtin) && options.tap.is_some() {
+            let is_harmless = |service: &Service| {
+                (service.socket, service.builtin()) != (SocketType::Dgram, Some(Builtin::Chargen))
+            };
+            table.retain_services(is_harmless);
+            table.services_mut().iter_mut().for_each(|service| service.bind = Bind::Everywhere);
+        }
         for service in table.services_mut() {
             if service.backlog == 0 {
                 service.backlog = options.backlog.unwrap_or(0);
@@ -971,7 +979,7 @@ impl Daemon<'_, '_> {
         let stream = services().find(|s| s.socket == SocketType::Stream && s.port > 0);
         if let Some(service) = stream {
             let host = match service.bind {
-                crate::service::Bind::Address(address) => address,
+                Bind::Address(address) => address,
                 _ => core::net::IpAddr::V4(core::net::Ipv4Addr::LOCALHOST),
             };
             say(format_args!("usherd: try: nc {host} {}    (Ctrl-C here ends the daemon)\n", service.port));
