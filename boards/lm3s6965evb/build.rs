@@ -1,45 +1,8 @@
-//! Reads the configuration, tells its mistakes as `usherd -t` does, and leaves the table as bytes for `src/main.rs`.
-
-use std::path::PathBuf;
-use std::{env, fs, process};
-
-use usherd::config::diagnostic::{Diagnostic, Severity};
-use usherd::config::source::NoFiles;
-use usherd::config::{Loader, Options};
-use usherd::table::Table;
-
-/// Services of the firmware's own, as in `src/console.rs`.
-const OWN: [&[u8]; 1] = [b"console"];
+#[path = "../pack.rs"]
+mod pack;
 
 fn main() {
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    fs::write(out.join("memory.x"), include_bytes!("memory.x")).expect("OUT_DIR can be written");
-    println!("cargo::rustc-link-search={}", out.display());
+    println!("cargo::rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));
     println!("cargo::rerun-if-changed=memory.x");
-    println!("cargo::rerun-if-changed=build.rs");
-
-    println!("cargo::rerun-if-env-changed=USHERD_BOARD_CONF");
-    println!("cargo::rerun-if-env-changed=USHERD_BOARD_TIME_SERVER");
-    let path = env::var("USHERD_BOARD_CONF").unwrap_or_else(|_| "usherd.conf".into());
-    println!("cargo::rerun-if-changed={path}");
-    let text = fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    // It lives as long as the build does.
-    let text: &'static [u8] = Box::leak(text.into_boxed_slice());
-    let mut is_wrong = false;
-    let mut report = |d: &Diagnostic<'_>| {
-        let kind = if d.severity == Severity::Error { "error" } else { "warning" };
-        is_wrong |= d.severity == Severity::Error;
-        println!("cargo::{kind}={d}");
-    };
-    let mut table = Box::new(Table::new());
-    let mut loader = Box::new(Loader::new());
-    let options = Options { own: &OWN, ..Options::default() };
-    // The files of the machine that builds are none of the board's: names of services and hosts are not looked up there.
-    loader.load_text(&mut NoFiles, &mut report, &mut table, (path.as_bytes(), text), &options);
-    if is_wrong {
-        process::exit(1);
-    }
-    let mut bytes = vec![0; 65536];
-    let packed = table.pack(&mut bytes).expect("a table is smaller than that");
-    fs::write(out.join("table"), packed).expect("OUT_DIR can be written");
+    pack::pack(&[b"console"]);
 }

@@ -22,8 +22,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use core::cell::Cell;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapless::Vec;
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
@@ -228,7 +228,7 @@ pub struct Smoltcp<'a, D: Device, H: Host> {
     connections: Vec<Connection, TCP_SOCKETS>,
     datagrams: Vec<Datagrams, UDP_SOCKETS>,
     ports: Vec<Option<Port>, SERVICES>,
-    claims: [&'a [Cell<bool>]; 3],
+    claims: [&'a [AtomicBool]; 3],
     bridges: Vec<Bridge<H::Pipe>, TCP_SOCKETS>,
     dhcp: Option<SocketHandle>,
     addresses: Addresses,
@@ -414,7 +414,8 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
     /// Gives back what the engine has dropped.
     fn take_back(&mut self) {
         let [connections, ports, questions] = self.claims;
-        let is_dropped = |flags: &[Cell<bool>], at: usize| flags.get(at).is_some_and(|flag| !flag.get());
+        let is_dropped =
+            |flags: &[AtomicBool], at: usize| flags.get(at).is_some_and(|flag| !flag.load(Ordering::Relaxed));
         for at in 0..self.connections.len() {
             let is_taken = self.connections.get(at).is_some_and(|c| matches!(c.role, Role::Taken { .. }));
             if is_taken && is_dropped(connections, at) {

@@ -1,6 +1,6 @@
 //! Clock, alarm and serial line.
 
-use core::fmt;
+use usherd_firmware::Board;
 
 use crate::register;
 
@@ -22,15 +22,15 @@ const TIMER_IRQ: u16 = 19;
 /// SysTick counts 24 bits down.
 const WRAP: u32 = 1 << 24;
 
-pub struct Board {
+pub struct Lm3s6965 {
     /// SysTick when it was looked at last.
     last: u32,
     cycles: u32,
     ms: u64,
 }
 
-impl Board {
-    pub fn start() -> Board {
+impl Lm3s6965 {
+    pub fn start() -> Lm3s6965 {
         // The 8 MHz crystal and the PLL, 50 MHz: past the PLL, on with it, wait, through it (data sheet, 6.3).
         register::write(CLOCK, 0x078e_3ac0 & !(1 << 22) | 1 << 11);
         register::write(CLOCK, 1 << 11 | 3 << 23 | 1 << 22 | 0xe << 6);
@@ -55,11 +55,12 @@ impl Board {
         listen_to(TIMER_IRQ);
         // Interrupts wake the processor and are never taken: the loop looks at everything itself.
         cortex_m::interrupt::disable();
-        Board { last: register::read(SYSTICK + 8), cycles: 0, ms: 0 }
+        Lm3s6965 { last: register::read(SYSTICK + 8), cycles: 0, ms: 0 }
     }
+}
 
-    /// Milliseconds since the start.
-    pub fn now(&mut self) -> u64 {
+impl Board for Lm3s6965 {
+    fn now(&mut self) -> u64 {
         let count = register::read(SYSTICK + 8);
         self.cycles += self.last.wrapping_sub(count) & (WRAP - 1);
         self.last = count;
@@ -68,8 +69,7 @@ impl Board {
         self.ms
     }
 
-    /// Sleeps until something happens, at most so many milliseconds.
-    pub fn sleep(&mut self, ms: Option<u64>) {
+    fn sleep(&mut self, ms: Option<u64>) {
         if let Some(ms) = ms {
             if ms == 0 {
                 return;
@@ -85,6 +85,17 @@ impl Board {
         // SysTick's is an exception and is cleared elsewhere (ICSR, PENDSTCLR).
         register::write(0xe000_ed04, 1 << 25);
     }
+
+    fn jitter() -> u32 {
+        register::read(SYSTICK + 8)
+    }
+
+    fn write(bytes: &[u8]) {
+        for byte in bytes {
+            while register::read(UART + 0x18) & 1 << 5 != 0 {}
+            register::write(UART, u32::from(*byte));
+        }
+    }
 }
 
 /// An interrupt wakes the processor from now on.
@@ -95,17 +106,4 @@ pub fn listen_to(irq: u16) {
 /// An interrupt has been seen to.
 pub fn clear(irq: u16) {
     register::write(INTERRUPT_CLEAR + usize::from(irq / 32) * 4, 1 << (irq % 32));
-}
-
-/// The first serial line.
-pub struct Serial;
-
-impl fmt::Write for Serial {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            while register::read(UART + 0x18) & 1 << 5 != 0 {}
-            register::write(UART, u32::from(byte));
-        }
-        Ok(())
-    }
 }

@@ -3,7 +3,9 @@
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
-use crate::register;
+use usherd_firmware::Card;
+
+use crate::{board, register};
 
 const BASE: usize = 0x4004_8000;
 const INTERRUPT: usize = BASE;
@@ -20,7 +22,7 @@ const TRANSMIT: usize = BASE + 0x38;
 const FRAME: usize = 1514;
 
 /// The number of its interrupt.
-pub const IRQ: u16 = 42;
+const IRQ: u16 = 42;
 
 /// Room for a frame in each direction. Statics, because each would be on the stack three times on its way here.
 pub struct Frames {
@@ -50,12 +52,15 @@ impl Stellaris {
         // Clear what is there; multicast for IPv6; drop what is broken.
         register::write(RECEIVE_CONTROL, 0x10);
         register::write(RECEIVE_CONTROL, 0x0b);
+        board::listen_to(IRQ);
         Stellaris { frames }
     }
+}
 
-    /// The interrupt has been seen: the next frame raises it again.
-    pub fn acknowledge(&mut self) {
+impl Card for Stellaris {
+    fn acknowledge(&mut self) {
         register::write(INTERRUPT, 1);
+        board::clear(IRQ);
     }
 }
 

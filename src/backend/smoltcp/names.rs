@@ -1,7 +1,7 @@
 //! Questions to name servers over a network stack of our own. One more than there are sockets is not asked: the look-up fails.
 
-use core::cell::Cell;
 use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapless::Vec;
 use smoltcp::iface::SocketSet;
@@ -19,7 +19,7 @@ use crate::resolver::{Network, QuestionId};
 pub struct Names<'s, 'a> {
     pub(super) sockets: &'s mut SocketSet<'a>,
     pub(super) datagrams: &'s mut Vec<Datagrams, UDP_SOCKETS>,
-    pub(super) claims: &'a [Cell<bool>],
+    pub(super) claims: &'a [AtomicBool],
     pub(super) random: [u32; 2],
 }
 
@@ -30,7 +30,7 @@ impl<'a> Network for Names<'_, 'a> {
         // A question that was dropped in this turn has its socket still.
         let is_free = |(at, datagrams): (usize, &Datagrams)| match datagrams.purpose {
             Use::Free => true,
-            Use::Question { .. } => self.claims.get(at).is_some_and(|flag| !flag.get()),
+            Use::Question { .. } => self.claims.get(at).is_some_and(|flag| !flag.load(Ordering::Relaxed)),
             Use::Port | Use::Clock => false,
         };
         let at = self.datagrams.iter().enumerate().position(is_free).ok_or(Errno::NOBUFS)?;

@@ -1,6 +1,6 @@
 //! The memory of the stack, laid out by whoever starts it, and the engine's claims on parts of it.
 
-use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use smoltcp::iface::SocketStorage;
 use smoltcp::socket::udp;
@@ -14,9 +14,9 @@ pub struct Buffers {
     pub(super) sent: [[u8; TCP_BUFFER_BYTES]; TCP_SOCKETS],
     pub(super) datagrams_received: [[u8; UDP_BUFFER_BYTES]; UDP_SOCKETS],
     pub(super) datagrams_sent: [[u8; UDP_BUFFER_BYTES]; UDP_SOCKETS],
-    pub(super) connections: [Cell<bool>; TCP_SOCKETS],
-    pub(super) ports: [Cell<bool>; SERVICES],
-    pub(super) questions: [Cell<bool>; UDP_SOCKETS],
+    pub(super) connections: [AtomicBool; TCP_SOCKETS],
+    pub(super) ports: [AtomicBool; SERVICES],
+    pub(super) questions: [AtomicBool; UDP_SOCKETS],
 }
 
 impl Buffers {
@@ -26,9 +26,9 @@ impl Buffers {
             sent: [[0; TCP_BUFFER_BYTES]; TCP_SOCKETS],
             datagrams_received: [[0; UDP_BUFFER_BYTES]; UDP_SOCKETS],
             datagrams_sent: [[0; UDP_BUFFER_BYTES]; UDP_SOCKETS],
-            connections: [const { Cell::new(false) }; TCP_SOCKETS],
-            ports: [const { Cell::new(false) }; SERVICES],
-            questions: [const { Cell::new(false) }; UDP_SOCKETS],
+            connections: [const { AtomicBool::new(false) }; TCP_SOCKETS],
+            ports: [const { AtomicBool::new(false) }; SERVICES],
+            questions: [const { AtomicBool::new(false) }; UDP_SOCKETS],
         }
     }
 }
@@ -50,22 +50,23 @@ impl Sockets<'_> {
     }
 }
 
-/// A connection, a listener or a question in the engine's hands. Dropping it gives it back.
+/// A connection, a listener or a question in the engine's hands. Dropping it gives it back. Atomic only so that all of it may be
+/// in a static; nothing but one loop looks at it.
 pub struct Claim<'a> {
     pub(super) at: usize,
-    is_held: &'a Cell<bool>,
+    is_held: &'a AtomicBool,
 }
 
 impl<'a> Claim<'a> {
-    pub(super) fn take(at: usize, flags: &'a [Cell<bool>]) -> Option<Claim<'a>> {
+    pub(super) fn take(at: usize, flags: &'a [AtomicBool]) -> Option<Claim<'a>> {
         let is_held = flags.get(at)?;
-        is_held.set(true);
+        is_held.store(true, Ordering::Relaxed);
         Some(Claim { at, is_held })
     }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.is_held.set(false);
+        self.is_held.store(false, Ordering::Relaxed);
     }
 }

@@ -1,0 +1,40 @@
+//! For the build scripts of boards: reads the configuration, tells its mistakes as `usherd -t` does, and leaves the table as
+//! bytes in `$OUT_DIR/table`.
+
+use std::path::PathBuf;
+use std::{env, fs, process};
+
+use usherd::config::diagnostic::{Diagnostic, Severity};
+use usherd::config::source::NoFiles;
+use usherd::config::{Loader, Options};
+use usherd::table::Table;
+
+/// Packs `usherd.conf`, or the file that `USHERD_BOARD_CONF` names. `own` are the firmware's own services, by place.
+pub fn pack(own: &[&[u8]]) {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../pack.rs");
+    println!("cargo::rerun-if-env-changed=USHERD_BOARD_CONF");
+    let path = env::var("USHERD_BOARD_CONF").unwrap_or_else(|_| "usherd.conf".into());
+    println!("cargo::rerun-if-changed={path}");
+    let text = fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    // It lives as long as the build does.
+    let text: &'static [u8] = Box::leak(text.into_boxed_slice());
+    let mut is_wrong = false;
+    let mut report = |d: &Diagnostic<'_>| {
+        let kind = if d.severity == Severity::Error { "error" } else { "warning" };
+        is_wrong |= d.severity == Severity::Error;
+        println!("cargo::{kind}={d}");
+    };
+    let mut table = Box::new(Table::new());
+    let mut loader = Box::new(Loader::new());
+    let options = Options { own, ..Options::default() };
+    // The files of the machine that builds are none of the board's: names of services and hosts are not looked up there.
+    loader.load_text(&mut NoFiles, &mut report, &mut table, (path.as_bytes(), text), &options);
+    if is_wrong {
+        process::exit(1);
+    }
+    let mut bytes = vec![0; 65536];
+    let packed = table.pack(&mut bytes).expect("a table is smaller than that");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    fs::write(out.join("table"), packed).expect("OUT_DIR can be written");
+}
