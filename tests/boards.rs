@@ -1,0 +1,270 @@
+//! Firmware on boards in QEMU: the conformance scripts, memory, boots.
+
+mod harness;
+#[path = "conformance/outside.rs"]
+mod outside;
+#[path = "conformance/script.rs"]
+mod script;
+
+use harness::*;
+use outside::{Outside, play};
+use script::configuration;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// All ports of `usherd.conf`, and one where nobody listens.
+const PORTS: [(&str, u16); 12] = [
+    ("tcp", 7007),
+    ("tcp", 7009),
+    ("tcp", 7019),
+    ("tcp", 7037),
+    ("tcp", 7101),
+    ("tcp", 7102),
+    ("tcp", 7103),
+    ("tcp", 7104),
+    ("tcp", 7999),
+    ("udp", 7007),
+    ("udp", 7009),
+    ("udp", 7037),
+];
+
+/// What QEMU is told of a board.
+struct Machine {
+    /// Its folder in `boards`.
+    board: &'static str,
+    qemu: &'static str,
+    args: &'static [&'static str],
+    card: Card,
+}
+
+/// How a machine comes by its network controller.
+enum Card {
+    /// It has one, of that model.
+    OnBoard(&'static str),
+}
+
+impl Machine {
+    /// Its arguments, with its controller at a network of that kind.
+    fn arguments(&self, network: &str) -> Vec<String> {
+        let mut args: Vec<String> = self.args.iter().map(|arg| arg.to_string()).collect();
+        match self.card {
+            Card::OnBoard(model) => args.extend(["-nic".into(), format!("{network},model={model}")]),
+        }
+        args
+    }
+}
+
+const LM3S6965EVB: Machine = Machine {
+    board: "lm3s6965evb",
+    qemu: "qemu-system-arm",
+    args: &["-M", "lm3s6965evb"],
+    card: Card::OnBoard("stellaris"),
+};
+
+/// Firmware as its folder has it.
+fn build(board: &str, name: &str, environment: &[(&str, &str)]) -> &'static Path {
+    // All of them land in one place.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let done = Command::new(format!("{ROOT}/tools/cross"))
+        .arg(format!("boards/{board}"))
+        .envs(environment.iter().copied())
+        // The cargo that runs this test is not the one that builds firmware.
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .expect("tools/cross");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let built = Path::new(ROOT).join("target/boards").join(board).join("usherd");
+    let firmware = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::copy(built, &firmware).expect("firmware");
+    Box::leak(firmware.into_boxed_path())
+}
+
+/// Firmware with the services of the scripts.
+fn build_for_scripts(board: &str, more: &[(&str, &str)]) -> &'static Path {
+    let conf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{board}.conf"));
+    // Nobody is the third client there.
+    let text = configuration("192.0.2.3");
+    if fs::read_to_string(&conf).ok().as_ref() != Some(&text) {
+        fs::write(&conf, text).expect("a configuration");
+    }
+    let conf = conf.to_str().expect("a printable path");
+    let environment = [&[("USHERD_BOARD_CONF", conf)], more].concat();
+    build(board, &format!("{board}-scripts"), &environment)
+}
+
+/// A board in QEMU, in the network of a test.
+struct Board {
+    qemu: Child,
+    log: PathBuf,
+    monitor: PathBuf,
+}
+
+impl Board {
+    /// `ports` are led to the board's ports of the same numbers.
+    fn start(net: &Net, machine: &Machine, ports: &[(&str, u16)], firmware: &Path) -> Board {
+        let dir = net.dir();
+        let (log, monitor) = (dir.join("uart"), dir.join("monitor"));
+        let mut network = String::from("user");
+        for (kind, port) in ports {
+            network += &format!(",hostfwd={kind}:127.0.0.1:{port}-:{port}");
+        }
+        let qemu = Command::new(machine.qemu)
+            .args(machine.arguments(&network))
+            .args(["-display", "none", "-kernel"])
+            .arg(firmware)
+            .arg("-serial")
+            .arg(format!("file:{}", log.display()))
+            .arg("-monitor")
+            .arg(format!("unix:{},server,nowait", monitor.display()))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error} (tools/setup installs it)", machine.qemu));
+        let board = Board { qemu, log, monitor };
+        until("the board is ready", || board.log().contains("ready: 10.0.2.15").then_some(()));
+        board
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Bytes of stack that were used, and that there are. It grows down from the end of RAM to the variables; what it
+    /// never reached is painted.
+    fn stack(&self, firmware: &Path, net: &Net) -> (usize, usize) {
+        let (low, high) = (symbol(firmware, "__sheap"), symbol(firmware, "_stack_start"));
+        let stack = self.memory(low, high - low, net);
+        let untouched = stack.chunks(4).take_while(|word| *word == [0xcc; 4]).count() * 4;
+        (stack.len() - untouched, stack.len())
+    }
+
+    /// A part of its memory.
+    fn memory(&self, from: u32, len: u32, net: &Net) -> Vec<u8> {
+        let file = net.dir().join("memory");
+        let mut monitor = BufReader::new(UnixStream::connect(&self.monitor).expect("the monitor"));
+        let mut words = |words: &str| {
+            monitor.get_mut().write_all(words.as_bytes()).expect("the monitor");
+            let mut line = String::new();
+            monitor.read_line(&mut line).expect("the monitor");
+        };
+        words(&format!("pmemsave {from} {len} \"{}\"\n", file.display()));
+        until("the memory", || fs::read(&file).ok().filter(|bytes| bytes.len() == len as usize))
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the board's serial line\n{}---", self.log());
+        }
+    }
+}
+
+/// Where a symbol is.
+fn symbol(firmware: &Path, name: &str) -> u32 {
+    let nm = Command::new("nm").arg(firmware).output().expect("nm of binutils");
+    let text = String::from_utf8(nm.stdout).expect("text");
+    let line = text.lines().find(|line| line.ends_with(&format!(" {name}"))).expect(name);
+    u32::from_str_radix(&line[..8], 16).expect("an address")
+}
+
+/// A time server for one client, at this network's loopback (SNTP, RFC 5905).
+fn tell_the_time() {
+    let socket = UdpSocket::bind("127.0.0.1:123").expect("the port of time servers");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let mut question = [0; 48];
+    let (n, from) = socket.recv_from(&mut question).expect("a question");
+    assert_eq!((n, question[0] & 7), (48, 3), "a client's");
+    let mut answer = [0; 48];
+    (answer[0], answer[1]) = (0x24, 1);
+    answer[24..32].copy_from_slice(&question[40..]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs() + 2_208_988_800;
+    answer[40..44].copy_from_slice(&(now as u32).to_be_bytes());
+    socket.send_to(&answer, from).expect("an answer");
+}
+
+/// With eight services and access rules: 160 KB of flash, 48 KB of RAM with the stack.
+#[test]
+fn lm3s6965evb_keeps_its_budget() {
+    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-default", &[]);
+    let size = Command::new("size").arg(firmware).output().expect("size of binutils");
+    let table = String::from_utf8(size.stdout).expect("text");
+    let line = table.lines().nth(1).expect("a line");
+    let bytes: Vec<usize> = line.split_whitespace().take(3).map_while(|n| n.parse().ok()).collect();
+    let (flash, statics) = (bytes[0] + bytes[1], bytes[1] + bytes[2]);
+    in_net(move |net| {
+        // Ports below 1024 are this network's as much as the board's.
+        let ports = [7, 9, 13, 19, 37, 1023].map(|port| ("tcp", port)).into_iter();
+        let ports: Vec<_> = ports.chain([("udp", 7), ("udp", 37)]).collect();
+        let board = Board::start(net, &LM3S6965EVB, &ports, firmware);
+        // All that goes deep: some clients at one time, refusals, datagrams, records.
+        for _ in 0..3 {
+            let mut echoes: Vec<_> = (0..3).map(|_| tcp("127.0.0.1:7")).collect();
+            echoes.iter_mut().for_each(|echo| round_trip(echo, &[b'x'; 2000]));
+            let mut chargen = tcp("127.0.0.1:19");
+            read_n(&mut chargen, 5000);
+            assert!(ask_tcp("127.0.0.1:13", b"").is_empty(), "nobody knows the time here");
+            assert_eq!(ask_udp("127.0.0.1:7", b"datagram"), b"datagram");
+            let said = ask_tcp("127.0.0.1:1023", b"time\nwhat?\nquit\n");
+            assert_eq!(text(&said), "> not known\r\n> there are uptime, time and quit\r\n> ");
+        }
+        let (stack, _) = board.stack(firmware, net);
+        println!("lm3s6965evb: {flash} bytes of flash, {statics} of variables, {stack} of stack");
+        assert!(flash <= 160 * 1024, "{flash} bytes of flash");
+        assert!(statics + stack <= 48 * 1024, "{statics} and {stack} bytes of RAM");
+    });
+}
+
+#[test]
+fn twenty_boots_of_twenty_reach_the_first_echo() {
+    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-boots", &[]);
+    for _ in 0..20 {
+        in_net(move |net| {
+            let _board = Board::start(net, &LM3S6965EVB, &[("tcp", 7)], firmware);
+            assert_eq!(ask_tcp("127.0.0.1:7", b"first"), b"first");
+        });
+    }
+}
+
+#[test]
+fn lm3s6965evb() {
+    let more = [
+        ("USHERD_SERVICES", "13"),
+        ("USHERD_TEXT_BYTES", "512"),
+        ("USHERD_TCP_SOCKETS", "15"),
+        ("USHERD_UDP_SOCKETS", "5"),
+        ("USHERD_UDP_PACKETS", "8"),
+        ("USHERD_SESSIONS", "8"),
+        ("USHERD_TCP_BUFFER_BYTES", "256"),
+        // QEMU leads it to ours.
+        ("USHERD_BOARD_TIME_SERVER", "10.0.2.2"),
+    ];
+    let firmware = build_for_scripts(LM3S6965EVB.board, &more);
+    play_on(&LM3S6965EVB, firmware);
+}
+
+/// The scripts, each on a board that was just switched on.
+fn play_on(machine: &'static Machine, firmware: &'static Path) {
+    play(machine.board, |script| {
+        in_net(move |net| {
+            let clock = std::thread::spawn(tell_the_time);
+            let board = Board::start(net, machine, &PORTS, firmware);
+            clock.join().expect("a time server");
+            let mut outside = Outside::new(Ipv4Addr::LOCALHOST.into(), Vec::new());
+            let done = script.play(&mut outside);
+            let (used, room) = board.stack(firmware, net);
+            assert!(used + 512 < room, "{used} of {room} bytes of stack: it reaches the variables");
+            done
+        })
+    });
+}
