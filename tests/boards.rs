@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// All ports of `usherd.conf`, and one where nobody listens.
@@ -146,9 +146,16 @@ impl Board {
         (stack.len() - untouched, stack.len())
     }
 
+    /// How often its loop has gone round.
+    fn turns(&self, firmware: &Path, net: &Net) -> u32 {
+        let bytes = self.memory(symbol(firmware, "usherd_firmware::TURNS"), 4, net);
+        u32::from_le_bytes(bytes.try_into().expect("four bytes"))
+    }
+
     /// A part of its memory.
     fn memory(&self, from: u32, len: u32, net: &Net) -> Vec<u8> {
         let file = net.dir().join("memory");
+        let _ = fs::remove_file(&file);
         let mut monitor = BufReader::new(UnixStream::connect(&self.monitor).expect("the monitor"));
         let mut words = |words: &str| {
             monitor.get_mut().write_all(words.as_bytes()).expect("the monitor");
@@ -172,7 +179,7 @@ impl Drop for Board {
 
 /// Where a symbol is.
 fn symbol(firmware: &Path, name: &str) -> u32 {
-    let nm = Command::new("nm").arg(firmware).output().expect("nm of binutils");
+    let nm = Command::new("nm").arg("-C").arg(firmware).output().expect("nm of binutils");
     let text = String::from_utf8(nm.stdout).expect("text");
     let line = text.lines().find(|line| line.ends_with(&format!(" {name}"))).expect(name);
     u32::from_str_radix(&line[..8], 16).expect("an address")
@@ -222,6 +229,26 @@ fn lm3s6965evb_keeps_its_budget() {
         println!("lm3s6965evb: {flash} bytes of flash, {statics} of variables, {stack} of stack");
         assert!(flash <= 160 * 1024, "{flash} bytes of flash");
         assert!(statics + stack <= 48 * 1024, "{statics} and {stack} bytes of RAM");
+    });
+}
+
+/// Nothing to do, nothing done: no clock ticks, and no device is asked.
+#[test]
+fn an_idle_board_sleeps() {
+    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-idle", &[]);
+    in_net(move |net| {
+        let board = Board::start(net, &LM3S6965EVB, &[("tcp", 7)], firmware);
+        let mut client = tcp("127.0.0.1:7");
+        round_trip(&mut client, b"hello");
+        // What is still to be acknowledged, and what the network's router has to say, ends soon.
+        let mut before = board.turns(firmware, net);
+        assert!(before > 0, "the counter is read from where it is");
+        until("two quiet seconds", || {
+            std::thread::sleep(Duration::from_secs(2));
+            let now = board.turns(firmware, net);
+            (core::mem::replace(&mut before, now) == now).then_some(())
+        });
+        round_trip(&mut client, b"still here");
     });
 }
 

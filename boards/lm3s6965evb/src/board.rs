@@ -7,11 +7,13 @@ use crate::register;
 /// System control: the clock, and which devices have one.
 const INTERRUPT_STATUS: usize = 0x400f_e050;
 const CLOCK: usize = 0x400f_e060;
+const CLOCKS_0: usize = 0x400f_e100;
 const CLOCKS_1: usize = 0x400f_e104;
 const CLOCKS_2: usize = 0x400f_e108;
 const UART: usize = 0x4000_c000;
 const TIMER: usize = 0x4003_0000;
-const SYSTICK: usize = 0xe000_e010;
+/// The watchdog, which need not watch: its 32 bits are the longest counter of the chip that can be read in any mode.
+const WATCHDOG: usize = 0x4000_0000;
 const INTERRUPT_ENABLE: usize = 0xe000_e100;
 const INTERRUPT_CLEAR: usize = 0xe000_e280;
 
@@ -19,11 +21,11 @@ const INTERRUPT_CLEAR: usize = 0xe000_e280;
 const CYCLES: u32 = 50_000;
 /// The number of the alarm's interrupt.
 const TIMER_IRQ: u16 = 19;
-/// SysTick counts 24 bits down.
-const WRAP: u32 = 1 << 24;
+/// The longest sleep, in milliseconds: in time to see that the counter has gone round, which takes it 85.9 s.
+const LONGEST: u64 = 80_000;
 
 pub struct Lm3s6965 {
-    /// SysTick when it was looked at last.
+    /// The counter when it was looked at last. It counts down.
     last: u32,
     cycles: u32,
     ms: u64,
@@ -40,14 +42,14 @@ impl Lm3s6965 {
             }
         }
         register::write(CLOCK, 3 << 23 | 1 << 22 | 0xe << 6);
-        // UART 0, timer 0; Ethernet with its line driver, and the ports it is at.
+        // The watchdog; UART 0, timer 0; Ethernet with its line driver, and the ports it is at.
+        register::write(CLOCKS_0, 1 << 3);
         register::write(CLOCKS_1, 1 << 16 | 1);
         register::write(CLOCKS_2, 1 << 30 | 1 << 28 | 1 << 5 | 1);
         register::write(UART + 0x30, 0x301);
-        // SysTick from the core's clock. Its interrupt wakes before it has gone round twice.
-        register::write(SYSTICK + 4, WRAP - 1);
-        register::write(SYSTICK + 8, 0);
-        register::write(SYSTICK, 0b111);
+        // The whole 32 bits, from the core's clock; no reset at the end.
+        register::write(WATCHDOG, u32::MAX);
+        register::write(WATCHDOG + 0x08, 1);
         // The alarm: 32 bits, once.
         register::write(TIMER, 0);
         register::write(TIMER + 0x04, 1);
@@ -55,39 +57,35 @@ impl Lm3s6965 {
         listen_to(TIMER_IRQ);
         // Interrupts wake the processor and are never taken: the loop looks at everything itself.
         cortex_m::interrupt::disable();
-        Lm3s6965 { last: register::read(SYSTICK + 8), cycles: 0, ms: 0 }
+        Lm3s6965 { last: counter(), cycles: 0, ms: 0 }
     }
 }
 
 impl Board for Lm3s6965 {
     fn now(&mut self) -> u64 {
-        let count = register::read(SYSTICK + 8);
-        self.cycles += self.last.wrapping_sub(count) & (WRAP - 1);
+        let count = counter();
+        let passed = u64::from(self.last.wrapping_sub(count)) + u64::from(self.cycles);
         self.last = count;
-        self.ms += u64::from(self.cycles / CYCLES);
-        self.cycles %= CYCLES;
+        self.ms += passed / u64::from(CYCLES);
+        self.cycles = (passed % u64::from(CYCLES)) as u32;
         self.ms
     }
 
     fn sleep(&mut self, ms: Option<u64>) {
-        if let Some(ms) = ms {
-            if ms == 0 {
-                return;
-            }
-            let cycles = u32::try_from(ms.saturating_mul(u64::from(CYCLES))).unwrap_or(u32::MAX);
-            register::write(TIMER + 0x0c, 0);
-            register::write(TIMER + 0x24, 1);
-            register::write(TIMER + 0x28, cycles);
-            clear(TIMER_IRQ);
-            register::write(TIMER + 0x0c, 1);
+        let ms = ms.unwrap_or(LONGEST).min(LONGEST);
+        if ms == 0 {
+            return;
         }
+        register::write(TIMER + 0x0c, 0);
+        register::write(TIMER + 0x24, 1);
+        register::write(TIMER + 0x28, ms as u32 * CYCLES);
+        clear(TIMER_IRQ);
+        register::write(TIMER + 0x0c, 1);
         cortex_m::asm::wfi();
-        // SysTick's is an exception and is cleared elsewhere (ICSR, PENDSTCLR).
-        register::write(0xe000_ed04, 1 << 25);
     }
 
     fn jitter() -> u32 {
-        register::read(SYSTICK + 8)
+        counter()
     }
 
     fn write(bytes: &[u8]) {
@@ -96,6 +94,10 @@ impl Board for Lm3s6965 {
             register::write(UART, u32::from(*byte));
         }
     }
+}
+
+fn counter() -> u32 {
+    register::read(WATCHDOG + 0x04)
 }
 
 /// An interrupt wakes the processor from now on.
