@@ -10,6 +10,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::addr::Peer;
 use crate::builtin::{Forward, Step, Stream};
 use crate::config::source::Files;
+use crate::engine::Tables;
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::resolver::Network;
@@ -92,6 +93,9 @@ pub enum End {
 }
 
 pub trait Backend {
+    /// Whether the engine has a table beside the one that serves, for a reload.
+    type Tables: Tables;
+
     /// A service's bound socket. Dropping it closes it.
     type Listener;
     /// A connection. Dropping it closes it.

@@ -39,7 +39,7 @@ use crate::zone::Zone;
 use admission::{Caller, Command, Entry, Guest, Known, Waiting};
 use inquiry::{Inquiry, Purpose};
 use relay::Relay;
-use tables::TablePair;
+pub use tables::{OneTable, TablePair, Tables};
 
 /// What can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -210,7 +210,7 @@ const STARVED_MS: u64 = 1000;
 const _: () = assert!(SERVERS + SESSIONS < 65536);
 
 pub struct Engine<B: Backend> {
-    tables: TablePair,
+    tables: B::Tables,
     generation: u16,
     runs: Vec<Run<B::Listener>, SERVICES>,
     servers: Slots<Server, SERVERS>,
@@ -254,7 +254,7 @@ pub struct Engine<B: Backend> {
 impl<B: Backend> Engine<B> {
     pub const fn new() -> Self {
         Engine {
-            tables: TablePair::new(),
+            tables: B::Tables::NEW,
             generation: 0,
             runs: Vec::new(),
             servers: Slots::new(),
@@ -291,15 +291,15 @@ impl<B: Backend> Engine<B> {
         self.tables.serving()
     }
 
-    /// The table beside it, for the next [`adopt`](Engine::adopt).
+    /// The table beside it, for the next [`adopt`](Engine::adopt); the only one, for [`begin`](Engine::begin).
     pub fn spare(&mut self) -> &mut Table {
-        self.tables.both_mut().1
+        self.tables.filling()
     }
 
     /// The table that is being filled, and who reads hosts.allow and hosts.deny and carries them out: for questions before
     /// anything is served.
     pub fn examine(&mut self) -> (&Table, &mut Wrappers, &mut Effects) {
-        (self.tables.spare(), &mut self.wrappers, &mut self.effects)
+        (self.tables.filling(), &mut self.wrappers, &mut self.effects)
     }
 
     pub fn set_zone(&mut self, zone: Zone) {

@@ -30,6 +30,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, recvfrom, 
 use crate::addr::Peer;
 use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Step};
+use crate::engine::TablePair;
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::resolver::QuestionId;
@@ -224,6 +225,7 @@ const fn interest(step: Step) -> EventFlags {
 }
 
 impl Backend for Linux {
+    type Tables = TablePair;
     type Listener = Listener;
     type Stream = Socket;
     type OwnClient = ();

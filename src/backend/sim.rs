@@ -27,7 +27,7 @@ use crate::addr::Peer;
 use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Step, Stream};
 use crate::config::source::memory::Tree;
-use crate::engine::{Changes, Engine, Event, State};
+use crate::engine::{Changes, Engine, Event, State, TablePair};
 use crate::errno::Errno;
 use crate::record::{ChildStep, Ending, Record, place};
 use crate::resolver::{Network, QuestionId};
@@ -607,6 +607,7 @@ pub struct Sim {
 }
 
 impl Backend for Sim {
+    type Tables = TablePair;
     type Listener = Listener;
     type Stream = Accepted;
     type OwnClient = ();

@@ -43,7 +43,7 @@ use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Own, Step};
 use crate::capacity::{SERVICES, TCP_SOCKETS, UDP_SOCKETS};
 use crate::config::source::Files;
-use crate::engine::{Engine, Event};
+use crate::engine::{Engine, Event, Tables};
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::resolver::QuestionId;
@@ -75,6 +75,9 @@ const DYNAMIC_PORTS: u16 = 49152;
 
 /// What the machine has besides a network.
 pub trait Host {
+    /// [`OneTable`](crate::engine::OneTable) where no configuration is read again.
+    type Tables: Tables;
+
     type Files: Files;
 
     /// hosts.allow, hosts.deny, resolv.conf, banners.
@@ -808,6 +811,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
 }
 
 impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
+    type Tables = H::Tables;
     type Listener = Claim<'a>;
     type Stream = Claim<'a>;
     type Io<'s>

@@ -15,6 +15,7 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
+use super::Tables as _;
 use super::{Engine, Purpose, ServiceIndex, Severity};
 use crate::access::{self, Outcome};
 use crate::addr::{HostName, Peer, Prefix};

@@ -6,6 +6,7 @@
 
 use core::net::SocketAddr;
 
+use super::Tables as _;
 use super::{Engine, Guest, ServiceIndex, Severity};
 use crate::addr::Peer;
 use crate::backend::{Backend, RelayId, StreamId};

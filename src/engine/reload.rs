@@ -2,8 +2,10 @@
 
 use heapless::Vec;
 
+use super::Tables as _;
 use super::inquiry::Purpose;
 use super::relay::Relay;
+use super::tables::{OneTable, TablePair};
 use super::{Changes, Engine, Run, Server, Session, State};
 use crate::access::{self, Outcome};
 use crate::addr::{HostName, Peer};
@@ -15,6 +17,50 @@ use crate::table::{ServiceIndex, Table};
 use crate::time::{Instant, Now};
 
 impl<B: Backend> Engine<B> {
+    /// Serves what the [`spare`](Engine::spare) table says, where nothing was served before and no other table will come.
+    pub fn begin(&mut self, now: Now, b: &mut B)
+    where
+        B: Backend<Tables = OneTable>,
+    {
+        for _ in self.tables.serving().services() {
+            let _ = self.runs.push(Run::new());
+        }
+        for index in 0..self.runs.len() {
+            self.attend(index as ServiceIndex, now, b);
+        }
+        self.timers_changed = true;
+        self.refresh_deadline();
+    }
+
+    /// Listens for a service as it is now, on the socket it has or on a new one.
+    fn attend(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
+        let Some(service) = self.table().service(index) else { return };
+        let wants_socket = service.standing == Standing::Ready && !service.flags.has(Flags::MUX);
+        let generation = self.generation;
+        let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
+        if !wants_socket {
+            run.listener = None;
+            run.state = State::Off;
+            return;
+        }
+        if !self.refit(index, b) {
+            self.listen(index, now, b);
+            return;
+        }
+        let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
+        let Some(listener) = &run.listener else { return };
+        // A limit that was raised may let in who waited; a pause ends at its own time.
+        if run.state == State::Full {
+            run.state = State::Listening;
+        }
+        b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
+        if core::mem::take(&mut run.listen_failures) > 0 {
+            self.note(index, Fact::ListenRecovered, b);
+        }
+    }
+}
+
+impl<B: Backend<Tables = TablePair>> Engine<B> {
     /// Puts the [`spare`](Engine::spare) table, which is filled, in the place of the one that serves; at the start
     /// that one is empty.
     ///
@@ -199,36 +245,11 @@ impl<B: Backend> Engine<B> {
         self.generation = self.generation.wrapping_add(1);
 
         for index in 0..self.runs.len() {
-            let index = index as ServiceIndex;
-            let Some(service) = self.table().service(index) else { continue };
-            let standing = service.standing;
-            let is_behind_mux = service.flags.has(Flags::MUX);
-            let generation = self.generation;
-            let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
-            if standing != Standing::Ready || is_behind_mux {
-                run.listener = None;
-                run.state = State::Off;
-                let is_new = !continued.get(usize::from(index)).copied().unwrap_or(false);
-                changes.added += u16::from(standing == Standing::Ready && is_new);
-                continue;
-            }
-            if !continued.get(usize::from(index)).copied().unwrap_or(false) {
-                changes.added += 1;
-            }
-            if !self.refit(index, b) {
-                self.listen(index, now, b);
-                continue;
-            }
-            let Some(run) = self.runs.get_mut(usize::from(index)) else { continue };
-            let Some(listener) = &run.listener else { continue };
-            // A limit that was raised may let in who waited; a pause ends at its own time.
-            if run.state == State::Full {
-                run.state = State::Listening;
-            }
-            b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
-            if core::mem::take(&mut run.listen_failures) > 0 {
-                self.note(index, Fact::ListenRecovered, b);
-            }
+            let is_ready =
+                self.table().service(index as ServiceIndex).map(|s| s.standing) == Some(Standing::Ready);
+            let is_new = !continued.get(index).copied().unwrap_or(false);
+            changes.added += u16::from(is_ready && is_new);
+            self.attend(index as ServiceIndex, now, b);
         }
         self.oust(now, b);
         self.timers_changed = true;
@@ -237,7 +258,9 @@ impl<B: Backend> Engine<B> {
         self.check_invariants();
         changes
     }
+}
 
+impl<B: Backend> Engine<B> {
     /// Applies access rules and limits to what runs of services that ask for it (`recheck`), as xinetd.conf(5) promised:
     /// who may not come in any more, or is one too many by now, is told to end. Of those too many the last go first.
     ///

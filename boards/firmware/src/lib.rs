@@ -14,7 +14,7 @@ use smoltcp::phy::Device;
 pub use static_cell::{ConstStaticCell, StaticCell};
 use usherd::backend::smoltcp::{Addresses, Buffers, Host, Ipv4, NoPipe, Smoltcp, Sockets};
 use usherd::config::source::NoFiles;
-use usherd::engine::Engine;
+use usherd::engine::{Engine, OneTable};
 use usherd::record::Record;
 use usherd::time::{Instant, Now};
 
@@ -53,6 +53,7 @@ pub struct Bare<B> {
 }
 
 impl<B: Board> Host for Bare<B> {
+    type Tables = OneTable;
     type Files = NoFiles;
     type Pipe = NoPipe;
     type Own = Console;
@@ -120,7 +121,7 @@ pub fn run<B: Board, C: Card>(
     if engine.spare().unpack(table).is_err() {
         let _ = writeln!(Log::<B>::new(), "the table is another version's: build all of it anew");
     }
-    engine.adopt(now, stack);
+    engine.begin(now, stack);
     let mut told = None;
     loop {
         TURNS.store(TURNS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);

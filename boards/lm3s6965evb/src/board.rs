@@ -66,6 +66,11 @@ impl Board for Lm3s6965 {
         let count = counter();
         let passed = u64::from(self.last.wrapping_sub(count)) + u64::from(self.cycles);
         self.last = count;
+        if register::read(WATCHDOG + 0x10) != 0 {
+            // It has gone round; once more without this and it stands still. It begins anew.
+            register::write(WATCHDOG + 0x0c, 1);
+            self.last = u32::MAX;
+        }
         self.ms += passed / u64::from(CYCLES);
         self.cycles = (passed % u64::from(CYCLES)) as u32;
         self.ms

@@ -23,6 +23,7 @@ use super::{Cache, Spawner, spawn, sys};
 use crate::backend::smoltcp::{Host, Pipe, Smoltcp, Start};
 use crate::backend::{End, Pid};
 use crate::builtin::NoOwn;
+use crate::engine::TablePair;
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::time::Now;
@@ -178,6 +179,7 @@ impl Pipe for PairEnd {
 
 impl Host for LinuxHost {
     type Files = Disk;
+    type Tables = TablePair;
     type Pipe = PairEnd;
     type Own = NoOwn;
 

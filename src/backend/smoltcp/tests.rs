@@ -20,6 +20,7 @@ use crate::builtin::Stream;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::source::memory::Tree;
 use crate::config::{self, Loader};
+use crate::engine::TablePair;
 
 use crate::conformance::{SCRIPTS, Sight, World, configuration};
 
@@ -148,6 +149,7 @@ struct TestHost {
 }
 
 impl Host for TestHost {
+    type Tables = TablePair;
     type Files = Tree;
     type Pipe = NoPipe;
     type Own = Counter;
