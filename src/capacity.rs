@@ -31,5 +31,8 @@ pub const CACHE_BYTES: usize = 8192;
 /// Datagrams answered for one built-in service before the next event is looked at.
 pub const DATAGRAMS_A_TURN: usize = 64;
 
+/// Serial lines of a board that services can be bound to. One more is not found by its path.
+pub const LINES: usize = 2;
+
 /// Variables that one rule may set; with more, as above.
 pub const EFFECT_VARIABLES: usize = 16;

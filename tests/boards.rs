@@ -10,7 +10,7 @@ use harness::*;
 use outside::{Outside, play};
 use script::configuration;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -122,6 +122,8 @@ impl Board {
             .arg(firmware)
             .arg("-serial")
             .arg(format!("file:{}", log.display()))
+            .arg("-serial")
+            .arg(format!("unix:{},server,nowait", dir.join("uart1").display()))
             .arg("-monitor")
             .arg(format!("unix:{},server,nowait", monitor.display()))
             .stdin(Stdio::null())
@@ -229,6 +231,27 @@ fn lm3s6965evb_keeps_its_budget() {
         println!("lm3s6965evb: {flash} bytes of flash, {statics} of variables, {stack} of stack");
         assert!(flash <= 160 * 1024, "{flash} bytes of flash");
         assert!(statics + stack <= 48 * 1024, "{statics} and {stack} bytes of RAM");
+    });
+}
+
+/// The same service over a serial line as over the network, with a record of who came.
+#[test]
+fn a_serial_line_has_a_service() {
+    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-serial", &[]);
+    in_net(move |net| {
+        let board = Board::start(net, &LM3S6965EVB, &[("tcp", 1023)], firmware);
+        let mut line = UnixStream::connect(net.dir().join("uart1")).expect("the serial line");
+        line.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        for _ in 0..2 {
+            line.write_all(b"time\nquit\n").expect("a line that is read");
+            let mut said = [0; 15];
+            line.read_exact(&mut said).expect("an answer");
+            assert_eq!(text(&said), "> not known\r\n> ");
+        }
+        assert_eq!(text(&ask_tcp("127.0.0.1:1023", b"time\nquit\n")), "> not known\r\n> ");
+        let came = |from: &str| board.log().matches(&format!("START: {from}")).count();
+        until("all records", || (came("serial-console from=<no address>") == 2).then_some(()));
+        assert_eq!(came("console from=10.0.2.2"), 1);
     });
 }
 

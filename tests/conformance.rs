@@ -29,6 +29,7 @@ fn linux_sockets() {
 #[cfg(feature = "tap")]
 mod tap {
     use super::*;
+    use harness::frames::{handshake, spoil};
     use std::io::{Read, Write};
     use std::path::Path;
     use std::time::Duration;
@@ -113,18 +114,8 @@ mod tap {
             let mut random = Random(7);
             for round in 0..40 {
                 for n in 0..250 {
-                    let mut frame = frames.handshake(round * 250 + n, 7007);
-                    for _ in 0..random.below(5) {
-                        let at = random.below(frame.len());
-                        frame[at] = random.next() as u8;
-                    }
-                    match random.below(4) {
-                        0 => frame.truncate(14 + random.below(frame.len() - 14)),
-                        1 => frame.extend((0..random.below(1400)).map(|_| random.next() as u8)),
-                        _ => {}
-                    }
-                    // Most of them for us, whatever else they say.
-                    frame[..6].copy_from_slice(&frames.to);
+                    let mut frame = handshake((frames.to, [10, 7, 0, 1]), round * 250 + n, 7007);
+                    spoil(&mut frame, &mut random);
                     frames.send(&frame);
                 }
                 round_trip(&mut before, b"still here");
@@ -184,36 +175,6 @@ mod tap {
                 );
             }
         }
-
-        /// The nth SYN of a flood, from an address where nobody is.
-        fn handshake(&self, n: u32, port: u16) -> Vec<u8> {
-            let mut frame = self.to.to_vec();
-            frame.extend([2, 0, 0, 0, 0, 9, 8, 0]);
-            let from = [10, 7, 0, 100 + (n % 100) as u8];
-            let mut ip = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
-            ip.extend(from);
-            ip.extend([10, 7, 0, 1]);
-            let sum = checksum(&ip);
-            ip[10..12].copy_from_slice(&sum);
-            let mut tcp = Vec::new();
-            tcp.extend((1024 + (n % 60_000) as u16).to_be_bytes());
-            tcp.extend(port.to_be_bytes());
-            tcp.extend(n.to_be_bytes());
-            tcp.extend([0, 0, 0, 0, 0x50, 2, 16, 0, 0, 0, 0, 0]);
-            let pseudo = [&ip[12..20], &[0, 6, 0, 20], &tcp].concat();
-            let sum = checksum(&pseudo);
-            tcp[16..18].copy_from_slice(&sum);
-            frame.extend(ip);
-            frame.extend(tcp);
-            frame
-        }
-    }
-
-    /// RFC 1071, of an even number of bytes.
-    fn checksum(bytes: &[u8]) -> [u8; 2] {
-        let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-        let sum = (sum & 0xffff) + (sum >> 16);
-        (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
     }
 
     /// The loopback of the built-in table is not there, and was listened at in vain.

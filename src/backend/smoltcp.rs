@@ -16,6 +16,7 @@
 
 mod bridge;
 mod gate;
+mod line;
 mod names;
 mod storage;
 mod stream;
@@ -25,6 +26,7 @@ mod tests;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use embedded_io::Write as _;
 use heapless::Vec;
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::Device;
@@ -35,19 +37,21 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint, IpListenEndp
 use self::bridge::Bridge;
 pub use self::bridge::{NoPipe, Pipe, Start};
 use self::gate::Gate;
+use self::line::Seat;
+pub use self::line::{Line, NoLine};
 pub use self::names::Names;
 pub use self::storage::{Buffers, Claim, Sockets};
 pub use self::stream::Io;
 use crate::addr::{Peer, plain};
 use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Own, Step};
-use crate::capacity::{SERVICES, TCP_SOCKETS, UDP_SOCKETS};
+use crate::capacity::{LINES, SERVICES, TCP_SOCKETS, UDP_SOCKETS};
 use crate::config::source::Files;
 use crate::engine::{Engine, Event, Tables};
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::resolver::QuestionId;
-use crate::service::{Bind, Family, Service, SocketType};
+use crate::service::{Answer, Bind, Family, Service, SocketType};
 use crate::sntp::{self, Clock};
 use crate::table::Table;
 use crate::time::{Instant, Now};
@@ -70,6 +74,8 @@ const SILENCE_MS: u64 = 120_000;
 const KEEP_ALIVE_MS: u64 = 75_000;
 /// Frames taken from the device before sockets are looked at.
 const FRAMES_A_TURN: usize = 64;
+/// Connections and serial lines, as [`Claim`]s number them.
+const STREAMS: usize = TCP_SOCKETS + LINES;
 /// The first port of those that connections of ours begin at (RFC 6335: dynamic ports).
 const DYNAMIC_PORTS: u16 = 49152;
 
@@ -92,12 +98,16 @@ pub trait Host {
     /// Services of the firmware's own.
     type Own: Own;
 
-    fn own(&mut self) -> &mut Self::Own;
-
     /// The 1-minute load average in hundredths, if there is one.
     fn load(&mut self) -> Option<u32> {
         None
     }
+
+    /// Serial lines.
+    type Line: Line;
+
+    /// Those services, and the lines, of which [`LINES`] count.
+    fn own(&mut self) -> (&mut Self::Own, &mut [Self::Line]);
 
     /// Whether there are programs to start. If not, services that need one do not listen.
     const HAS_PROGRAMS: bool = false;
@@ -194,6 +204,8 @@ struct Port {
     watch: Option<ServiceId>,
     /// The UDP socket, by its place.
     datagrams: Option<usize>,
+    /// The serial line, by its place.
+    line: Option<usize>,
     /// Connections and datagrams that were taken.
     taken: u64,
 }
@@ -208,6 +220,9 @@ impl Port {
     }
 
     fn excludes(&self, other: &Port) -> bool {
+        if self.line.is_some() || other.line.is_some() {
+            return self.line == other.line;
+        }
         let same_family =
             !matches!((self.family, other.family), (Family::V4, Family::V6) | (Family::V6, Family::V4));
         let same_address = match (self.at.addr, other.at.addr) {
@@ -231,6 +246,7 @@ pub struct Smoltcp<'a, D: Device, H: Host> {
     connections: Vec<Connection, TCP_SOCKETS>,
     datagrams: Vec<Datagrams, UDP_SOCKETS>,
     ports: Vec<Option<Port>, SERVICES>,
+    lines: [Seat; LINES],
     claims: [&'a [AtomicBool]; 3],
     bridges: Vec<Bridge<H::Pipe>, TCP_SOCKETS>,
     dhcp: Option<SocketHandle>,
@@ -310,7 +326,8 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             datagrams,
             ports: Vec::new(),
             bridges: Vec::new(),
-            claims: [&buffers.connections, &buffers.ports, &buffers.questions],
+            lines: [Seat::Empty; LINES],
+            claims: [&buffers.streams, &buffers.ports, &buffers.questions],
             dhcp,
             addresses,
             clock: Clock::new(),
@@ -416,13 +433,20 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
 
     /// Gives back what the engine has dropped.
     fn take_back(&mut self) {
-        let [connections, ports, questions] = self.claims;
+        let [streams, ports, questions] = self.claims;
         let is_dropped =
             |flags: &[AtomicBool], at: usize| flags.get(at).is_some_and(|flag| !flag.load(Ordering::Relaxed));
         for at in 0..self.connections.len() {
             let is_taken = self.connections.get(at).is_some_and(|c| matches!(c.role, Role::Taken { .. }));
-            if is_taken && is_dropped(connections, at) {
+            if is_taken && is_dropped(streams, at) {
                 self.begin_closing(at);
+            }
+        }
+        let lines = self.host.own().1;
+        for (n, (seat, line)) in self.lines.iter_mut().zip(lines).enumerate() {
+            if *seat != Seat::Empty && is_dropped(streams, TCP_SOCKETS + n) {
+                *seat = Seat::Empty;
+                line::forget(line);
             }
         }
         for at in 0..self.ports.len() {
@@ -473,6 +497,15 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         self.set_role(at, Role::Closing { until });
     }
 
+    /// What a stream in the engine's hands waits for.
+    fn set_watch(&mut self, at: usize, watch: Option<(StreamId, Step)>) {
+        match at.checked_sub(TCP_SOCKETS).map(|n| self.lines.get_mut(n)) {
+            None => self.set_role(at, Role::Taken { watch }),
+            Some(Some(seat)) => *seat = Seat::Taken { watch },
+            Some(None) => {}
+        }
+    }
+
     fn set_role(&mut self, at: usize, role: Role) {
         if let Some(connection) = self.connections.get_mut(at) {
             connection.role = role;
@@ -510,7 +543,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         for at in 0..self.ports.len() {
             let Some(Some(port)) = self.ports.get(at) else { continue };
             let (is_listening, waiting) = spares.get(at).copied().unwrap_or((true, 0));
-            if port.socket != SocketType::Stream || is_listening {
+            if port.socket != SocketType::Stream || is_listening || port.line.is_some() {
                 continue;
             }
             let endpoint = port.at;
@@ -720,12 +753,12 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
 
     /// The next event of a round; each socket has at most one of them. `None`: the round is over.
     pub fn next(&mut self, round: &mut Round) -> Option<Event> {
-        while round.at < SERVICES + TCP_SOCKETS + UDP_SOCKETS {
+        while round.at < SERVICES + STREAMS + UDP_SOCKETS {
             let at = round.at;
             round.at += 1;
             let event = match at.checked_sub(SERVICES) {
                 None => self.port_event(at),
-                Some(at) => match at.checked_sub(TCP_SOCKETS) {
+                Some(at) => match at.checked_sub(STREAMS) {
                     None => self.connection_event(at),
                     Some(at) => self.answer_event(at),
                 },
@@ -745,14 +778,26 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
     fn port_event(&mut self, at: usize) -> Option<Event> {
         let port = self.ports.get(at)?.as_ref()?;
         let id = port.watch?;
-        let is_ready = match port.datagrams {
-            Some(place) => self.udp(place)?.can_recv(),
-            None => self.waiting_at(at).is_some(),
+        let is_ready = match (port.line, port.datagrams) {
+            (Some(line), _) => self.is_somebody_at(line),
+            (None, Some(place)) => self.udp(place)?.can_recv(),
+            (None, None) => self.waiting_at(at).is_some(),
         };
         is_ready.then_some(Event::Ready(id))
     }
 
+    /// Whether somebody has come to a serial line who is no service's client yet.
+    fn is_somebody_at(&mut self, line: usize) -> bool {
+        self.lines.get(line) == Some(&Seat::Empty)
+            && self.host.own().1.get_mut(line).is_some_and(line::is_readable)
+    }
+
     fn connection_event(&mut self, at: usize) -> Option<Event> {
+        if let Some(n) = at.checked_sub(TCP_SOCKETS) {
+            let Seat::Taken { watch: Some((id, step)) } = *self.lines.get(n)? else { return None };
+            let line = self.host.own().1.get_mut(n)?;
+            return line::is_ready(line, step).then_some(Event::Stream(id));
+        }
         let Role::Taken { watch: Some((id, step)) } = self.connections.get(at)?.role else { return None };
         let socket = self.tcp(at)?;
         let is_readable = socket.can_recv() || !socket.may_recv();
@@ -815,7 +860,7 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
     type Listener = Claim<'a>;
     type Stream = Claim<'a>;
     type Io<'s>
-        = Io<'s, 'a>
+        = Io<'s, 'a, H::Line>
     where
         Self: 's;
     type Files = H::Files;
@@ -837,9 +882,9 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
         stream: &mut Claim<'a>,
         now: Now,
     ) -> Result<Step, Errno> {
-        let handle = self.connections.get(stream.at).ok_or(Errno::CONNRESET)?.handle;
-        let mut io = Io(Some(self.sockets.get_mut(handle)));
-        self.host.own().talk(service, client, &mut io, now)
+        let (own, lines) = self.host.own();
+        let mut io = Io::at(stream.at, &self.connections, &mut self.sockets, lines);
+        own.talk(service, client, &mut io, now)
     }
 
     fn resolving(&mut self) -> (&mut H::Files, Names<'_, 'a>) {
@@ -848,11 +893,12 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
         (host.files(), Names { sockets, datagrams, claims: claims[2], random })
     }
 
-    fn listen(&mut self, _table: &Table, service: &Service) -> Result<Claim<'a>, Errno> {
+    fn listen(&mut self, table: &Table, service: &Service) -> Result<Claim<'a>, Errno> {
         // A server that owns its socket wants one of the system's.
         if service.is_owned_by_server() || (service.is_program() && !H::HAS_PROGRAMS) {
             return Err(Errno::NOSYS);
         }
+        let mut line = None;
         let address = match service.bind {
             Bind::Everywhere => None,
             Bind::Address(address) if self.interface.has_ip_addr(IpAddress::from(plain(address))) => {
@@ -860,9 +906,21 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
             }
             Bind::Address(_) => return Err(Errno::ADDRNOTAVAIL),
             Bind::Interface(_) => return Err(Errno::NODEV),
-            Bind::Path(_) => return Err(Errno::AFNOSUPPORT),
+            Bind::Path(path) => {
+                let path = table.bytes(path);
+                let is_talk = service.socket == SocketType::Stream
+                    && matches!(service.answer, Answer::Builtin(_) | Answer::Own(_));
+                line = self.host.own().1.iter().take(LINES).position(|line| line.path() == path);
+                if line.is_none() {
+                    return Err(Errno::NODEV);
+                }
+                if !is_talk {
+                    return Err(Errno::AFNOSUPPORT);
+                }
+                None
+            }
         };
-        if service.port == 0 {
+        if service.port == 0 && line.is_none() {
             return Err(Errno::INVAL);
         }
         let mut port = Port {
@@ -871,6 +929,7 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
             socket: service.socket,
             watch: None,
             datagrams: None,
+            line,
             taken: 0,
         };
         self.take_back();
@@ -914,6 +973,15 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
     }
 
     fn accept(&mut self, listener: &Claim<'a>) -> Result<(Claim<'a>, Peer), Errno> {
+        if let Some(Some(Port { line: Some(line), .. })) = self.ports.get(listener.at) {
+            let line = *line;
+            if !self.is_somebody_at(line) {
+                return Err(Errno::AGAIN);
+            }
+            let claim = Claim::take(TCP_SOCKETS + line, self.claims[0]).ok_or(Errno::NOBUFS)?;
+            self.set_watch(claim.at, None);
+            return Ok((claim, Peer::Local));
+        }
         let at = self.waiting_at(listener.at).ok_or(Errno::AGAIN)?;
         let remote = self.tcp(at).and_then(|socket| socket.remote_endpoint()).ok_or(Errno::CONNABORTED)?;
         let claim = Claim::take(at, self.claims[0]).ok_or(Errno::NOBUFS)?;
@@ -982,11 +1050,11 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
     }
 
     fn wait_for(&mut self, id: StreamId, stream: &Claim<'a>, step: Step) {
-        self.set_role(stream.at, Role::Taken { watch: Some((id, step)) });
+        self.set_watch(stream.at, Some((id, step)));
     }
 
     fn unwatch(&mut self, stream: &Claim<'a>) {
-        self.set_role(stream.at, Role::Taken { watch: None });
+        self.set_watch(stream.at, None);
     }
 
     fn hand_over(&mut self, stream: &Claim<'a>) -> Result<(), Errno> {
@@ -1052,13 +1120,16 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
     /// Closing never waits here.
     fn linger(&mut self, _: &Claim<'a>, _: u32) {}
 
-    fn io<'s>(&'s mut self, stream: &'s mut Claim<'a>) -> Io<'s, 'a> {
-        Io(self.tcp(stream.at))
+    fn io<'s>(&'s mut self, stream: &'s mut Claim<'a>) -> Io<'s, 'a, H::Line> {
+        Io::at(stream.at, &self.connections, &mut self.sockets, self.host.own().1)
     }
 
     fn tell(&mut self, stream: &Claim<'a>, bytes: &[u8]) -> Result<(), Errno> {
-        let socket = self.tcp(stream.at).ok_or(Errno::CONNRESET)?;
-        socket.send_slice(bytes).map(drop).map_err(|_| Errno::CONNRESET)
+        let mut io = Io::at(stream.at, &self.connections, &mut self.sockets, self.host.own().1);
+        match io.write(bytes) {
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 
     fn close(&mut self, stream: Claim<'a>) {

@@ -10,9 +10,11 @@ use core::net::IpAddr;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use heapless::Vec;
 use smoltcp::phy::Device;
 pub use static_cell::{ConstStaticCell, StaticCell};
-use usherd::backend::smoltcp::{Addresses, Buffers, Host, Ipv4, NoPipe, Smoltcp, Sockets};
+use usherd::backend::smoltcp::{Addresses, Buffers, Host, Ipv4, Line, NoLine, NoPipe, Smoltcp, Sockets};
+use usherd::capacity::LINES;
 use usherd::config::source::NoFiles;
 use usherd::engine::{Engine, OneTable};
 use usherd::record::Record;
@@ -31,25 +33,39 @@ pub trait Board: 'static {
     /// A counter that is too fast for anybody outside to tell.
     fn jitter() -> u32;
 
-    /// Writes to the serial line.
+    /// Writes to the serial line that the log goes to.
     fn write(bytes: &[u8]);
+
+    /// Its other serial lines, which services can be bound to.
+    type Line: Wakes + Line;
+
+    fn lines(&mut self) -> Vec<Self::Line, LINES>;
 }
 
-/// A network controller.
-pub trait Card: Device {
+/// A device that wakes the processor when it has something to do.
+pub trait Wakes {
     /// What it wanted the processor for has been heard: what comes from now on wakes it again.
     fn acknowledge(&mut self);
 }
+
+impl Wakes for NoLine {
+    fn acknowledge(&mut self) {}
+}
+
+/// A network controller.
+pub trait Card: Device + Wakes {}
+
+impl<D: Device + Wakes> Card for D {}
 
 /// The stack on a board.
 pub type Stack<B, C> = Smoltcp<'static, C, Bare<B>>;
 
 /// What a board has besides the network.
-pub struct Bare<B> {
+pub struct Bare<B: Board> {
     files: NoFiles,
     console: Console,
+    lines: Vec<B::Line, LINES>,
     random: u32,
-    board: PhantomData<B>,
 }
 
 impl<B: Board> Host for Bare<B> {
@@ -58,8 +74,10 @@ impl<B: Board> Host for Bare<B> {
     type Pipe = NoPipe;
     type Own = Console;
 
-    fn own(&mut self) -> &mut Console {
-        &mut self.console
+    type Line = B::Line;
+
+    fn own(&mut self) -> (&mut Console, &mut [B::Line]) {
+        (&mut self.console, &mut self.lines)
     }
 
     fn files(&mut self) -> &mut NoFiles {
@@ -117,7 +135,8 @@ pub fn run<B: Board, C: Card>(
 ) -> ! {
     let Memory { engine, buffers, sockets, stack } = memory;
     let mut now = Now { mono: Instant(board.now()), unix: None };
-    let stack = start(card, ethernet, (buffers, sockets, stack), now.mono);
+    let lines = board.lines();
+    let stack = start(card, lines, ethernet, (buffers, sockets, stack), now.mono);
     if engine.spare().unpack(table).is_err() {
         let _ = writeln!(Log::<B>::new(), "the table is another version's: build all of it anew");
     }
@@ -126,6 +145,7 @@ pub fn run<B: Board, C: Card>(
     loop {
         TURNS.store(TURNS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         stack.device().acknowledge();
+        stack.host.lines.iter_mut().for_each(Wakes::acknowledge);
         now.mono = Instant(board.now());
         now.unix = stack.unix(now.mono);
         let due = Smoltcp::turn(engine, stack, now);
@@ -147,6 +167,7 @@ pub fn run<B: Board, C: Card>(
 #[inline(never)]
 fn start<B: Board, C: Card>(
     card: C,
+    lines: Vec<B::Line, LINES>,
     ethernet: [u8; 6],
     (buffers, sockets, place): (
         &'static mut Buffers,
@@ -157,7 +178,7 @@ fn start<B: Board, C: Card>(
 ) -> &'static mut Stack<B, C> {
     let addresses =
         Addresses { ethernet, ipv4: Ipv4::Dhcp, ipv6: None, router6: None, time_server: time_server() };
-    let host = Bare { files: NoFiles, console: Console, random: 0x5eed, board: PhantomData };
+    let host = Bare { files: NoFiles, console: Console, lines, random: 0x5eed };
     place.init_with(|| Smoltcp::new(card, addresses, buffers, sockets, host, now))
 }
 

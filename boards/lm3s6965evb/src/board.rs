@@ -1,8 +1,11 @@
-//! Clock, alarm and serial line.
+//! Clock and alarm.
 
+use heapless::Vec;
+use usherd::capacity::LINES;
 use usherd_firmware::Board;
 
-use crate::register;
+use crate::uart::Uart;
+use crate::{register, uart};
 
 /// System control: the clock, and which devices have one.
 const INTERRUPT_STATUS: usize = 0x400f_e050;
@@ -10,7 +13,6 @@ const CLOCK: usize = 0x400f_e060;
 const CLOCKS_0: usize = 0x400f_e100;
 const CLOCKS_1: usize = 0x400f_e104;
 const CLOCKS_2: usize = 0x400f_e108;
-const UART: usize = 0x4000_c000;
 const TIMER: usize = 0x4003_0000;
 /// The watchdog, which need not watch: its 32 bits are the longest counter of the chip that can be read in any mode.
 const WATCHDOG: usize = 0x4000_0000;
@@ -42,11 +44,11 @@ impl Lm3s6965 {
             }
         }
         register::write(CLOCK, 3 << 23 | 1 << 22 | 0xe << 6);
-        // The watchdog; UART 0, timer 0; Ethernet with its line driver, and the ports it is at.
+        // The watchdog; both UARTs, timer 0; Ethernet with its line driver, and the ports it is at.
         register::write(CLOCKS_0, 1 << 3);
-        register::write(CLOCKS_1, 1 << 16 | 1);
+        register::write(CLOCKS_1, 1 << 16 | 1 << 1 | 1);
         register::write(CLOCKS_2, 1 << 30 | 1 << 28 | 1 << 5 | 1);
-        register::write(UART + 0x30, 0x301);
+        uart::start_log();
         // The whole 32 bits, from the core's clock; no reset at the end.
         register::write(WATCHDOG, u32::MAX);
         register::write(WATCHDOG + 0x08, 1);
@@ -94,10 +96,13 @@ impl Board for Lm3s6965 {
     }
 
     fn write(bytes: &[u8]) {
-        for byte in bytes {
-            while register::read(UART + 0x18) & 1 << 5 != 0 {}
-            register::write(UART, u32::from(*byte));
-        }
+        uart::log(bytes);
+    }
+
+    type Line = Uart;
+
+    fn lines(&mut self) -> Vec<Uart, LINES> {
+        Vec::from_array([Uart::start()])
     }
 }
 

@@ -6,6 +6,7 @@
 mod board;
 mod register;
 mod stellaris;
+mod uart;
 
 use core::panic::PanicInfo;
 

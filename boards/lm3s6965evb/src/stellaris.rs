@@ -3,7 +3,7 @@
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
-use usherd_firmware::Card;
+use usherd_firmware::Wakes;
 
 use crate::{board, register};
 
@@ -57,7 +57,7 @@ impl Stellaris {
     }
 }
 
-impl Card for Stellaris {
+impl Wakes for Stellaris {
     fn acknowledge(&mut self) {
         register::write(INTERRUPT, 1);
         board::clear(IRQ);

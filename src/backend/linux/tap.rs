@@ -20,7 +20,7 @@ use super::cache::Disk;
 use super::log::Log;
 use super::question::random;
 use super::{Cache, Spawner, spawn, sys};
-use crate::backend::smoltcp::{Host, Pipe, Smoltcp, Start};
+use crate::backend::smoltcp::{Host, NoLine, Pipe, Smoltcp, Start};
 use crate::backend::{End, Pid};
 use crate::builtin::NoOwn;
 use crate::engine::TablePair;
@@ -183,8 +183,10 @@ impl Host for LinuxHost {
     type Pipe = PairEnd;
     type Own = NoOwn;
 
-    fn own(&mut self) -> &mut NoOwn {
-        &mut self.own
+    type Line = NoLine;
+
+    fn own(&mut self) -> (&mut NoOwn, &mut [NoLine]) {
+        (&mut self.own, &mut [])
     }
 
     fn files(&mut self) -> &mut Disk {

@@ -6,7 +6,9 @@ use smoltcp::iface::SocketStorage;
 use smoltcp::socket::udp;
 use smoltcp::storage::PacketMetadata;
 
-use crate::capacity::{SERVICES, TCP_BUFFER_BYTES, TCP_SOCKETS, UDP_BUFFER_BYTES, UDP_PACKETS, UDP_SOCKETS};
+use crate::capacity::{
+    LINES, SERVICES, TCP_BUFFER_BYTES, TCP_SOCKETS, UDP_BUFFER_BYTES, UDP_PACKETS, UDP_SOCKETS,
+};
 
 /// What all sockets read and write. All zero: a static of it takes no room in the file.
 pub struct Buffers {
@@ -14,7 +16,7 @@ pub struct Buffers {
     pub(super) sent: [[u8; TCP_BUFFER_BYTES]; TCP_SOCKETS],
     pub(super) datagrams_received: [[u8; UDP_BUFFER_BYTES]; UDP_SOCKETS],
     pub(super) datagrams_sent: [[u8; UDP_BUFFER_BYTES]; UDP_SOCKETS],
-    pub(super) connections: [AtomicBool; TCP_SOCKETS],
+    pub(super) streams: [AtomicBool; TCP_SOCKETS + LINES],
     pub(super) ports: [AtomicBool; SERVICES],
     pub(super) questions: [AtomicBool; UDP_SOCKETS],
 }
@@ -26,7 +28,7 @@ impl Buffers {
             sent: [[0; TCP_BUFFER_BYTES]; TCP_SOCKETS],
             datagrams_received: [[0; UDP_BUFFER_BYTES]; UDP_SOCKETS],
             datagrams_sent: [[0; UDP_BUFFER_BYTES]; UDP_SOCKETS],
-            connections: [const { AtomicBool::new(false) }; TCP_SOCKETS],
+            streams: [const { AtomicBool::new(false) }; TCP_SOCKETS + LINES],
             ports: [const { AtomicBool::new(false) }; SERVICES],
             questions: [const { AtomicBool::new(false) }; UDP_SOCKETS],
         }

@@ -1,13 +1,38 @@
 //! A connection of smoltcp's as built-in services see one.
 
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
+use smoltcp::iface::SocketSet;
 use smoltcp::socket::tcp;
 
+use super::Connection;
+use super::line::{self, Line};
 use crate::builtin::{Forward, Stream};
+use crate::capacity::TCP_SOCKETS;
 use crate::errno::Errno;
 
-/// A connection for the length of one event; `None` is one that is broken.
-pub struct Io<'s, 'a>(pub(super) Option<&'s mut tcp::Socket<'a>>);
+/// A connection, or a serial line, for the length of one event.
+pub enum Io<'s, 'a, L> {
+    Socket(&'s mut tcp::Socket<'a>),
+    Line(&'s mut L),
+    /// One that is broken.
+    Broken,
+}
+
+impl<'s, 'a, L> Io<'s, 'a, L> {
+    /// The stream that is claimed as `at`.
+    pub(super) fn at(
+        at: usize,
+        connections: &[Connection],
+        sockets: &'s mut SocketSet<'a>,
+        lines: &'s mut [L],
+    ) -> Io<'s, 'a, L> {
+        match (connections.get(at), at.checked_sub(TCP_SOCKETS).and_then(|n| lines.get_mut(n))) {
+            (Some(connection), _) => Io::Socket(sockets.get_mut(connection.handle)),
+            (None, Some(line)) => Io::Line(line),
+            (None, None) => Io::Broken,
+        }
+    }
+}
 
 /// Bytes that a socket would take now.
 pub(super) fn room(socket: &tcp::Socket<'_>) -> Result<usize, Errno> {
@@ -42,28 +67,33 @@ fn ended(socket: &mut tcp::Socket<'_>) -> Result<bool, Errno> {
     }
 }
 
-impl ErrorType for Io<'_, '_> {
+impl<L> ErrorType for Io<'_, '_, L> {
     type Error = Errno;
 }
 
-impl Read for Io<'_, '_> {
+impl<L: Line> Read for Io<'_, '_, L> {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
         let room = buf.len();
-        match take(self.0.as_deref_mut().ok_or(Errno::CONNRESET)?, buf, room)? {
-            Forward::Moved(n) => Ok(n),
-            Forward::End => Ok(0),
-            Forward::Empty | Forward::Blocked => Err(Errno::AGAIN),
+        match self {
+            Io::Socket(socket) => match take(socket, buf, room)? {
+                Forward::Moved(n) => Ok(n),
+                Forward::End => Ok(0),
+                Forward::Empty | Forward::Blocked => Err(Errno::AGAIN),
+            },
+            Io::Line(line) => line::read(*line, buf),
+            Io::Broken => Err(Errno::CONNRESET),
         }
     }
 }
 
-impl Write for Io<'_, '_> {
+impl<L: Line> Write for Io<'_, '_, L> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        let socket = self.0.as_deref_mut().ok_or(Errno::CONNRESET)?;
-        if room(socket)? == 0 && !bytes.is_empty() {
-            return Err(Errno::AGAIN);
+        match self {
+            Io::Socket(socket) if room(socket)? == 0 && !bytes.is_empty() => Err(Errno::AGAIN),
+            Io::Socket(socket) => socket.send_slice(bytes).map_err(|_| Errno::CONNRESET),
+            Io::Line(line) => line::write(*line, bytes),
+            Io::Broken => Err(Errno::CONNRESET),
         }
-        socket.send_slice(bytes).map_err(|_| Errno::CONNRESET)
     }
 
     fn flush(&mut self) -> Result<(), Errno> {
@@ -71,26 +101,54 @@ impl Write for Io<'_, '_> {
     }
 }
 
-impl ReadReady for Io<'_, '_> {
+impl<L: Line> ReadReady for Io<'_, '_, L> {
     fn read_ready(&mut self) -> Result<bool, Errno> {
-        Ok(self.0.as_deref().is_none_or(|socket| socket.can_recv() || !socket.may_recv()))
+        Ok(match self {
+            Io::Socket(socket) => socket.can_recv() || !socket.may_recv(),
+            Io::Line(line) => line::is_readable(*line),
+            Io::Broken => true,
+        })
     }
 }
 
-impl WriteReady for Io<'_, '_> {
+impl<L: Line> WriteReady for Io<'_, '_, L> {
     fn write_ready(&mut self) -> Result<bool, Errno> {
-        Ok(self.0.as_deref().is_none_or(|socket| socket.can_send() || !socket.may_send()))
+        Ok(match self {
+            Io::Socket(socket) => socket.can_send() || !socket.may_send(),
+            Io::Line(line) => line::is_writable(*line),
+            Io::Broken => true,
+        })
     }
 }
 
-impl Stream for Io<'_, '_> {
+impl<L: Line> Stream for Io<'_, '_, L> {
     fn forward(&mut self, scratch: &mut [u8]) -> Result<Forward, Errno> {
-        let socket = self.0.as_deref_mut().ok_or(Errno::CONNRESET)?;
-        let room = room(socket)?;
-        let moved = take(socket, scratch, room)?;
-        if let Forward::Moved(n) = moved {
-            let _ = socket.send_slice(scratch.get(..n).unwrap_or(&[]));
+        match self {
+            Io::Socket(socket) => {
+                let room = room(socket)?;
+                let moved = take(socket, scratch, room)?;
+                if let Forward::Moved(n) = moved {
+                    let _ = socket.send_slice(scratch.get(..n).unwrap_or(&[]));
+                }
+                Ok(moved)
+            }
+            // A byte at a time: what there is no room for stays in the line.
+            Io::Line(line) => {
+                let mut moved = 0;
+                while moved < scratch.len() && line::is_readable(*line) {
+                    if !line::is_writable(*line) {
+                        return Ok(if moved == 0 { Forward::Blocked } else { Forward::Moved(moved) });
+                    }
+                    let mut byte = [0];
+                    let n = line::read(*line, &mut byte)?;
+                    if n == 0 {
+                        return Ok(Forward::End);
+                    }
+                    moved += line::write(*line, byte.get(..n).unwrap_or(&[]))?;
+                }
+                Ok(if moved == 0 { Forward::Empty } else { Forward::Moved(moved) })
+            }
+            Io::Broken => Err(Errno::CONNRESET),
         }
-        Ok(moved)
     }
 }

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use core::convert::Infallible;
 use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -10,6 +11,7 @@ use std::string::String;
 use std::vec::Vec;
 use std::{format, println, vec};
 
+use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use smoltcp::iface::SocketStorage;
 use smoltcp::phy::{DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::storage::PacketMetadata;
@@ -141,7 +143,66 @@ impl Own for Counter {
     }
 }
 
+/// A serial line: what has come and is not read, what was written, and how much more there is room for.
+#[derive(Clone, Default)]
+struct Wire(Rc<RefCell<WireState>>);
+
+#[derive(Default)]
+struct WireState {
+    coming: VecDeque<u8>,
+    gone: Vec<u8>,
+    room: usize,
+}
+
+impl ErrorType for Wire {
+    type Error = Infallible;
+}
+
+impl Read for Wire {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Infallible> {
+        let coming = &mut self.0.borrow_mut().coming;
+        assert!(!coming.is_empty(), "a driver would wait here");
+        let n = buf.len().min(coming.len());
+        buf.iter_mut().zip(coming.drain(..n)).for_each(|(to, from)| *to = from);
+        Ok(n)
+    }
+}
+
+impl ReadReady for Wire {
+    fn read_ready(&mut self) -> Result<bool, Infallible> {
+        Ok(!self.0.borrow().coming.is_empty())
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+        let mut state = self.0.borrow_mut();
+        assert!(state.room > 0, "a driver would wait here");
+        let n = bytes.len().min(state.room);
+        state.gone.extend(&bytes[..n]);
+        state.room -= n;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+impl WriteReady for Wire {
+    fn write_ready(&mut self) -> Result<bool, Infallible> {
+        Ok(self.0.borrow().room > 0)
+    }
+}
+
+impl Line for Wire {
+    fn path(&self) -> &[u8] {
+        b"/uart1"
+    }
+}
+
 struct TestHost {
+    wire: Wire,
     files: Tree,
     own: Counter,
     records: Rc<RefCell<Vec<String>>>,
@@ -154,8 +215,10 @@ impl Host for TestHost {
     type Pipe = NoPipe;
     type Own = Counter;
 
-    fn own(&mut self) -> &mut Counter {
-        &mut self.own
+    type Line = Wire;
+
+    fn own(&mut self) -> (&mut Counter, &mut [Wire]) {
+        (&mut self.own, core::slice::from_mut(&mut self.wire))
     }
 
     fn files(&mut self) -> &mut Tree {
@@ -182,6 +245,7 @@ type Daemon = Smoltcp<'static, Plug, TestHost>;
 struct Bench {
     engine: Box<Engine<Daemon>>,
     daemon: Daemon,
+    wire: Wire,
     records: Rc<RefCell<Vec<String>>>,
     clients: Interface,
     cable: Plug,
@@ -208,7 +272,9 @@ impl Bench {
         let device = Plug { coming: Rc::clone(&there), going: Rc::clone(&back), trouble: None };
         let mut cable = Plug { coming: back, going: there, trouble: None };
         let records = Rc::default();
+        let wire = Wire::default();
         let host = TestHost {
+            wire: wire.clone(),
             files: Tree::default(),
             own: Counter::default(),
             records: Rc::clone(&records),
@@ -246,6 +312,7 @@ impl Bench {
         Bench {
             engine,
             daemon,
+            wire,
             records,
             clients,
             cable,
@@ -480,6 +547,59 @@ fn services_of_ones_own_have_rules_and_limits_like_others() {
 }
 
 /// Losses cost time, never bytes. (What is changed on the way the checksums find.)
+/// A serial line has the services of the network, for who sends the first byte, and is never waited for.
+#[test]
+fn a_serial_line_is_served_as_far_as_it_takes_bytes() {
+    let on_line = |service: &str, more: &str| {
+        format!(
+            "service {service}\n{{\n type = INTERNAL UNLISTED\n protocol = unix\n socket_type = stream\n bind = /uart1\n wait = no\n \
+             log_on_success = HOST\n{more}}}\n"
+        )
+    };
+    let says = |bench: &mut Bench, coming: &[u8], room: usize| {
+        {
+            let mut state = bench.wire.0.borrow_mut();
+            state.coming.extend(coming);
+            state.room = room;
+        }
+        bench.settle();
+        core::mem::take(&mut bench.wire.0.borrow_mut().gone)
+    };
+    let mut bench = Bench::new(&on_line("echo", ""));
+    assert_eq!(says(&mut bench, b"hello", 3), b"hel");
+    assert_eq!(bench.wire.0.borrow().coming, *b"lo");
+    assert_eq!(says(&mut bench, b"", 1), b"l");
+    assert_eq!(says(&mut bench, b", you", 100), b"o, you");
+    assert_eq!(*bench.records.borrow(), ["START: echo from=<no address>"]);
+
+    let mut bench = Bench::new(&on_line("chargen", ""));
+    assert_eq!(says(&mut bench, b"", 10), b"");
+    assert_eq!(says(&mut bench, b"?", 10), b"!\"#$%&'()*");
+    assert_eq!(says(&mut bench, b"", 5), b"+,-./");
+
+    let mut bench = Bench::new(&on_line("daytime", ""));
+    assert_eq!(says(&mut bench, b"?", 100).len(), 26);
+    // It has ended, with what was not read of it; what comes now is another client.
+    assert_eq!(says(&mut bench, b"?", 100).len(), 26);
+
+    let mut bench = Bench::new(&on_line("counter", ""));
+    assert_eq!(says(&mut bench, b"one\ntwo\n", 100), b"2\n");
+    assert_eq!(says(&mut bench, b"three\n", 100), b"3\n");
+
+    // Two services on one line, and one on a line that is not there.
+    let confused = on_line("echo", "") + &on_line("discard", " id = second\n");
+    let bench = Bench::new(&(confused + &on_line("counter", "").replace("uart1", "uart2")));
+    let records = bench.records.borrow();
+    assert!(
+        records.iter().any(|r| r.starts_with("bind failed (Address already in use). service = second, ")),
+        "{records:?}"
+    );
+    assert!(
+        records.iter().any(|r| r.starts_with("bind failed (No such device). service = counter, ")),
+        "{records:?}"
+    );
+}
+
 #[test]
 fn frames_may_be_lost_doubled_swapped_and_changed() {
     let conf = configuration("10.7.0.13");
