@@ -1,6 +1,7 @@
 //! For the build scripts of boards: reads the configuration, tells its mistakes as `usherd -t` does, and leaves the table as
 //! bytes in `$OUT_DIR/table`.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::{env, fs, process};
 
@@ -9,8 +10,37 @@ use usherd::config::source::NoFiles;
 use usherd::config::{Loader, Options};
 use usherd::table::Table;
 
+/// Stops the build if a variable is there and not what it should be.
+fn check(name: &str, what: &str, is_right: impl Fn(&str) -> bool) {
+    println!("cargo::rerun-if-env-changed={name}");
+    if let Ok(value) = env::var(name)
+        && !is_right(&value)
+    {
+        println!("cargo::error={name} is `{value}`: write {what}");
+        process::exit(1);
+    }
+}
+
+/// Checks where the board shall be: the firmware reads it as it is.
+fn check_addresses() {
+    check(
+        "USHERD_BOARD_ADDRESS",
+        "its IPv4 address and the bits of its network, as 192.168.1.2/24",
+        |value| {
+            value.split_once('/').is_some_and(|(address, bits)| {
+                address.parse::<Ipv4Addr>().is_ok() && bits.parse::<u8>().is_ok_and(|bits| bits <= 32)
+            })
+        },
+    );
+    check("USHERD_BOARD_ROUTER", "the IPv4 address of the router", |value| value.parse::<Ipv4Addr>().is_ok());
+    check("USHERD_BOARD_TIME_SERVER", "the address of a time server", |value| {
+        value.parse::<IpAddr>().is_ok()
+    });
+}
+
 /// Packs `usherd.conf`, or the file that `USHERD_BOARD_CONF` names. `own` are the firmware's own services, by place.
 pub fn pack(own: &[&[u8]]) {
+    check_addresses();
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../pack.rs");
     println!("cargo::rerun-if-env-changed=USHERD_BOARD_CONF");

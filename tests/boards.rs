@@ -6,19 +6,25 @@ mod outside;
 #[path = "conformance/script.rs"]
 mod script;
 
+use harness::frames;
 use harness::*;
 use outside::{Outside, play};
 use script::configuration;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// The address of all firmware's network controllers.
+const ETHERNET: [u8; 6] = [0x02, b'u', b's', b'h', 0, 1];
 /// All ports of `usherd.conf`, and one where nobody listens.
 const PORTS: [(&str, u16); 12] = [
     ("tcp", 7007),
@@ -110,14 +116,21 @@ struct Board {
 impl Board {
     /// `ports` are led to the board's ports of the same numbers.
     fn start(net: &Net, machine: &Machine, ports: &[(&str, u16)], firmware: &Path) -> Board {
-        let dir = net.dir();
-        let (log, monitor) = (dir.join("uart"), dir.join("monitor"));
         let mut network = String::from("user");
         for (kind, port) in ports {
             network += &format!(",hostfwd={kind}:127.0.0.1:{port}-:{port}");
         }
+        let board = Board::on(net, machine, &network, firmware);
+        until("the board is ready", || board.log().contains("ready: 10.0.2.15").then_some(()));
+        board
+    }
+
+    /// On a network of that kind of QEMU's.
+    fn on(net: &Net, machine: &Machine, network: &str, firmware: &Path) -> Board {
+        let dir = net.dir();
+        let (log, monitor) = (dir.join("uart"), dir.join("monitor"));
         let qemu = Command::new(machine.qemu)
-            .args(machine.arguments(&network))
+            .args(machine.arguments(network))
             .args(["-display", "none", "-kernel"])
             .arg(firmware)
             .arg("-serial")
@@ -130,9 +143,7 @@ impl Board {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error} (tools/setup installs it)", machine.qemu));
-        let board = Board { qemu, log, monitor };
-        until("the board is ready", || board.log().contains("ready: 10.0.2.15").then_some(()));
-        board
+        Board { qemu, log, monitor }
     }
 
     fn log(&self) -> String {
@@ -252,6 +263,177 @@ fn a_serial_line_has_a_service() {
         let came = |from: &str| board.log().matches(&format!("START: {from}")).count();
         until("all records", || (came("serial-console from=<no address>") == 2).then_some(()));
         assert_eq!(came("console from=10.0.2.2"), 1);
+    });
+}
+
+/// A cable from a TAP device of this network to a board: QEMU takes each datagram for an Ethernet frame.
+struct Cable {
+    to_board: UdpSocket,
+    is_troubled: Arc<AtomicBool>,
+    is_cut: Arc<AtomicBool>,
+    pumps: Vec<JoinHandle<()>>,
+}
+
+impl Cable {
+    /// The cable, and what QEMU is told of it.
+    fn lay(name: &str) -> (Cable, String) {
+        let to_board = UdpSocket::bind("127.0.0.1:0").expect("our end");
+        // A port that is free now, and nobody else is here to take it.
+        let free = UdpSocket::bind("127.0.0.1:0").expect("the board's end").local_addr().expect("an address");
+        let ours = to_board.local_addr().expect("an address");
+        to_board.connect(free).expect("the board's end");
+        to_board.set_read_timeout(Some(TICK)).expect("a time-out");
+        let tap = tap(name);
+        let is_troubled = Arc::new(AtomicBool::new(false));
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let pump = |is_to_board: bool| {
+            let (mut tap, socket) =
+                (tap.try_clone().expect("a handle"), to_board.try_clone().expect("a handle"));
+            let (is_troubled, is_cut) = (Arc::clone(&is_troubled), Arc::clone(&is_cut));
+            std::thread::spawn(move || {
+                let (mut bytes, mut trouble) = ([0; 2048], Trouble { random: Random(7), held: None });
+                while !is_cut.load(Ordering::Relaxed) {
+                    let taken = if is_to_board {
+                        // A TAP device has no time-outs.
+                        if is_readable(&tap, TICK) { tap.read(&mut bytes) } else { continue }
+                    } else {
+                        socket.recv(&mut bytes)
+                    };
+                    // QEMU is not there yet, or not any more.
+                    let Ok(n) = taken else { continue };
+                    let frames = match is_troubled.load(Ordering::Relaxed) {
+                        true => trouble.meets(&bytes[..n]),
+                        false => vec![bytes[..n].to_vec()],
+                    };
+                    for frame in frames {
+                        // What nobody takes is lost, as on cables.
+                        let _ = if is_to_board { socket.send(&frame) } else { tap.write(&frame) };
+                    }
+                }
+            })
+        };
+        let pumps = vec![pump(true), pump(false)];
+        let network = format!("socket,udp={ours},localaddr={free}");
+        (Cable { to_board, is_troubled, is_cut, pumps }, network)
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        self.is_cut.store(true, Ordering::Relaxed);
+        self.pumps.drain(..).for_each(|pump| pump.join().expect("a pump"));
+    }
+}
+
+/// How long a pump waits before it looks whether the cable is cut.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What frames meet on a bad network.
+struct Trouble {
+    random: Random,
+    held: Option<Vec<u8>>,
+}
+
+impl Trouble {
+    /// What arrives now in place of a frame: it doubled, the one before behind it, half of it before it, parts of it, nothing.
+    fn meets(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
+        let mut arrive = match self.random.below(40) {
+            0 => vec![],
+            1 => frames::fragments(frame),
+            2..8 => vec![frame.to_vec(), frame.to_vec()],
+            8..16 => frames::half_segment(frame).into_iter().chain([frame.to_vec()]).collect(),
+            16..20 if self.held.is_none() => {
+                self.held = Some(frame.to_vec());
+                return vec![];
+            }
+            _ => vec![frame.to_vec()],
+        };
+        arrive.extend(self.held.take());
+        arrive
+    }
+}
+
+/// A TAP device of this network, up, with 10.7.0.11 to 14.
+fn tap(name: &str) -> fs::File {
+    let tap = fs::File::options().read(true).write(true).open("/dev/net/tun").expect("/dev/net/tun");
+    let mut request = [0u8; 40];
+    request[..name.len()].copy_from_slice(name.as_bytes());
+    // IFF_TAP | IFF_NO_PI
+    request[16..18].copy_from_slice(&0x1002u16.to_ne_bytes());
+    // SAFETY: TUNSETIFF reads and writes a struct ifreq, which has 40 bytes.
+    let done = unsafe { libc::ioctl(tap.as_raw_fd(), 0x4004_54ca, request.as_mut_ptr()) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    ip(&format!("link set {name} up"));
+    for n in 11..=14 {
+        ip(&format!("addr add 10.7.0.{n}/24 dev {name}"));
+    }
+    tap
+}
+
+fn is_readable(file: &fs::File, wait: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, which lives until the call returns.
+    unsafe { libc::poll(&mut poll, 1, wait.as_millis() as i32) == 1 }
+}
+
+/// How many clients of echo are served at one time.
+fn clients_at_once(to: SocketAddr) -> usize {
+    let mut served = Vec::new();
+    while let Ok(mut client) = TcpStream::connect_timeout(&to, Duration::from_secs(1)) {
+        client.set_read_timeout(Some(Duration::from_secs(1))).expect("a time-out");
+        let mut echo = [0];
+        if client.write_all(b"?").is_err() || client.read_exact(&mut echo).is_err() {
+            break;
+        }
+        served.push(client);
+    }
+    served.len()
+}
+
+/// A bad network: frames lost, doubled, swapped, in parts, overlapping ones; then a flood of handshakes, whole ones and
+/// spoiled ones. The board goes on serving, is not switched on anew, and has as many places for clients as before.
+#[test]
+fn a_bad_network_leaves_a_board_as_it_was() {
+    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-static", &[("USHERD_BOARD_ADDRESS", "10.7.0.1/24")]);
+    in_net(move |net| {
+        let (cable, network) = Cable::lay("tap0");
+        let board = Board::on(net, &LM3S6965EVB, &network, firmware);
+        until("the board is ready", || board.log().contains("ready: 10.7.0.1").then_some(()));
+        let echo: SocketAddr = "10.7.0.1:7".parse().expect("an address");
+        let most = clients_at_once(echo);
+        assert!(most >= 4, "{most} clients");
+
+        cable.is_troubled.store(true, Ordering::Relaxed);
+        let bytes: Vec<u8> = (0..30_000u32).map(|n| (n / 7) as u8).collect();
+        let mut client = tcp_from("10.7.0.11:0", "10.7.0.1:7");
+        client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let mut writer = client.try_clone().expect("a second handle");
+        let sent = bytes.clone();
+        let sender = std::thread::spawn(move || {
+            writer.write_all(&sent).expect("a board that reads");
+            writer.shutdown(std::net::Shutdown::Write).expect("a half-close");
+        });
+        let heard = read_to_end(&mut client);
+        sender.join().expect("the sender");
+        assert!(heard == bytes, "{} of {} bytes", heard.len(), bytes.len());
+        cable.is_troubled.store(false, Ordering::Relaxed);
+
+        let mut random = Random(7);
+        let mut before = tcp_from("10.7.0.11:0", "10.7.0.1:7");
+        round_trip(&mut before, b"hello");
+        for round in 0..12 {
+            for n in 0..250 {
+                let mut frame = frames::handshake((ETHERNET, [10, 7, 0, 1]), round * 250 + n, 7);
+                if n % 2 == 0 {
+                    frames::spoil(&mut frame, &mut random);
+                }
+                let _ = cable.to_board.send(&frame);
+            }
+            round_trip(&mut before, b"still here");
+        }
+        drop(before);
+        until("all places are free again", || (clients_at_once(echo) == most).then_some(()));
+        assert_eq!(board.log().matches("ready: 10.7.0.1").count(), 1, "it was switched on once");
     });
 }
 

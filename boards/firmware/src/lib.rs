@@ -177,9 +177,22 @@ fn start<B: Board, C: Card>(
     now: Instant,
 ) -> &'static mut Stack<B, C> {
     let addresses =
-        Addresses { ethernet, ipv4: Ipv4::Dhcp, ipv6: None, router6: None, time_server: time_server() };
+        Addresses { ethernet, ipv4: ipv4(), ipv6: None, router6: None, time_server: time_server() };
     let host = Bare { files: NoFiles, console: Console, lines, random: 0x5eed };
     place.init_with(|| Smoltcp::new(card, addresses, buffers, sockets, host, now))
+}
+
+/// What `USHERD_BOARD_ADDRESS` and `USHERD_BOARD_ROUTER` said when this was built; `pack.rs` has checked them. Without, a server
+/// on the network tells.
+fn ipv4() -> Ipv4 {
+    let given = option_env!("USHERD_BOARD_ADDRESS").and_then(|text| text.split_once('/'));
+    match given.map(|(address, bits)| (address.parse(), bits.parse())) {
+        Some((Ok(address), Ok(bits))) => {
+            let router = option_env!("USHERD_BOARD_ROUTER").and_then(|router| router.parse().ok());
+            Ipv4::Static { address, bits, router }
+        }
+        _ => Ipv4::Dhcp,
+    }
 }
 
 /// The address of a time server (SNTP), if there was one in `USHERD_BOARD_TIME_SERVER` when this was built.
