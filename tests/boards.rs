@@ -5,18 +5,22 @@ mod harness;
 mod outside;
 #[path = "conformance/script.rs"]
 mod script;
+#[path = "boards/wire.rs"]
+mod wire;
 
 use harness::*;
 use outside::{Outside, play};
 use script::configuration;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use wire::{HEADERS, Wire};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// All ports of `usherd.conf`, and one where nobody listens.
@@ -68,11 +72,22 @@ const LM3S6965EVB: Machine = Machine {
     card: Card::OnBoard("stellaris"),
 };
 
-/// Firmware as its folder has it.
+const MPS2_AN385: Machine = Machine {
+    board: "mps2-an385",
+    qemu: "qemu-system-arm",
+    args: &["-M", "mps2-an385"],
+    card: Card::OnBoard("lan9118"),
+};
+
+/// Firmware as its folder has it, or with what is in the environment. One name is one environment, and is built once.
 fn build(board: &str, name: &str, environment: &[(&str, &str)]) -> &'static Path {
     // All of them land in one place.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    static BUILT: Mutex<BTreeMap<String, &Path>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = format!("{board}-{name}");
+    if let Some(firmware) = built.get(&name) {
+        return firmware;
+    }
     let done = Command::new(format!("{ROOT}/tools/cross"))
         .arg(format!("boards/{board}"))
         .envs(environment.iter().copied())
@@ -81,10 +96,12 @@ fn build(board: &str, name: &str, environment: &[(&str, &str)]) -> &'static Path
         .output()
         .expect("tools/cross");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let built = Path::new(ROOT).join("target/boards").join(board).join("usherd");
-    let firmware = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::copy(built, &firmware).expect("firmware");
-    Box::leak(firmware.into_boxed_path())
+    let file = Path::new(ROOT).join("target/boards").join(board).join("usherd");
+    let firmware = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+    fs::copy(file, &firmware).expect("firmware");
+    let firmware = Box::leak(firmware.into_boxed_path());
+    built.insert(name, firmware);
+    firmware
 }
 
 /// Firmware with the services of the scripts.
@@ -97,7 +114,7 @@ fn build_for_scripts(board: &str, more: &[(&str, &str)]) -> &'static Path {
     }
     let conf = conf.to_str().expect("a printable path");
     let environment = [&[("USHERD_BOARD_CONF", conf)], more].concat();
-    build(board, &format!("{board}-scripts"), &environment)
+    build(board, "scripts", &environment)
 }
 
 /// A board in QEMU, in the network of a test.
@@ -110,14 +127,20 @@ struct Board {
 impl Board {
     /// `ports` are led to the board's ports of the same numbers.
     fn start(net: &Net, machine: &Machine, ports: &[(&str, u16)], firmware: &Path) -> Board {
-        let dir = net.dir();
-        let (log, monitor) = (dir.join("uart"), dir.join("monitor"));
         let mut network = String::from("user");
         for (kind, port) in ports {
             network += &format!(",hostfwd={kind}:127.0.0.1:{port}-:{port}");
         }
+        let board = Board::switch_on(net, machine, &network, firmware);
+        until("the board is ready", || board.log().contains("ready: 10.0.2.15").then_some(()));
+        board
+    }
+
+    fn switch_on(net: &Net, machine: &Machine, network: &str, firmware: &Path) -> Board {
+        let dir = net.dir();
+        let (log, monitor) = (dir.join("uart"), dir.join("monitor"));
         let qemu = Command::new(machine.qemu)
-            .args(machine.arguments(&network))
+            .args(machine.arguments(network))
             .args(["-display", "none", "-kernel"])
             .arg(firmware)
             .arg("-serial")
@@ -128,9 +151,7 @@ impl Board {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error} (tools/setup installs it)", machine.qemu));
-        let board = Board { qemu, log, monitor };
-        until("the board is ready", || board.log().contains("ready: 10.0.2.15").then_some(()));
-        board
+        Board { qemu, log, monitor }
     }
 
     fn log(&self) -> String {
@@ -150,6 +171,18 @@ impl Board {
     fn turns(&self, firmware: &Path, net: &Net) -> u32 {
         let bytes = self.memory(symbol(firmware, "usherd_firmware::TURNS"), 4, net);
         u32::from_le_bytes(bytes.try_into().expect("four bytes"))
+    }
+
+    /// Waits until its loop does not go round any more: what is still to be acknowledged, and what the network's router
+    /// has to say, ends soon.
+    fn until_quiet(&self, firmware: &Path, net: &Net) {
+        let mut before = self.turns(firmware, net);
+        assert!(before > 0, "the counter is read from where it is");
+        until("two quiet seconds", || {
+            std::thread::sleep(Duration::from_secs(2));
+            let now = self.turns(firmware, net);
+            (core::mem::replace(&mut before, now) == now).then_some(())
+        });
     }
 
     /// A part of its memory.
@@ -203,17 +236,29 @@ fn tell_the_time() {
 /// With eight services and access rules: 160 KB of flash, 48 KB of RAM with the stack.
 #[test]
 fn lm3s6965evb_keeps_its_budget() {
-    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-default", &[]);
+    keeps_its_budget(&LM3S6965EVB, 160 * 1024, 48 * 1024);
+}
+
+/// A sixteenth of the memory for code, and a quarter of that for data.
+#[test]
+fn mps2_an385_keeps_its_budget() {
+    keeps_its_budget(&MPS2_AN385, 256 * 1024, 1024 * 1024);
+}
+
+/// At most so many bytes of flash, and of RAM with the stack.
+fn keeps_its_budget(machine: &'static Machine, most_flash: usize, most_ram: usize) {
+    let firmware = build(machine.board, "default", &[]);
     let size = Command::new("size").arg(firmware).output().expect("size of binutils");
     let table = String::from_utf8(size.stdout).expect("text");
     let line = table.lines().nth(1).expect("a line");
     let bytes: Vec<usize> = line.split_whitespace().take(3).map_while(|n| n.parse().ok()).collect();
-    let (flash, statics) = (bytes[0] + bytes[1], bytes[1] + bytes[2]);
+    let [code, data, bss] = bytes[..] else { panic!("{table}") };
+    let (flash, statics) = (code + data, data + bss);
     in_net(move |net| {
         // Ports below 1024 are this network's as much as the board's.
         let ports = [7, 9, 13, 19, 37, 1023].map(|port| ("tcp", port)).into_iter();
         let ports: Vec<_> = ports.chain([("udp", 7), ("udp", 37)]).collect();
-        let board = Board::start(net, &LM3S6965EVB, &ports, firmware);
+        let board = Board::start(net, machine, &ports, firmware);
         // All that goes deep: some clients at one time, refusals, datagrams, records.
         for _ in 0..3 {
             let mut echoes: Vec<_> = (0..3).map(|_| tcp("127.0.0.1:7")).collect();
@@ -226,41 +271,103 @@ fn lm3s6965evb_keeps_its_budget() {
             assert_eq!(text(&said), "> not known\r\n> there are uptime, time and quit\r\n> ");
         }
         let (stack, _) = board.stack(firmware, net);
-        println!("lm3s6965evb: {flash} bytes of flash, {statics} of variables, {stack} of stack");
-        assert!(flash <= 160 * 1024, "{flash} bytes of flash");
-        assert!(statics + stack <= 48 * 1024, "{statics} and {stack} bytes of RAM");
+        let name = machine.board;
+        println!("{name}: {flash} bytes of flash, {statics} of variables, {stack} of stack");
+        println!("{name}: text {code}, data {data}, bss {bss}, stack {stack}");
+        assert!(flash <= most_flash, "{flash} bytes of flash");
+        assert!(statics + stack <= most_ram, "{statics} and {stack} bytes of RAM");
     });
 }
 
-/// Nothing to do, nothing done: no clock ticks, and no device is asked.
 #[test]
-fn an_idle_board_sleeps() {
-    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-idle", &[]);
+fn an_idle_lm3s6965evb_sleeps() {
+    sleeps_when_idle(&LM3S6965EVB);
+}
+
+#[test]
+fn an_idle_mps2_an385_sleeps() {
+    sleeps_when_idle(&MPS2_AN385);
+}
+
+/// Nothing to do, nothing done: no clock ticks, and no device is asked.
+fn sleeps_when_idle(machine: &'static Machine) {
+    let firmware = build(machine.board, "default", &[]);
     in_net(move |net| {
-        let board = Board::start(net, &LM3S6965EVB, &[("tcp", 7)], firmware);
+        let board = Board::start(net, machine, &[("tcp", 7)], firmware);
         let mut client = tcp("127.0.0.1:7");
         round_trip(&mut client, b"hello");
-        // What is still to be acknowledged, and what the network's router has to say, ends soon.
-        let mut before = board.turns(firmware, net);
-        assert!(before > 0, "the counter is read from where it is");
-        until("two quiet seconds", || {
-            std::thread::sleep(Duration::from_secs(2));
-            let now = board.turns(firmware, net);
-            (core::mem::replace(&mut before, now) == now).then_some(())
-        });
+        board.until_quiet(firmware, net);
         round_trip(&mut client, b"still here");
     });
 }
 
 #[test]
 fn twenty_boots_of_twenty_reach_the_first_echo() {
-    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-boots", &[]);
-    for _ in 0..20 {
-        in_net(move |net| {
-            let _board = Board::start(net, &LM3S6965EVB, &[("tcp", 7)], firmware);
-            assert_eq!(ask_tcp("127.0.0.1:7", b"first"), b"first");
-        });
+    for machine in [&LM3S6965EVB, &MPS2_AN385] {
+        let firmware = build(machine.board, "default", &[]);
+        for _ in 0..20 {
+            in_net(move |net| {
+                let _board = Board::start(net, machine, &[("tcp", 7)], firmware);
+                assert_eq!(ask_tcp("127.0.0.1:7", b"first"), b"first");
+            });
+        }
     }
+}
+
+#[test]
+fn lm3s6965evb_loses_no_byte_of_a_frame() {
+    let answers = loses_no_byte_of_a_frame(&LM3S6965EVB);
+    assert_eq!(answers, BURST, "QEMU holds back what this card has no room for");
+}
+
+#[test]
+fn mps2_an385_loses_no_byte_of_a_frame() {
+    let answers = loses_no_byte_of_a_frame(&MPS2_AN385);
+    assert!((1..BURST).contains(&answers), "{answers} of {BURST}: this card has room for six");
+}
+
+/// The largest frame.
+const FRAME: usize = 1514;
+/// More of those than any card holds, and fewer than the cable.
+const BURST: u16 = 64;
+
+/// Frames of every length come and go whole. What is too short or too long, or more than the card can hold, is lost alone.
+/// How many of [`BURST`] at once were answered.
+fn loses_no_byte_of_a_frame(machine: &'static Machine) -> u16 {
+    let firmware = build(machine.board, "default", &[]);
+    in_net(move |net| {
+        let mut wire = Wire::new();
+        let board = Board::switch_on(net, machine, &Wire::network(), firmware);
+        let address: Ipv6Addr = until("its own address", || {
+            let log = board.log();
+            // A line that is not yet whole has another address.
+            let (whole, _) = log.rsplit_once('\n')?;
+            whole.lines().find_map(|line| line.trim().strip_prefix("ready: "))?.parse().ok()
+        });
+        wire.meet(address);
+        let data: Vec<u8> = (0..FRAME).map(|n| (n * 7 + n / 256) as u8).collect();
+        let ask = |len: usize| {
+            wire.send(&wire.request(len as u16, &data[..len]));
+            let (sequence, answer) = wire.reply(PATIENCE).unwrap_or_else(|| panic!("no echo of {len} bytes"));
+            assert_eq!((usize::from(sequence), &answer[..]), (len, &data[..len]));
+        };
+        (0..=FRAME - HEADERS).for_each(ask);
+        // Nothing in them is a lie but that they are frames.
+        for len in (1..HEADERS).chain(FRAME + 1..FRAME + 20).chain([1600, 2000, 2047, 2048, 4000]) {
+            let mut frame = wire.request(0xffff, &[0; 4096]);
+            frame.truncate(len);
+            wire.send(&frame);
+        }
+        ask(100);
+        for sequence in 0..BURST {
+            wire.send(&wire.request(sequence, &data[..FRAME - HEADERS]));
+        }
+        let answers = core::iter::from_fn(|| wire.reply(Duration::from_secs(2))).count();
+        (0..=FRAME - HEADERS).step_by(97).for_each(ask);
+        board.until_quiet(firmware, net);
+        ask(1000);
+        answers as u16
+    })
 }
 
 #[test]
@@ -278,6 +385,13 @@ fn lm3s6965evb() {
     ];
     let firmware = build_for_scripts(LM3S6965EVB.board, &more);
     play_on(&LM3S6965EVB, firmware);
+}
+
+#[test]
+fn mps2_an385() {
+    // QEMU leads it to ours.
+    let firmware = build_for_scripts(MPS2_AN385.board, &[("USHERD_BOARD_TIME_SERVER", "10.0.2.2")]);
+    play_on(&MPS2_AN385, firmware);
 }
 
 /// The scripts, each on a board that was just switched on.
