@@ -1,26 +1,29 @@
 //! Firmware on boards in QEMU: the conformance scripts, memory, boots.
 
+#[path = "boards/cable.rs"]
+mod cable;
 mod harness;
 #[path = "conformance/outside.rs"]
 mod outside;
 #[path = "conformance/script.rs"]
 mod script;
+#[path = "boards/wire.rs"]
+mod wire;
 
-use harness::frames;
+use cable::Cable;
 use harness::*;
 use outside::{Outside, play};
 use script::configuration;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use wire::{HEADERS, Wire};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The address of all firmware's network controllers.
@@ -74,11 +77,22 @@ const LM3S6965EVB: Machine = Machine {
     card: Card::OnBoard("stellaris"),
 };
 
-/// Firmware as its folder has it.
+const MPS2_AN385: Machine = Machine {
+    board: "mps2-an385",
+    qemu: "qemu-system-arm",
+    args: &["-M", "mps2-an385"],
+    card: Card::OnBoard("lan9118"),
+};
+
+/// Firmware as its folder has it, or with what is in the environment. One name is one environment, and is built once.
 fn build(board: &str, name: &str, environment: &[(&str, &str)]) -> &'static Path {
     // All of them land in one place.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    static BUILT: Mutex<BTreeMap<String, &Path>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = format!("{board}-{name}");
+    if let Some(firmware) = built.get(&name) {
+        return firmware;
+    }
     let done = Command::new(format!("{ROOT}/tools/cross"))
         .arg(format!("boards/{board}"))
         .envs(environment.iter().copied())
@@ -87,10 +101,12 @@ fn build(board: &str, name: &str, environment: &[(&str, &str)]) -> &'static Path
         .output()
         .expect("tools/cross");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let built = Path::new(ROOT).join("target/boards").join(board).join("usherd");
-    let firmware = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::copy(built, &firmware).expect("firmware");
-    Box::leak(firmware.into_boxed_path())
+    let file = Path::new(ROOT).join("target/boards").join(board).join("usherd");
+    let firmware = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+    fs::copy(file, &firmware).expect("firmware");
+    let firmware = Box::leak(firmware.into_boxed_path());
+    built.insert(name, firmware);
+    firmware
 }
 
 /// Firmware with the services of the scripts.
@@ -103,7 +119,7 @@ fn build_for_scripts(board: &str, more: &[(&str, &str)]) -> &'static Path {
     }
     let conf = conf.to_str().expect("a printable path");
     let environment = [&[("USHERD_BOARD_CONF", conf)], more].concat();
-    build(board, &format!("{board}-scripts"), &environment)
+    build(board, "scripts", &environment)
 }
 
 /// A board in QEMU, in the network of a test.
@@ -120,13 +136,13 @@ impl Board {
         for (kind, port) in ports {
             network += &format!(",hostfwd={kind}:127.0.0.1:{port}-:{port}");
         }
-        let board = Board::on(net, machine, &network, firmware);
+        let board = Board::switch_on(net, machine, &network, firmware);
         until("the board is ready", || board.log().contains("ready: 10.0.2.15").then_some(()));
         board
     }
 
     /// On a network of that kind of QEMU's.
-    fn on(net: &Net, machine: &Machine, network: &str, firmware: &Path) -> Board {
+    fn switch_on(net: &Net, machine: &Machine, network: &str, firmware: &Path) -> Board {
         let dir = net.dir();
         let (log, monitor) = (dir.join("uart"), dir.join("monitor"));
         let qemu = Command::new(machine.qemu)
@@ -163,6 +179,18 @@ impl Board {
     fn turns(&self, firmware: &Path, net: &Net) -> u32 {
         let bytes = self.memory(symbol(firmware, "usherd_firmware::TURNS"), 4, net);
         u32::from_le_bytes(bytes.try_into().expect("four bytes"))
+    }
+
+    /// Waits until its loop does not go round any more: what is still to be acknowledged, and what the network's router
+    /// has to say, ends soon.
+    fn until_quiet(&self, firmware: &Path, net: &Net) {
+        let mut before = self.turns(firmware, net);
+        assert!(before > 0, "the counter is read from where it is");
+        until("two quiet seconds", || {
+            std::thread::sleep(Duration::from_secs(2));
+            let now = self.turns(firmware, net);
+            (core::mem::replace(&mut before, now) == now).then_some(())
+        });
     }
 
     /// A part of its memory.
@@ -216,17 +244,29 @@ fn tell_the_time() {
 /// With eight services and access rules: 160 KB of flash, 48 KB of RAM with the stack.
 #[test]
 fn lm3s6965evb_keeps_its_budget() {
-    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-default", &[]);
+    keeps_its_budget(&LM3S6965EVB, 160 * 1024, 48 * 1024);
+}
+
+/// A sixteenth of the memory for code, and a quarter of that for data.
+#[test]
+fn mps2_an385_keeps_its_budget() {
+    keeps_its_budget(&MPS2_AN385, 256 * 1024, 1024 * 1024);
+}
+
+/// At most so many bytes of flash, and of RAM with the stack.
+fn keeps_its_budget(machine: &'static Machine, most_flash: usize, most_ram: usize) {
+    let firmware = build(machine.board, "default", &[]);
     let size = Command::new("size").arg(firmware).output().expect("size of binutils");
     let table = String::from_utf8(size.stdout).expect("text");
     let line = table.lines().nth(1).expect("a line");
     let bytes: Vec<usize> = line.split_whitespace().take(3).map_while(|n| n.parse().ok()).collect();
-    let (flash, statics) = (bytes[0] + bytes[1], bytes[1] + bytes[2]);
+    let [code, data, bss] = bytes[..] else { panic!("{table}") };
+    let (flash, statics) = (code + data, data + bss);
     in_net(move |net| {
         // Ports below 1024 are this network's as much as the board's.
         let ports = [7, 9, 13, 19, 37, 1023].map(|port| ("tcp", port)).into_iter();
         let ports: Vec<_> = ports.chain([("udp", 7), ("udp", 37)]).collect();
-        let board = Board::start(net, &LM3S6965EVB, &ports, firmware);
+        let board = Board::start(net, machine, &ports, firmware);
         // All that goes deep: some clients at one time, refusals, datagrams, records.
         for _ in 0..3 {
             let mut echoes: Vec<_> = (0..3).map(|_| tcp("127.0.0.1:7")).collect();
@@ -239,16 +279,18 @@ fn lm3s6965evb_keeps_its_budget() {
             assert_eq!(text(&said), "> not known\r\n> there are uptime, time and quit\r\n> ");
         }
         let (stack, _) = board.stack(firmware, net);
-        println!("lm3s6965evb: {flash} bytes of flash, {statics} of variables, {stack} of stack");
-        assert!(flash <= 160 * 1024, "{flash} bytes of flash");
-        assert!(statics + stack <= 48 * 1024, "{statics} and {stack} bytes of RAM");
+        let name = machine.board;
+        println!("{name}: {flash} bytes of flash, {statics} of variables, {stack} of stack");
+        println!("{name}: text {code}, data {data}, bss {bss}, stack {stack}");
+        assert!(flash <= most_flash, "{flash} bytes of flash");
+        assert!(statics + stack <= most_ram, "{statics} and {stack} bytes of RAM");
     });
 }
 
 /// The same service over a serial line as over the network, with a record of who came.
 #[test]
 fn a_serial_line_has_a_service() {
-    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-serial", &[]);
+    let firmware = build(LM3S6965EVB.board, "default", &[]);
     in_net(move |net| {
         let board = Board::start(net, &LM3S6965EVB, &[("tcp", 1023)], firmware);
         let mut line = UnixStream::connect(net.dir().join("uart1")).expect("the serial line");
@@ -264,116 +306,6 @@ fn a_serial_line_has_a_service() {
         until("all records", || (came("serial-console from=<no address>") == 2).then_some(()));
         assert_eq!(came("console from=10.0.2.2"), 1);
     });
-}
-
-/// A cable from a TAP device of this network to a board: QEMU takes each datagram for an Ethernet frame.
-struct Cable {
-    to_board: UdpSocket,
-    is_troubled: Arc<AtomicBool>,
-    is_cut: Arc<AtomicBool>,
-    pumps: Vec<JoinHandle<()>>,
-}
-
-impl Cable {
-    /// The cable, and what QEMU is told of it.
-    fn lay(name: &str) -> (Cable, String) {
-        let to_board = UdpSocket::bind("127.0.0.1:0").expect("our end");
-        // A port that is free now, and nobody else is here to take it.
-        let free = UdpSocket::bind("127.0.0.1:0").expect("the board's end").local_addr().expect("an address");
-        let ours = to_board.local_addr().expect("an address");
-        to_board.connect(free).expect("the board's end");
-        to_board.set_read_timeout(Some(TICK)).expect("a time-out");
-        let tap = tap(name);
-        let is_troubled = Arc::new(AtomicBool::new(false));
-        let is_cut = Arc::new(AtomicBool::new(false));
-        let pump = |is_to_board: bool| {
-            let (mut tap, socket) =
-                (tap.try_clone().expect("a handle"), to_board.try_clone().expect("a handle"));
-            let (is_troubled, is_cut) = (Arc::clone(&is_troubled), Arc::clone(&is_cut));
-            std::thread::spawn(move || {
-                let (mut bytes, mut trouble) = ([0; 2048], Trouble { random: Random(7), held: None });
-                while !is_cut.load(Ordering::Relaxed) {
-                    let taken = if is_to_board {
-                        // A TAP device has no time-outs.
-                        if is_readable(&tap, TICK) { tap.read(&mut bytes) } else { continue }
-                    } else {
-                        socket.recv(&mut bytes)
-                    };
-                    // QEMU is not there yet, or not any more.
-                    let Ok(n) = taken else { continue };
-                    let frames = match is_troubled.load(Ordering::Relaxed) {
-                        true => trouble.meets(&bytes[..n]),
-                        false => vec![bytes[..n].to_vec()],
-                    };
-                    for frame in frames {
-                        // What nobody takes is lost, as on cables.
-                        let _ = if is_to_board { socket.send(&frame) } else { tap.write(&frame) };
-                    }
-                }
-            })
-        };
-        let pumps = vec![pump(true), pump(false)];
-        let network = format!("socket,udp={ours},localaddr={free}");
-        (Cable { to_board, is_troubled, is_cut, pumps }, network)
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        self.is_cut.store(true, Ordering::Relaxed);
-        self.pumps.drain(..).for_each(|pump| pump.join().expect("a pump"));
-    }
-}
-
-/// How long a pump waits before it looks whether the cable is cut.
-const TICK: Duration = Duration::from_millis(50);
-
-/// What frames meet on a bad network.
-struct Trouble {
-    random: Random,
-    held: Option<Vec<u8>>,
-}
-
-impl Trouble {
-    /// What arrives now in place of a frame: it doubled, the one before behind it, half of it before it, parts of it, nothing.
-    fn meets(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
-        let mut arrive = match self.random.below(40) {
-            0 => vec![],
-            1 => frames::fragments(frame),
-            2..8 => vec![frame.to_vec(), frame.to_vec()],
-            8..16 => frames::half_segment(frame).into_iter().chain([frame.to_vec()]).collect(),
-            16..20 if self.held.is_none() => {
-                self.held = Some(frame.to_vec());
-                return vec![];
-            }
-            _ => vec![frame.to_vec()],
-        };
-        arrive.extend(self.held.take());
-        arrive
-    }
-}
-
-/// A TAP device of this network, up, with 10.7.0.11 to 14.
-fn tap(name: &str) -> fs::File {
-    let tap = fs::File::options().read(true).write(true).open("/dev/net/tun").expect("/dev/net/tun");
-    let mut request = [0u8; 40];
-    request[..name.len()].copy_from_slice(name.as_bytes());
-    // IFF_TAP | IFF_NO_PI
-    request[16..18].copy_from_slice(&0x1002u16.to_ne_bytes());
-    // SAFETY: TUNSETIFF reads and writes a struct ifreq, which has 40 bytes.
-    let done = unsafe { libc::ioctl(tap.as_raw_fd(), 0x4004_54ca, request.as_mut_ptr()) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-    ip(&format!("link set {name} up"));
-    for n in 11..=14 {
-        ip(&format!("addr add 10.7.0.{n}/24 dev {name}"));
-    }
-    tap
-}
-
-fn is_readable(file: &fs::File, wait: Duration) -> bool {
-    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd, which lives until the call returns.
-    unsafe { libc::poll(&mut poll, 1, wait.as_millis() as i32) == 1 }
 }
 
 /// How many clients of echo are served at one time.
@@ -394,16 +326,16 @@ fn clients_at_once(to: SocketAddr) -> usize {
 /// spoiled ones. The board goes on serving, is not switched on anew, and has as many places for clients as before.
 #[test]
 fn a_bad_network_leaves_a_board_as_it_was() {
-    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-static", &[("USHERD_BOARD_ADDRESS", "10.7.0.1/24")]);
+    let firmware = build(LM3S6965EVB.board, "static", &[("USHERD_BOARD_ADDRESS", "10.7.0.1/24")]);
     in_net(move |net| {
         let (cable, network) = Cable::lay("tap0");
-        let board = Board::on(net, &LM3S6965EVB, &network, firmware);
+        let board = Board::switch_on(net, &LM3S6965EVB, &network, firmware);
         until("the board is ready", || board.log().contains("ready: 10.7.0.1").then_some(()));
         let echo: SocketAddr = "10.7.0.1:7".parse().expect("an address");
         let most = clients_at_once(echo);
         assert!(most >= 4, "{most} clients");
 
-        cable.is_troubled.store(true, Ordering::Relaxed);
+        cable.trouble(true);
         let bytes: Vec<u8> = (0..30_000u32).map(|n| (n / 7) as u8).collect();
         let mut client = tcp_from("10.7.0.11:0", "10.7.0.1:7");
         client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
@@ -416,7 +348,7 @@ fn a_bad_network_leaves_a_board_as_it_was() {
         let heard = read_to_end(&mut client);
         sender.join().expect("the sender");
         assert!(heard == bytes, "{} of {} bytes", heard.len(), bytes.len());
-        cable.is_troubled.store(false, Ordering::Relaxed);
+        cable.trouble(false);
 
         let mut random = Random(7);
         let mut before = tcp_from("10.7.0.11:0", "10.7.0.1:7");
@@ -427,7 +359,7 @@ fn a_bad_network_leaves_a_board_as_it_was() {
                 if n % 2 == 0 {
                     frames::spoil(&mut frame, &mut random);
                 }
-                let _ = cable.to_board.send(&frame);
+                cable.send(&frame);
             }
             round_trip(&mut before, b"still here");
         }
@@ -437,35 +369,95 @@ fn a_bad_network_leaves_a_board_as_it_was() {
     });
 }
 
-/// Nothing to do, nothing done: no clock ticks, and no device is asked.
 #[test]
-fn an_idle_board_sleeps() {
-    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-idle", &[]);
+fn an_idle_lm3s6965evb_sleeps() {
+    sleeps_when_idle(&LM3S6965EVB);
+}
+
+#[test]
+fn an_idle_mps2_an385_sleeps() {
+    sleeps_when_idle(&MPS2_AN385);
+}
+
+/// Nothing to do, nothing done: no clock ticks, and no device is asked.
+fn sleeps_when_idle(machine: &'static Machine) {
+    let firmware = build(machine.board, "default", &[]);
     in_net(move |net| {
-        let board = Board::start(net, &LM3S6965EVB, &[("tcp", 7)], firmware);
+        let board = Board::start(net, machine, &[("tcp", 7)], firmware);
         let mut client = tcp("127.0.0.1:7");
         round_trip(&mut client, b"hello");
-        // What is still to be acknowledged, and what the network's router has to say, ends soon.
-        let mut before = board.turns(firmware, net);
-        assert!(before > 0, "the counter is read from where it is");
-        until("two quiet seconds", || {
-            std::thread::sleep(Duration::from_secs(2));
-            let now = board.turns(firmware, net);
-            (core::mem::replace(&mut before, now) == now).then_some(())
-        });
+        board.until_quiet(firmware, net);
         round_trip(&mut client, b"still here");
     });
 }
 
 #[test]
 fn twenty_boots_of_twenty_reach_the_first_echo() {
-    let firmware = build(LM3S6965EVB.board, "lm3s6965evb-boots", &[]);
-    for _ in 0..20 {
-        in_net(move |net| {
-            let _board = Board::start(net, &LM3S6965EVB, &[("tcp", 7)], firmware);
-            assert_eq!(ask_tcp("127.0.0.1:7", b"first"), b"first");
-        });
+    for machine in [&LM3S6965EVB, &MPS2_AN385] {
+        let firmware = build(machine.board, "default", &[]);
+        for _ in 0..20 {
+            in_net(move |net| {
+                let _board = Board::start(net, machine, &[("tcp", 7)], firmware);
+                assert_eq!(ask_tcp("127.0.0.1:7", b"first"), b"first");
+            });
+        }
     }
+}
+
+#[test]
+fn lm3s6965evb_loses_no_byte_of_a_frame() {
+    let answers = loses_no_byte_of_a_frame(&LM3S6965EVB);
+    assert_eq!(answers, BURST, "QEMU holds back what this card has no room for");
+}
+
+#[test]
+fn mps2_an385_loses_no_byte_of_a_frame() {
+    let answers = loses_no_byte_of_a_frame(&MPS2_AN385);
+    assert!((1..BURST).contains(&answers), "{answers} of {BURST}: this card has room for six");
+}
+
+/// The largest frame.
+const FRAME: usize = 1514;
+/// More of those than any card holds, and fewer than the cable.
+const BURST: u16 = 64;
+
+/// Frames of every length come and go whole. What is too short or too long, or more than the card can hold, is lost alone.
+/// How many of [`BURST`] at once were answered.
+fn loses_no_byte_of_a_frame(machine: &'static Machine) -> u16 {
+    let firmware = build(machine.board, "default", &[]);
+    in_net(move |net| {
+        let mut wire = Wire::new();
+        let board = Board::switch_on(net, machine, &Wire::network(), firmware);
+        let address: Ipv6Addr = until("its own address", || {
+            let log = board.log();
+            // A line that is not yet whole has another address.
+            let (whole, _) = log.rsplit_once('\n')?;
+            whole.lines().find_map(|line| line.trim().strip_prefix("ready: "))?.parse().ok()
+        });
+        wire.meet(address);
+        let data: Vec<u8> = (0..FRAME).map(|n| (n * 7 + n / 256) as u8).collect();
+        let ask = |len: usize| {
+            wire.send(&wire.request(len as u16, &data[..len]));
+            let (sequence, answer) = wire.reply(PATIENCE).unwrap_or_else(|| panic!("no echo of {len} bytes"));
+            assert_eq!((usize::from(sequence), &answer[..]), (len, &data[..len]));
+        };
+        (0..=FRAME - HEADERS).for_each(ask);
+        // Nothing in them is a lie but that they are frames.
+        for len in (1..HEADERS).chain(FRAME + 1..FRAME + 20).chain([1600, 2000, 2047, 2048, 4000]) {
+            let mut frame = wire.request(0xffff, &[0; 4096]);
+            frame.truncate(len);
+            wire.send(&frame);
+        }
+        ask(100);
+        for sequence in 0..BURST {
+            wire.send(&wire.request(sequence, &data[..FRAME - HEADERS]));
+        }
+        let answers = core::iter::from_fn(|| wire.reply(Duration::from_secs(2))).count();
+        (0..=FRAME - HEADERS).step_by(97).for_each(ask);
+        board.until_quiet(firmware, net);
+        ask(1000);
+        answers as u16
+    })
 }
 
 #[test]
@@ -483,6 +475,13 @@ fn lm3s6965evb() {
     ];
     let firmware = build_for_scripts(LM3S6965EVB.board, &more);
     play_on(&LM3S6965EVB, firmware);
+}
+
+#[test]
+fn mps2_an385() {
+    // QEMU leads it to ours.
+    let firmware = build_for_scripts(MPS2_AN385.board, &[("USHERD_BOARD_TIME_SERVER", "10.0.2.2")]);
+    play_on(&MPS2_AN385, firmware);
 }
 
 /// The scripts, each on a board that was just switched on.

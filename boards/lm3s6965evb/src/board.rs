@@ -2,10 +2,10 @@
 
 use heapless::Vec;
 use usherd::capacity::LINES;
+use usherd_cortex_m::{interrupt, register};
 use usherd_firmware::Board;
 
-use crate::uart::Uart;
-use crate::{register, uart};
+use crate::uart::{self, Uart};
 
 /// System control: the clock, and which devices have one.
 const INTERRUPT_STATUS: usize = 0x400f_e050;
@@ -16,8 +16,6 @@ const CLOCKS_2: usize = 0x400f_e108;
 const TIMER: usize = 0x4003_0000;
 /// The watchdog, which need not watch: its 32 bits are the longest counter of the chip that can be read in any mode.
 const WATCHDOG: usize = 0x4000_0000;
-const INTERRUPT_ENABLE: usize = 0xe000_e100;
-const INTERRUPT_CLEAR: usize = 0xe000_e280;
 
 /// Cycles of the core in a millisecond: the 200 MHz of the PLL by 4.
 const CYCLES: u32 = 50_000;
@@ -56,7 +54,7 @@ impl Lm3s6965 {
         register::write(TIMER, 0);
         register::write(TIMER + 0x04, 1);
         register::write(TIMER + 0x18, 1);
-        listen_to(TIMER_IRQ);
+        interrupt::listen_to(TIMER_IRQ);
         // Interrupts wake the processor and are never taken: the loop looks at everything itself.
         cortex_m::interrupt::disable();
         Lm3s6965 { last: counter(), cycles: 0, ms: 0 }
@@ -86,7 +84,7 @@ impl Board for Lm3s6965 {
         register::write(TIMER + 0x0c, 0);
         register::write(TIMER + 0x24, 1);
         register::write(TIMER + 0x28, ms as u32 * CYCLES);
-        clear(TIMER_IRQ);
+        interrupt::clear(TIMER_IRQ);
         register::write(TIMER + 0x0c, 1);
         cortex_m::asm::wfi();
     }
@@ -108,14 +106,4 @@ impl Board for Lm3s6965 {
 
 fn counter() -> u32 {
     register::read(WATCHDOG + 0x04)
-}
-
-/// An interrupt wakes the processor from now on.
-pub fn listen_to(irq: u16) {
-    register::write(INTERRUPT_ENABLE + usize::from(irq / 32) * 4, 1 << (irq % 32));
-}
-
-/// An interrupt has been seen to.
-pub fn clear(irq: u16) {
-    register::write(INTERRUPT_CLEAR + usize::from(irq / 32) * 4, 1 << (irq % 32));
 }

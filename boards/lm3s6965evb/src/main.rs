@@ -4,7 +4,6 @@
 #![deny(unsafe_code)]
 
 mod board;
-mod register;
 mod stellaris;
 mod uart;
 

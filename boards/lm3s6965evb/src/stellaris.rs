@@ -3,9 +3,8 @@
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
+use usherd_cortex_m::{interrupt, register};
 use usherd_firmware::Wakes;
-
-use crate::{board, register};
 
 const BASE: usize = 0x4004_8000;
 const INTERRUPT: usize = BASE;
@@ -52,7 +51,7 @@ impl Stellaris {
         // Clear what is there; multicast for IPv6; drop what is broken.
         register::write(RECEIVE_CONTROL, 0x10);
         register::write(RECEIVE_CONTROL, 0x0b);
-        board::listen_to(IRQ);
+        interrupt::listen_to(IRQ);
         Stellaris { frames }
     }
 }
@@ -60,7 +59,7 @@ impl Stellaris {
 impl Wakes for Stellaris {
     fn acknowledge(&mut self) {
         register::write(INTERRUPT, 1);
-        board::clear(IRQ);
+        interrupt::clear(IRQ);
     }
 }
 

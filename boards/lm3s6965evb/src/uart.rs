@@ -4,9 +4,8 @@ use core::convert::Infallible;
 
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use usherd::backend::smoltcp::Line;
+use usherd_cortex_m::{interrupt, register};
 use usherd_firmware::Wakes;
-
-use crate::{board, register};
 
 const LOG: usize = 0x4000_c000;
 const BASE: usize = 0x4000_d000;
@@ -60,7 +59,7 @@ impl Uart {
     pub fn start() -> Uart {
         start(BASE);
         register::write(BASE + INTERRUPT_MASK, WAKING);
-        board::listen_to(IRQ);
+        interrupt::listen_to(IRQ);
         Uart
     }
 }
@@ -68,7 +67,7 @@ impl Uart {
 impl Wakes for Uart {
     fn acknowledge(&mut self) {
         register::write(BASE + INTERRUPT_CLEAR, WAKING);
-        board::clear(IRQ);
+        interrupt::clear(IRQ);
     }
 }
 

@@ -1,9 +1,9 @@
-//! The chip's registers.
+//! Registers of the processor and of devices.
 #![allow(unsafe_code)]
 
 /// Reads a register.
 pub fn read(address: usize) -> u32 {
-    // SAFETY: every address in this program is one of a register of the LM3S6965: aligned, always there, and no memory of
+    // SAFETY: every address in the firmware of these boards is one of a register: aligned, always there, and no memory of
     // Rust's. Reading some has effects on the device, and on nothing else.
     unsafe { core::ptr::with_exposed_provenance::<u32>(address).read_volatile() }
 }
