@@ -9,7 +9,7 @@
 //! Where there are programs, one that answers a client has a pipe in place of a socket; what goes through it is moved here.
 //!
 //! What the engine holds of a socket is a [`Claim`]. Dropping it closes the connection, or the listener, at the next
-//! [`poll`](Smoltcp::poll).
+//! [`turn`](Smoltcp::turn).
 //!
 //! smoltcp is named in this file and those below it, and nowhere else.
 #![forbid(unsafe_code)]
@@ -181,7 +181,8 @@ struct Connection {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Use {
     Free,
-    Port,
+    /// It is that port's.
+    Port(usize),
     /// It asks that name server.
     Question {
         id: QuestionId,
@@ -235,7 +236,7 @@ impl Port {
 
 /// How far a round of [`Smoltcp::next`] has come.
 #[derive(Default)]
-pub struct Round {
+struct Round {
     at: usize,
 }
 
@@ -253,6 +254,8 @@ pub struct Smoltcp<'a, D: Device, H: Host> {
     addresses: Addresses,
     clock: Clock,
     now: Instant,
+    /// When the stack itself has something to send.
+    due: Option<StackInstant>,
     pub host: H,
 }
 
@@ -332,6 +335,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             addresses,
             clock: Clock::new(),
             now,
+            due: None,
             host,
         };
         let ipv4 = match addresses.ipv4 {
@@ -385,44 +389,49 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         Some(self.sockets.get_mut(handle))
     }
 
-    /// Takes what the network has brought and sends what is to be sent. What came of it is told by
-    /// [`next`](Smoltcp::next).
-    pub fn poll(&mut self, now: Instant) {
+    /// Takes what the network has brought. What came of it is told by [`next`](Smoltcp::next).
+    fn poll(&mut self, now: Instant) {
         self.now = now;
         let at = stack_time(now);
         self.take_back();
         self.interface.poll_maintenance(at);
         self.arm();
         for _ in 0..FRAMES_A_TURN {
-            match self.interface.poll_ingress_single(at, &mut self.device, &mut self.sockets) {
-                PollIngressSingleResult::None => break,
-                PollIngressSingleResult::PacketProcessed => {}
-                // A client may have taken the spare of a service, and the next frame may be the next one's.
-                PollIngressSingleResult::SocketStateChanged => self.arm(),
+            let taken = self.interface.poll_ingress_single(at, &mut self.device, &mut self.sockets);
+            if taken == PollIngressSingleResult::None {
+                break;
+            }
+            // A client may have taken the spare of a service, or left a place to one that has none, and the next frame may
+            // be the next one's.
+            if self.device.has_let_in() || !self.device.held.is_empty() {
+                self.arm();
             }
         }
         self.lease();
         self.look_at_the_clock();
         self.sweep();
-        self.send();
     }
 
-    /// Sends what is to be sent.
-    pub fn send(&mut self) {
+    /// Sends what is to be sent, one frame of each socket at a time.
+    fn send(&mut self) {
         self.take_back();
         self.bridge();
         self.set_timeouts();
-        let at = stack_time(self.now);
-        while self.interface.poll_egress(at, &mut self.device, &mut self.sockets)
-            == PollResult::SocketStateChanged
-        {}
+        let now = stack_time(self.now);
+        let mut sent = self.interface.poll_egress(now, &mut self.device, &mut self.sockets);
+        self.due = self.interface.poll_at(now, &self.sockets);
+        // Mostly one frame was all there was, which that has told as well.
+        if self.due.is_some_and(|at| at <= now) && sent != PollResult::None {
+            while sent != PollResult::None {
+                sent = self.interface.poll_egress(now, &mut self.device, &mut self.sockets);
+            }
+            self.due = self.interface.poll_at(now, &self.sockets);
+        }
     }
 
-    /// When [`poll`](Smoltcp::poll) has something to do if no frame comes before; `None`: nothing.
-    pub fn next_deadline(&mut self) -> Option<Instant> {
-        let now = stack_time(self.now);
-        let stack = self.interface.poll_at(now, &self.sockets);
-        let stack = stack.map(|at| Instant(u64::try_from(at.total_millis()).unwrap_or(0)));
+    /// When the next turn has something to do if no frame comes before; `None`: nothing.
+    fn next_deadline(&self) -> Option<Instant> {
+        let stack = self.due.map(|at| Instant(u64::try_from(at.total_millis()).unwrap_or(0)));
         let closing = self.connections.iter().filter_map(|connection| match connection.role {
             Role::Closing { until } => Some(until),
             _ => None,
@@ -645,8 +654,8 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
     /// smoltcp's time-out is about any silence of the other end. A connection may be idle for ever; but what is under way
     /// must be acknowledged some time, and probes must be answered.
     fn set_timeouts(&mut self) {
-        for at in 0..self.connections.len() {
-            let Some(socket) = self.tcp(at) else { continue };
+        for connection in self.connections.iter().filter(|connection| connection.role != Role::Free) {
+            let socket = self.sockets.get_mut::<tcp::Socket>(connection.handle);
             let ms = match socket.state() {
                 tcp::State::Listen | tcp::State::SynReceived => Some(HANDSHAKE_MS),
                 tcp::State::SynSent => Some(SILENCE_MS),
@@ -751,16 +760,17 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         self.clock.unix(now)
     }
 
-    /// The next event of a round; each socket has at most one of them. `None`: the round is over.
-    pub fn next(&mut self, round: &mut Round) -> Option<Event> {
-        while round.at < SERVICES + STREAMS + UDP_SOCKETS {
+    /// The next event of a round; each socket has at most one of them. `None`: the round is over. Who waits at a port comes
+    /// first: what he has sent already is served in the same round.
+    fn next(&mut self, round: &mut Round) -> Option<Event> {
+        while round.at < STREAMS + STREAMS + UDP_SOCKETS {
             let at = round.at;
             round.at += 1;
-            let event = match at.checked_sub(SERVICES) {
-                None => self.port_event(at),
+            let event = match at.checked_sub(STREAMS) {
+                None => self.newcomer_event(at),
                 Some(at) => match at.checked_sub(STREAMS) {
                     None => self.connection_event(at),
-                    Some(at) => self.answer_event(at),
+                    Some(at) => self.datagram_event(at),
                 },
             };
             if event.is_some() {
@@ -771,19 +781,19 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
     }
 
     /// Whether a round would have an event: the engine has left something for the next turn.
-    pub fn is_busy(&mut self) -> bool {
+    fn is_busy(&mut self) -> bool {
         self.next(&mut Round::default()).is_some()
     }
 
-    fn port_event(&mut self, at: usize) -> Option<Event> {
-        let port = self.ports.get(at)?.as_ref()?;
-        let id = port.watch?;
-        let is_ready = match (port.line, port.datagrams) {
-            (Some(line), _) => self.is_somebody_at(line),
-            (None, Some(place)) => self.udp(place)?.can_recv(),
-            (None, None) => self.waiting_at(at).is_some(),
+    fn newcomer_event(&mut self, at: usize) -> Option<Event> {
+        let port = match at.checked_sub(TCP_SOCKETS) {
+            None => self.waits_at(self.connections.get(at)?)?,
+            Some(n) => {
+                let at_line = |port: &Option<Port>| port.as_ref().is_some_and(|port| port.line == Some(n));
+                self.ports.iter().position(at_line).filter(|_| self.is_somebody_at(n))?
+            }
         };
-        is_ready.then_some(Event::Ready(id))
+        self.ports.get(port)?.as_ref()?.watch.map(Event::Ready)
     }
 
     /// Whether somebody has come to a serial line who is no service's client yet.
@@ -814,18 +824,27 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         is_ready.then_some(Event::Stream(id))
     }
 
-    fn answer_event(&mut self, at: usize) -> Option<Event> {
-        let Use::Question { id, .. } = self.datagrams.get(at)?.purpose else { return None };
-        self.udp(at)?.can_recv().then_some(Event::Answer(id))
+    fn datagram_event(&mut self, at: usize) -> Option<Event> {
+        let event = match self.datagrams.get(at)?.purpose {
+            Use::Port(port) => Event::Ready(self.ports.get(port)?.as_ref()?.watch?),
+            Use::Question { id, .. } => Event::Answer(id),
+            Use::Free | Use::Clock => return None,
+        };
+        self.udp(at)?.can_recv().then_some(event)
+    }
+
+    /// The port at which that connection waits to be accepted.
+    fn waits_at(&self, connection: &Connection) -> Option<usize> {
+        let Role::Spare { port, .. } = connection.role else { return None };
+        let state = self.sockets.get::<tcp::Socket>(connection.handle).state();
+        matches!(state, tcp::State::Established | tcp::State::CloseWait).then_some(port)
     }
 
     /// The connection that waits longest to be accepted at a port.
     fn waiting_at(&self, port: usize) -> Option<usize> {
         let waiting = self.connections.iter().enumerate().filter_map(|(at, connection)| {
             let Role::Spare { port: own, since } = connection.role else { return None };
-            let state = self.sockets.get::<tcp::Socket>(connection.handle).state();
-            let is_open = matches!(state, tcp::State::Established | tcp::State::CloseWait);
-            (own == port && is_open).then_some((since, at))
+            (own == port && self.waits_at(connection).is_some()).then_some((since, at))
         });
         waiting.min().map(|(_, at)| at)
     }
@@ -948,7 +967,7 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
             let endpoint = port.at;
             self.udp(place).ok_or(Errno::NOBUFS)?.bind(endpoint).map_err(|_| Errno::ADDRINUSE)?;
             if let Some(datagrams) = self.datagrams.get_mut(place) {
-                datagrams.purpose = Use::Port;
+                datagrams.purpose = Use::Port(at);
             }
             port.datagrams = Some(place);
         }

@@ -531,7 +531,8 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
     parts: Parts,
 ) -> i32 {
     use crate::backend::smoltcp::{Addresses, Ipv4, Smoltcp};
-    let Parts { loader, cache, spawner, log, tap: TapParts { engine, buffers, sockets }, .. } = parts;
+    let Parts { loader, cache, spawner, log, unwritten, page, tap: statics, .. } = parts;
+    let TapParts { engine, buffers, sockets } = statics;
     if let Err(failure) = load_first(options, files, loader, engine.spare()) {
         return failure.tell();
     }
@@ -545,7 +546,7 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
     let started = tap::LinuxHost::new(cache, spawner, log).and_then(|host| {
         sys::set_signal_mask(BLOCKED);
         let signals = sys::signal_fd(HANDLED)?;
-        host.watch(signals.as_fd())?;
+        host.watch_signals(signals.as_fd())?;
         Ok((host, signals))
     });
     let (host, signals) = match started {
@@ -576,17 +577,18 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
     stack.host.set_now(now);
     engine.adopt(now, &mut stack);
     let mut reload = false;
+    let mut is_fat = true;
     let mut ending: Option<(End, Instant)> = None;
-    let mut told = heapless::String::<256>::new();
+    let mut told = heapless::Vec::<core::net::IpAddr, 4>::new();
     loop {
         let now = read_clocks();
         stack.host.set_now(now);
         let mut due = Smoltcp::turn(engine, &mut stack, now);
-        let mut line = heapless::String::<256>::new();
-        tap::describe(&stack, tap.name, &mut line);
-        if line != told {
+        if !stack.addresses().eq(told.iter().copied()) {
+            told = stack.addresses().take(told.capacity()).collect();
+            let mut line = heapless::String::<256>::new();
+            tap::describe(&stack, tap.name, &mut line);
             stack.host.log.message(Level::Notice, format_args!("{line}"));
-            told = line;
         }
         if let Some((how, at)) = ending {
             if engine.running() == 0 {
@@ -614,16 +616,23 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
                     stack.host.spawner.reloaded();
                     tell_changes(&changes, old, stack.host.log);
                 }
+                is_fat = true;
                 continue;
             }
         }
         // Rounded up by a millisecond: waking too early would mean going round once more.
-        let ms = due.map(|at| match at.since_ms(read_clocks().mono) {
+        let ms = due.map(|at| match at.since_ms(now.mono) {
             0 => 0,
             ms => ms + 1,
         });
-        if let Err(errno) = stack.host.wait(ms) {
-            return Failure::Call { what: "epoll_wait", errno }.tell();
+        if is_fat {
+            is_fat = false;
+            slim(loader, unwritten, page);
+        }
+        match stack.host.wait(ms) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(errno) => return Failure::Call { what: "epoll_wait", errno }.tell(),
         }
         while let Some(signal) = sys::next_signal(signals.as_fd()) {
             let now = read_clocks();
@@ -939,6 +948,18 @@ struct Daemon<'a, 'o> {
     foreground: bool,
 }
 
+/// Gives back the memory that only starting or reloading needed. Most of the program's pages and of its stack serve for that
+/// alone, and would lie there until the next reload. Inlined into the loop: of the program, what runs from here to the
+/// next wait comes back, in pieces of 64 KB around each place that is touched.
+#[inline(always)]
+fn slim(loader: &mut Loader, unwritten: [(usize, usize); 2], page: usize) {
+    sys::give_back_loader(loader, page);
+    for part in unwritten {
+        sys::give_back_file(part, page);
+    }
+    sys::give_back_stack(page);
+}
+
 /// What the loop does next.
 enum Next {
     Go,
@@ -986,18 +1007,6 @@ impl Daemon<'_, '_> {
         }
     }
 
-    /// Gives back the memory that only starting or reloading needed. Most of the program's pages and of its stack serve
-    /// for that alone, and would lie there until the next reload. Inlined into the loop: of the program, what runs from
-    /// here to the next wait comes back, in pieces of 64 KB around each place that is touched.
-    #[inline(always)]
-    fn slim(&mut self) {
-        sys::give_back_loader(self.loader, self.page);
-        for part in self.unwritten {
-            sys::give_back_file(part, self.page);
-        }
-        sys::give_back_stack(self.page);
-    }
-
     #[inline(never)]
     fn serve(&mut self) -> i32 {
         // Zero is not a valid event; the kernel overwrites what it reports.
@@ -1024,7 +1033,7 @@ impl Daemon<'_, '_> {
             });
             if self.is_fat {
                 self.is_fat = false;
-                self.slim();
+                slim(self.loader, self.unwritten, self.page);
             }
             let count = match epoll::wait(&self.linux.epoll, &mut events, timeout.as_ref()) {
                 Ok(count) => count,

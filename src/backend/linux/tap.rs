@@ -34,7 +34,8 @@ const FRAME: usize = 1514;
 /// A TAP device (the kernel's Documentation/networking/tuntap.rst).
 pub struct Tap {
     fd: OwnedFd,
-    frame: [u8; FRAME],
+    received: [u8; FRAME],
+    sent: [u8; FRAME],
 }
 
 /// struct ifreq, as TUNSETIFF reads it.
@@ -61,13 +62,16 @@ impl Tap {
         let fd = rustix::fs::open(c"/dev/net/tun", flags, Mode::empty())?;
         // SAFETY: TUNSETIFF reads a struct ifreq, which this is, and changes nothing but its name.
         unsafe { ioctl(&fd, Setter::<TUNSETIFF, Request>::new(request))? };
-        Ok(Tap { fd, frame: [0; FRAME] })
+        Ok(Tap { fd, received: [0; FRAME], sent: [0; FRAME] })
     }
 }
 
 pub struct Taken<'t>(&'t [u8]);
 
-pub struct Given<'t>(BorrowedFd<'t>);
+pub struct Given<'t> {
+    fd: &'t OwnedFd,
+    frame: &'t mut [u8; FRAME],
+}
 
 impl RxToken for Taken<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -77,12 +81,11 @@ impl RxToken for Taken<'_> {
 
 impl TxToken for Given<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = [0; FRAME];
-        // The stack keeps to what `capabilities` says.
-        let frame = frame.get_mut(..len.min(FRAME)).unwrap_or_default();
+        // The stack keeps to what `capabilities` says, and fills all of it.
+        let frame = self.frame.get_mut(..len.min(FRAME)).unwrap_or_default();
         let result = f(frame);
         // A frame that cannot go is lost, as frames may be.
-        let _ = rustix::io::write(self.0, frame);
+        let _ = rustix::io::write(self.fd, frame);
         result
     }
 }
@@ -92,12 +95,13 @@ impl Device for Tap {
     type TxToken<'t> = Given<'t>;
 
     fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Taken<'_>, Given<'_>)> {
-        let n = rustix::io::read(&self.fd, &mut self.frame).ok()?;
-        Some((Taken(self.frame.get(..n)?), Given(self.fd.as_fd())))
+        let Tap { fd, received, sent } = self;
+        let n = rustix::io::read(&*fd, &mut *received).ok()?;
+        Some((Taken(received.get(..n)?), Given { fd, frame: sent }))
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Given<'_>> {
-        Some(Given(self.fd.as_fd()))
+        Some(Given { fd: &self.fd, frame: &mut self.sent })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -107,6 +111,10 @@ impl Device for Tap {
         capabilities
     }
 }
+
+/// What epoll says of the descriptor that signals are read from, and of all others.
+const SIGNALS: EventData = EventData::new_u64(1);
+const ANYTHING: EventData = EventData::new_u64(0);
 
 /// What Linux has besides a network.
 pub struct LinuxHost {
@@ -144,19 +152,28 @@ impl LinuxHost {
 
     /// Wakes [`wait`](LinuxHost::wait) when there is something at a descriptor.
     pub fn watch(&self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(0), EventFlags::IN)?)
+        Ok(epoll::add(&self.epoll, fd, ANYTHING, EventFlags::IN)?)
     }
 
-    /// Waits until something happens, or for so many milliseconds.
-    pub fn wait(&self, ms: Option<u64>) -> Result<(), Errno> {
+    /// Likewise, at the one that signals are read from.
+    pub fn watch_signals(&self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+        Ok(epoll::add(&self.epoll, fd, SIGNALS, EventFlags::IN)?)
+    }
+
+    /// Waits until something happens, or for so many milliseconds; whether there are signals.
+    pub fn wait(&self, ms: Option<u64>) -> Result<bool, Errno> {
         let timeout =
             ms.map(|ms| Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: ((ms % 1000) * 1_000_000) as _ });
-        let none = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
-        // Which of them it was does not matter: each turn looks at all.
-        match epoll::wait(&self.epoll, &mut [none; 16], timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+        let none = epoll::Event { flags: EventFlags::empty(), data: ANYTHING };
+        let mut events = [none; 16];
+        let count = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(errno) => return Err(errno.into()),
+        };
+        // Which of the others it was does not matter: each turn looks at all.
+        let mut events = events.iter().take(count);
+        Ok(events.any(|event| { event.data }.u64() == SIGNALS.u64()))
     }
 }
 
@@ -214,7 +231,7 @@ impl Host for LinuxHost {
                     socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
                 // Once for every change: a turn moves all that there is.
                 let changes = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-                epoll::add(&self.epoll, &ours, EventData::new_u64(0), changes)?;
+                epoll::add(&self.epoll, &ours, ANYTHING, changes)?;
                 Some((ours, theirs))
             }
             false => None,

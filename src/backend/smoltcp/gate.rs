@@ -37,11 +37,25 @@ pub struct Gate<D> {
     oldest: usize,
     /// Whom the frame that was just taken comes from, if the stack is to be told.
     seen: Cell<Option<Neighbour>>,
+    /// A SYN has passed since that was asked last.
+    has_let_in: Cell<bool>,
 }
 
 impl<D> Gate<D> {
     pub const fn new(device: D) -> Gate<D> {
-        Gate { device, held: Vec::new(), told: Vec::new(), oldest: 0, seen: Cell::new(None) }
+        Gate {
+            device,
+            held: Vec::new(),
+            told: Vec::new(),
+            oldest: 0,
+            seen: Cell::new(None),
+            has_let_in: Cell::new(false),
+        }
+    }
+
+    /// Whether a SYN has passed since this was asked last.
+    pub fn has_let_in(&self) -> bool {
+        self.has_let_in.take()
     }
 
     fn tell(&mut self, neighbour: Neighbour) {
@@ -112,20 +126,23 @@ pub struct Taken<'d, R> {
     held: &'d [u16],
     told: &'d [Neighbour],
     seen: &'d Cell<Option<Neighbour>>,
+    has_let_in: &'d Cell<bool>,
 }
 
 impl<R: RxToken> RxToken for Taken<'_, R> {
     fn consume<T, F: FnOnce(&[u8]) -> T>(self, f: F) -> T {
-        let Taken { source, held, told, seen } = self;
+        let Taken { source, held, told, seen, has_let_in } = self;
         let token = match source {
             Source::Device(token) => token,
             Source::Gate(frame) => return f(&frame),
         };
         token.consume(|frame| {
-            let is_held = !held.is_empty() && wanted(frame).is_some_and(|port| held.contains(&port));
-            if is_held {
-                // The stack takes an empty frame for none.
-                return f(&[]);
+            if let Some(port) = wanted(frame) {
+                if held.contains(&port) {
+                    // The stack takes an empty frame for none.
+                    return f(&[]);
+                }
+                has_let_in.set(true);
             }
             seen.set(neighbour(frame).filter(|neighbour| !told.contains(neighbour)));
             f(frame)
@@ -148,14 +165,14 @@ impl<D: Device> Device for Gate<D> {
         if let Some(neighbour) = seen {
             self.tell(neighbour);
         }
-        let Gate { device, held, told, seen: next, .. } = self;
+        let Gate { device, held, told, seen: next, has_let_in, .. } = self;
         if let Some(neighbour) = seen {
             let token = device.transmit(now)?;
             let source = Source::Gate(answer(&neighbour));
-            return Some((Taken { source, held, told, seen: next }, token));
+            return Some((Taken { source, held, told, seen: next, has_let_in }, token));
         }
         let (token, transmit) = device.receive(now)?;
-        Some((Taken { source: Source::Device(token), held, told, seen: next }, transmit))
+        Some((Taken { source: Source::Device(token), held, told, seen: next, has_let_in }, transmit))
     }
 
     fn transmit(&mut self, now: Instant) -> Option<Self::TxToken<'_>> {

@@ -31,7 +31,7 @@ impl<'a> Network for Names<'_, 'a> {
         let is_free = |(at, datagrams): (usize, &Datagrams)| match datagrams.purpose {
             Use::Free => true,
             Use::Question { .. } => self.claims.get(at).is_some_and(|flag| !flag.load(Ordering::Relaxed)),
-            Use::Port | Use::Clock => false,
+            Use::Port(_) | Use::Clock => false,
         };
         let at = self.datagrams.iter().enumerate().position(is_free).ok_or(Errno::NOBUFS)?;
         let port = dynamic_port(self.random());
