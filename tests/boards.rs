@@ -313,8 +313,8 @@ fn a_serial_line_has_a_service() {
 /// How many clients of echo are served at one time.
 fn clients_at_once(to: SocketAddr) -> usize {
     let mut served = Vec::new();
-    while let Ok(mut client) = TcpStream::connect_timeout(&to, Duration::from_secs(1)) {
-        client.set_read_timeout(Some(Duration::from_secs(1))).expect("a time-out");
+    while let Ok(mut client) = TcpStream::connect_timeout(&to, Duration::from_secs(2)) {
+        client.set_read_timeout(Some(Duration::from_secs(2))).expect("a time-out");
         let mut echo = [0];
         if client.write_all(b"?").is_err() || client.read_exact(&mut echo).is_err() {
             break;
@@ -340,7 +340,8 @@ fn a_bad_network_leaves_a_board_as_it_was() {
         cable.trouble(true);
         let bytes: Vec<u8> = (0..30_000u32).map(|n| (n / 7) as u8).collect();
         let mut client = tcp_from("10.7.0.11:0", "10.7.0.1:7");
-        client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        // What is lost again and again comes later and later.
+        client.set_read_timeout(Some(6 * PATIENCE)).expect("a time-out");
         let mut writer = client.try_clone().expect("a second handle");
         let sent = bytes.clone();
         let sender = std::thread::spawn(move || {
@@ -366,7 +367,7 @@ fn a_bad_network_leaves_a_board_as_it_was() {
             round_trip(&mut before, b"still here");
         }
         drop(before);
-        until("all places are free again", || (clients_at_once(echo) == most).then_some(()));
+        until("all places are free again", || (clients_at_once(echo) >= most).then_some(()));
         assert_eq!(board.log().matches("ready: 10.7.0.1").count(), 1, "it was switched on once");
     });
 }
