@@ -22,7 +22,10 @@ static SOCKETS: ConstStaticCell<Sockets<'static>> = ConstStaticCell::new(Sockets
 static FRAMES: ConstStaticCell<Frames> = ConstStaticCell::new(Frames::new());
 static STACK: StaticCell<Stack<Virt, VirtioNet>> = StaticCell::new();
 
-entry!(main, 8);
+/// Pages of 4096 bytes.
+const STACK_PAGES: usize = 16;
+
+entry!(main, STACK_PAGES);
 
 fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
     let board = Virt::start();
