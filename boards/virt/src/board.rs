@@ -7,6 +7,7 @@ use crate::{processor, register, stack};
 /// The interrupt controller (ARM GIC architecture 2, chapter 4), in two parts.
 const DISTRIBUTOR: usize = 0x0800_0000;
 const INTERRUPT_ENABLE: usize = DISTRIBUTOR + 0x100;
+const INTERRUPT_TARGETS: usize = DISTRIBUTOR + 0x800;
 const INTERRUPTS: usize = 0x0801_0000;
 const PRIORITY_MASK: usize = INTERRUPTS + 0x04;
 /// A PL011.
@@ -39,6 +40,9 @@ impl Virt {
 
 /// An interrupt wakes the processor from now on, for as long as its device wants something: none is set to its edge.
 pub fn listen_to(irq: usize) {
+    // Of several processors the first; a byte for each interrupt.
+    let targets = INTERRUPT_TARGETS + irq / 4 * 4;
+    register::write(targets, register::read(targets) | 1 << (irq % 4 * 8));
     register::write(INTERRUPT_ENABLE + irq / 32 * 4, 1 << (irq % 32));
 }
 

@@ -87,8 +87,8 @@ impl VirtioNet {
     #[allow(unsafe_code)]
     fn received(&mut self) -> Option<(usize, core::ops::Range<usize>)> {
         loop {
-            // The device sees up to where frames have been taken before it is asked for more: it interrupts for the next one,
-            // or this sees it.
+            // The device has to see how far frames were taken before it is asked whether there are more: either it
+            // interrupts for the next one, or we see it here (2.7.7).
             fence(Ordering::SeqCst);
             let name = self.net.poll_receive()?;
             let at = self.receiving.iter().position(|with| *with == Some(name))?;
