@@ -51,12 +51,16 @@ struct Machine {
     qemu: &'static str,
     args: &'static [&'static str],
     card: Card,
+    /// The symbols at the ends of its stack.
+    stack: (&'static str, &'static str),
 }
 
 /// How a machine comes by its network controller.
 enum Card {
     /// It has one, of that model.
     OnBoard(&'static str),
+    /// It is given one, of that name.
+    Device(&'static str),
 }
 
 impl Machine {
@@ -65,6 +69,10 @@ impl Machine {
         let mut args: Vec<String> = self.args.iter().map(|arg| arg.to_string()).collect();
         match self.card {
             Card::OnBoard(model) => args.extend(["-nic".into(), format!("{network},model={model}")]),
+            Card::Device(name) => {
+                args.extend(["-netdev".into(), format!("{network},id=n0")]);
+                args.extend(["-device".into(), format!("{name},netdev=n0")]);
+            }
         }
         args
     }
@@ -75,6 +83,7 @@ const LM3S6965EVB: Machine = Machine {
     qemu: "qemu-system-arm",
     args: &["-M", "lm3s6965evb"],
     card: Card::OnBoard("stellaris"),
+    stack: CORTEX_M,
 };
 
 const MPS2_AN385: Machine = Machine {
@@ -82,7 +91,30 @@ const MPS2_AN385: Machine = Machine {
     qemu: "qemu-system-arm",
     args: &["-M", "mps2-an385"],
     card: Card::OnBoard("lan9118"),
+    stack: CORTEX_M,
 };
+
+const VIRT_CORTEX_A15: Machine = Machine {
+    board: "virt-cortex-a15",
+    qemu: "qemu-system-arm",
+    // Virtio's older registers, which is what QEMU has if it is not asked for the others.
+    args: &["-M", "virt", "-cpu", "cortex-a15"],
+    card: Card::Device("virtio-net-device"),
+    stack: VIRT,
+};
+
+const VIRT_CORTEX_A53: Machine = Machine {
+    board: "virt-cortex-a53",
+    qemu: "qemu-system-aarch64",
+    args: &["-M", "virt", "-cpu", "cortex-a53", "-global", "virtio-mmio.force-legacy=false"],
+    card: Card::Device("virtio-net-device"),
+    stack: VIRT,
+};
+
+/// As cortex-m-rt names them: from the variables to the end of RAM.
+const CORTEX_M: (&str, &str) = ("__sheap", "_stack_start");
+/// As the boards' linker scripts do.
+const VIRT: (&str, &str) = ("stack_low", "stack_high");
 
 /// Firmware as its folder has it, or with what is in the environment. One name is one environment, and is built once.
 fn build(board: &str, name: &str, environment: &[(&str, &str)]) -> &'static Path {
@@ -127,6 +159,8 @@ struct Board {
     qemu: Child,
     log: PathBuf,
     monitor: PathBuf,
+    /// The symbols at the ends of its stack.
+    stack: (&'static str, &'static str),
 }
 
 impl Board {
@@ -159,17 +193,16 @@ impl Board {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error} (tools/setup installs it)", machine.qemu));
-        Board { qemu, log, monitor }
+        Board { qemu, log, monitor, stack: machine.stack }
     }
 
     fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Bytes of stack that were used, and that there are. It grows down from the end of RAM to the variables; what it
-    /// never reached is painted.
+    /// Bytes of stack that were used, and that there are. It grows down; what it never reached is painted.
     fn stack(&self, firmware: &Path, net: &Net) -> (usize, usize) {
-        let (low, high) = (symbol(firmware, "__sheap"), symbol(firmware, "_stack_start"));
+        let (low, high) = (symbol(firmware, self.stack.0), symbol(firmware, self.stack.1));
         let stack = self.memory(low, high - low, net);
         let untouched = stack.chunks(4).take_while(|word| *word == [0xcc; 4]).count() * 4;
         (stack.len() - untouched, stack.len())
@@ -223,7 +256,24 @@ fn symbol(firmware: &Path, name: &str) -> u32 {
     let nm = Command::new("nm").arg("-C").arg(firmware).output().expect("nm of binutils");
     let text = String::from_utf8(nm.stdout).expect("text");
     let line = text.lines().find(|line| line.ends_with(&format!(" {name}"))).expect(name);
-    u32::from_str_radix(&line[..8], 16).expect("an address")
+    let (address, _) = line.split_once(' ').expect("an address");
+    u32::from_str_radix(address, 16).expect("an address below 4 GB")
+}
+
+/// Bytes of code, of variables that begin as something, and of the others; a stack that is a section is none of them.
+fn sizes(firmware: &Path) -> [usize; 3] {
+    let size = |form: &str| {
+        let size = Command::new("size").arg(form).arg(firmware).output().expect("size of binutils");
+        String::from_utf8(size.stdout).expect("text")
+    };
+    let number = |word: &str| word.parse::<usize>().expect("a number");
+    let table = size("-B");
+    let line = table.lines().nth(1).expect("a line");
+    let bytes: Vec<usize> = line.split_whitespace().take(3).map(number).collect();
+    let sections = size("-A");
+    let stacks = sections.lines().filter(|line| line.starts_with(".stack"));
+    let stack: usize = stacks.filter_map(|line| line.split_whitespace().nth(1)).map(number).sum();
+    [bytes[0], bytes[1], bytes[2] - stack]
 }
 
 /// A time server for one client, at this network's loopback (SNTP, RFC 5905).
@@ -253,14 +303,21 @@ fn mps2_an385_keeps_its_budget() {
     keeps_its_budget(&MPS2_AN385, 256 * 1024, 1024 * 1024);
 }
 
+/// All of it is RAM there, and there is plenty: what takes more than this has grown for no reason.
+#[test]
+fn virt_cortex_a15_keeps_its_budget() {
+    keeps_its_budget(&VIRT_CORTEX_A15, 320 * 1024, 1024 * 1024);
+}
+
+#[test]
+fn virt_cortex_a53_keeps_its_budget() {
+    keeps_its_budget(&VIRT_CORTEX_A53, 320 * 1024, 1024 * 1024);
+}
+
 /// At most so many bytes of flash, and of RAM with the stack.
 fn keeps_its_budget(machine: &'static Machine, most_flash: usize, most_ram: usize) {
     let firmware = build(machine.board, "default", &[]);
-    let size = Command::new("size").arg(firmware).output().expect("size of binutils");
-    let table = String::from_utf8(size.stdout).expect("text");
-    let line = table.lines().nth(1).expect("a line");
-    let bytes: Vec<usize> = line.split_whitespace().take(3).map_while(|n| n.parse().ok()).collect();
-    let [code, data, bss] = bytes[..] else { panic!("{table}") };
+    let [code, data, bss] = sizes(firmware);
     let (flash, statics) = (code + data, data + bss);
     in_net(move |net| {
         // Ports below 1024 are this network's as much as the board's.
@@ -324,14 +381,23 @@ fn clients_at_once(to: SocketAddr) -> usize {
     served.len()
 }
 
+#[test]
+fn a_bad_network_leaves_lm3s6965evb_as_it_was() {
+    leaves_it_as_it_was(&LM3S6965EVB);
+}
+
+#[test]
+fn a_bad_network_leaves_virt_cortex_a53_as_it_was() {
+    leaves_it_as_it_was(&VIRT_CORTEX_A53);
+}
+
 /// A bad network: frames lost, doubled, swapped, in parts, overlapping ones; then a flood of handshakes, whole ones and
 /// spoiled ones. The board goes on serving, is not switched on anew, and has as many places for clients as before.
-#[test]
-fn a_bad_network_leaves_a_board_as_it_was() {
-    let firmware = build(LM3S6965EVB.board, "static", &[("USHERD_BOARD_ADDRESS", "10.7.0.1/24")]);
+fn leaves_it_as_it_was(machine: &'static Machine) {
+    let firmware = build(machine.board, "static", &[("USHERD_BOARD_ADDRESS", "10.7.0.1/24")]);
     in_net(move |net| {
         let (cable, network) = Cable::lay("tap0");
-        let board = Board::switch_on(net, &LM3S6965EVB, &network, firmware);
+        let board = Board::switch_on(net, machine, &network, firmware);
         until("the board is ready", || board.log().contains("ready: 10.7.0.1").then_some(()));
         let echo: SocketAddr = "10.7.0.1:7".parse().expect("an address");
         let most = clients_at_once(echo);
@@ -382,6 +448,16 @@ fn an_idle_mps2_an385_sleeps() {
     sleeps_when_idle(&MPS2_AN385);
 }
 
+#[test]
+fn an_idle_virt_cortex_a15_sleeps() {
+    sleeps_when_idle(&VIRT_CORTEX_A15);
+}
+
+#[test]
+fn an_idle_virt_cortex_a53_sleeps() {
+    sleeps_when_idle(&VIRT_CORTEX_A53);
+}
+
 /// Nothing to do, nothing done: no clock ticks, and no device is asked.
 fn sleeps_when_idle(machine: &'static Machine) {
     let firmware = build(machine.board, "default", &[]);
@@ -395,15 +471,33 @@ fn sleeps_when_idle(machine: &'static Machine) {
 }
 
 #[test]
-fn twenty_boots_of_twenty_reach_the_first_echo() {
-    for machine in [&LM3S6965EVB, &MPS2_AN385] {
-        let firmware = build(machine.board, "default", &[]);
-        for _ in 0..20 {
-            in_net(move |net| {
-                let _board = Board::start(net, machine, &[("tcp", 7)], firmware);
-                assert_eq!(ask_tcp("127.0.0.1:7", b"first"), b"first");
-            });
-        }
+fn twenty_boots_of_lm3s6965evb() {
+    reaches_the_first_echo_every_time(&LM3S6965EVB);
+}
+
+#[test]
+fn twenty_boots_of_mps2_an385() {
+    reaches_the_first_echo_every_time(&MPS2_AN385);
+}
+
+#[test]
+fn twenty_boots_of_virt_cortex_a15() {
+    reaches_the_first_echo_every_time(&VIRT_CORTEX_A15);
+}
+
+#[test]
+fn twenty_boots_of_virt_cortex_a53() {
+    reaches_the_first_echo_every_time(&VIRT_CORTEX_A53);
+}
+
+/// Twenty of twenty.
+fn reaches_the_first_echo_every_time(machine: &'static Machine) {
+    let firmware = build(machine.board, "default", &[]);
+    for _ in 0..20 {
+        in_net(move |net| {
+            let _board = Board::start(net, machine, &[("tcp", 7)], firmware);
+            assert_eq!(ask_tcp("127.0.0.1:7", b"first"), b"first");
+        });
     }
 }
 
@@ -417,6 +511,18 @@ fn lm3s6965evb_loses_no_byte_of_a_frame() {
 fn mps2_an385_loses_no_byte_of_a_frame() {
     let answers = loses_no_byte_of_a_frame(&MPS2_AN385);
     assert!((1..BURST).contains(&answers), "{answers} of {BURST}: this card has room for six");
+}
+
+#[test]
+fn virt_cortex_a15_loses_no_byte_of_a_frame() {
+    let answers = loses_no_byte_of_a_frame(&VIRT_CORTEX_A15);
+    assert_eq!(answers, BURST, "QEMU holds back what this card has no room for");
+}
+
+#[test]
+fn virt_cortex_a53_loses_no_byte_of_a_frame() {
+    let answers = loses_no_byte_of_a_frame(&VIRT_CORTEX_A53);
+    assert_eq!(answers, BURST, "QEMU holds back what this card has no room for");
 }
 
 /// The largest frame.
@@ -485,6 +591,18 @@ fn mps2_an385() {
     // QEMU leads it to ours.
     let firmware = build_for_scripts(MPS2_AN385.board, &[("USHERD_BOARD_TIME_SERVER", "10.0.2.2")]);
     play_on(&MPS2_AN385, firmware);
+}
+
+#[test]
+fn virt_cortex_a15() {
+    let more = [("USHERD_BOARD_TIME_SERVER", "10.0.2.2")];
+    play_on(&VIRT_CORTEX_A15, build_for_scripts(VIRT_CORTEX_A15.board, &more));
+}
+
+#[test]
+fn virt_cortex_a53() {
+    let more = [("USHERD_BOARD_TIME_SERVER", "10.0.2.2")];
+    play_on(&VIRT_CORTEX_A53, build_for_scripts(VIRT_CORTEX_A53.board, &more));
 }
 
 /// The scripts, each on a board that was just switched on.

@@ -13,7 +13,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use heapless::Vec;
 use smoltcp::phy::Device;
 pub use static_cell::{ConstStaticCell, StaticCell};
-use usherd::backend::smoltcp::{Addresses, Buffers, Host, Ipv4, Line, NoLine, NoPipe, Smoltcp, Sockets};
+use usherd::backend::smoltcp::{Addresses, Buffers, Host, Ipv4, NoPipe, Smoltcp, Sockets};
+pub use usherd::backend::smoltcp::{Line, NoLine};
 use usherd::capacity::LINES;
 use usherd::config::source::NoFiles;
 use usherd::engine::{Engine, OneTable};
@@ -36,10 +37,12 @@ pub trait Board: 'static {
     /// Writes to the serial line that the log goes to.
     fn write(bytes: &[u8]);
 
-    /// Its other serial lines, which services can be bound to.
+    /// Other serial lines, which services can be bound to; [`NoLine`] for none.
     type Line: Wakes + Line;
 
-    fn lines(&mut self) -> Vec<Self::Line, LINES>;
+    fn lines(&mut self) -> Vec<Self::Line, LINES> {
+        Vec::new()
+    }
 }
 
 /// A device that wakes the processor when it has something to do.

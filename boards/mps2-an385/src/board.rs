@@ -1,10 +1,7 @@
 //! Clock, alarm and serial line (ARM DAI0385: Application Note AN385; ARM DDI0479: Cortex-M System Design Kit).
 
-use heapless::Vec;
-use usherd::backend::smoltcp::NoLine;
-use usherd::capacity::LINES;
 use usherd_cortex_m::{interrupt, register};
-use usherd_firmware::Board;
+use usherd_firmware::{Board, NoLine};
 
 const UART: usize = 0x4000_4000;
 const UART_STATE: usize = UART + 0x04;
@@ -87,8 +84,4 @@ impl Board for Mps2 {
     }
 
     type Line = NoLine;
-
-    fn lines(&mut self) -> Vec<NoLine, LINES> {
-        Vec::new()
-    }
 }
