@@ -28,7 +28,7 @@ use crate::config::value::number;
 use crate::config::{self, Loader, Outcome};
 use crate::engine::{Changes, Engine, Event};
 use crate::errno::Errno;
-use crate::record::{self, Ending, Level};
+use crate::record::{Ending, Level, ListensAt};
 use crate::service::{Bind, Builtin, Dialect, Flags, LogFields, Service, SocketType, Standing};
 use crate::table::{Pattern, Rule, Table};
 use crate::time::{Instant, Now};
@@ -972,8 +972,8 @@ impl Daemon<'_, '_> {
         let mut line = heapless::String::<256>::new();
         for service in services() {
             line.clear();
-            let _ = write!(line, "usherd: {} on ", Bytes(table.bytes(service.id)));
-            let _ = record::place(&mut line, table, service);
+            let id = Bytes(table.bytes(service.id));
+            let _ = write!(line, "usherd: {id} on {}", ListensAt { table, service });
             say(format_args!("{line}\n"));
         }
         let stream = services().find(|s| s.socket == SocketType::Stream && s.port > 0);
