@@ -31,5 +31,9 @@ pub const CACHE_BYTES: usize = 8192;
 /// Datagrams answered for one built-in service before the next event is looked at.
 pub const DATAGRAMS_A_TURN: usize = 64;
 
+/// Longest frame of the flight recorder (feature recorder), in bytes. One that is longer is not written, which is logged; of
+/// what is in records, only names and answers full of control characters make one so long.
+pub const FRAME_BYTES: usize = 4 * LOG_LINE_BYTES;
+
 /// Variables that one rule may set; with more, as above.
 pub const EFFECT_VARIABLES: usize = 16;

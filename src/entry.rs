@@ -10,6 +10,8 @@
 #![allow(unsafe_code)]
 
 mod mem;
+#[cfg(feature = "recorder")]
+mod program;
 mod relocate;
 
 use core::arch::naked_asm;
@@ -56,6 +58,13 @@ impl Start {
     pub fn unwritten(&self) -> [(usize, usize); 2] {
         // SAFETY: `from_stack` was given the header.
         unsafe { relocate::unwritten(self.header) }
+    }
+
+    /// How far the file's addresses are off, and the number of its build.
+    #[cfg(feature = "recorder")]
+    pub fn identity(&self) -> (usize, &'static [u8]) {
+        // SAFETY: `from_stack` was given the header.
+        unsafe { program::identity(self.header) }
     }
 
     /// Bytes of a page of memory, as the kernel says.

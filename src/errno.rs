@@ -26,6 +26,7 @@ impl Errno {
     pub const NFILE: Errno = Errno(23);
     pub const MFILE: Errno = Errno(24);
     pub const FBIG: Errno = Errno(27);
+    pub const NOSPC: Errno = Errno(28);
     pub const NAMETOOLONG: Errno = Errno(36);
     pub const NOSYS: Errno = Errno(38);
     pub const PROTO: Errno = Errno(71);

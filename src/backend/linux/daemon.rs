@@ -116,6 +116,13 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
             let minute = at.or(now.unix.map(|unix| parts.engine.zone().at(unix).minute_of_day()));
             answer(&options, &files, &hosts, parts, (service, client, minute))
         }
+        #[cfg(not(feature = "recorder"))]
+        (Ok(_), _) if options.recorder.is_some() => {
+            say(format_args!(
+                "usherd: -recorder: built without it; see `cargo build --profile recorder --features recorder`\n"
+            ));
+            status::USAGE
+        }
         #[cfg(feature = "tap")]
         (Ok((files, hosts)), _) if let Some(tap) = &options.tap => {
             serve_tap(&options, tap, &files, &hosts, &environment, parts)
@@ -497,6 +504,9 @@ fn equip<B: Backend, I: Iterator<Item = &'static CStr> + Clone>(
 ) -> u32 {
     let pid = rustix::process::getpid().as_raw_pid() as u32;
     log.set_tag(options.personality.name(), pid);
+    if let Some(path) = options.recorder {
+        log.set_recorder(path);
+    }
     spawner.set_heritage(Heritage {
         umask,
         nice: rustix::process::getpriority_process(None).unwrap_or(0),
