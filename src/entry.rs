@@ -229,7 +229,10 @@ fn panic(info: &PanicInfo) -> ! {
         let _ = write!(line, " at {}:{}", at.file(), at.line());
     }
     let _ = write!(line, ": {}", info.message());
-    let _ = rustix::io::write(stderr(), line.finish());
+    let line = line.finish();
+    let _ = rustix::io::write(stderr(), line);
+    #[cfg(feature = "recorder")]
+    usherd::backend::linux::recorder::panicked(line);
     let _ = kill_process(getpid(), Signal::ABORT);
     // Still here: process 1 is not killed by its own signals, and a blocked signal waits. The same number as a shell shows.
     exit(134)

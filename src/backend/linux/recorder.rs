@@ -20,6 +20,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 
 use super::log::{Line, News};
 use crate::capacity::{FRAME_BYTES, PATH_BYTES, RECORDER_BYTES};
+use crate::config::diagnostic::Bytes;
 use crate::errno::Errno;
 use crate::record::{Level, Record};
 
@@ -71,7 +72,7 @@ static RECORDER: Place = Place(UnsafeCell::new(Recorder {
 /// The recorder, for as long as `use_it` runs, which makes no frame.
 #[allow(unsafe_code)]
 fn recorder<T>(use_it: impl FnOnce(&mut Recorder) -> T) -> T {
-    // SAFETY: there is one thread, and nothing in this file asks for the recorder while it has it.
+    // SAFETY: there is one thread, and nothing in this file asks for the recorder while it has it, or panics then.
     use_it(unsafe { &mut *RECORDER.0.get() })
 }
 
@@ -253,6 +254,11 @@ pub fn news() -> Option<News> {
 
 pub fn record(record: &Record<'_>) {
     record.frame();
+}
+
+/// The daemon's last words, which in the background nobody else hears.
+pub fn panicked(line: &[u8]) {
+    message(Level::Error, format_args!("{}", Bytes(line.trim_ascii_end())));
 }
 
 /// A message of the daemon's own. They are few, and remain text.

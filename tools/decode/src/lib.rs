@@ -8,6 +8,8 @@
 //! program it runs. A file of `usherd -recorder` is from many runs, maybe of several builds; each run begins with a
 //! [`Header`], behind an empty piece, which no frame is.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -73,6 +75,8 @@ impl fmt::Display for Item {
 pub struct Program {
     elf: Vec<u8>,
     build: String,
+    /// Its strings, by what was added to their numbers, as far as that was asked for.
+    tables: RefCell<BTreeMap<u16, Table>>,
 }
 
 impl Program {
@@ -80,8 +84,9 @@ impl Program {
     pub fn new(elf: Vec<u8>) -> Result<Program, Box<dyn Error>> {
         let file = object::File::parse(&*elf)?;
         let build = file.build_id()?.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect();
-        Table::parse(&elf)?.ok_or("it has no strings of defmt: built without them, or stripped")?;
-        Ok(Program { elf, build })
+        let table =
+            Table::parse(&elf)?.ok_or("it has no strings of defmt: built without them, or stripped")?;
+        Ok(Program { elf, build, tables: BTreeMap::from([(0, table)]).into() })
     }
 
     /// The build's number, in hexadecimal digits; empty if it was linked without one.
@@ -91,9 +96,14 @@ impl Program {
 
     /// The strings, with what was added to their numbers.
     fn table(&self, base: u16) -> Result<Table, Box<dyn Error>> {
+        if let Some(table) = self.tables.borrow().get(&base) {
+            return Ok(table.clone());
+        }
         let mut elf = self.elf.clone();
         add_base(&mut elf, base)?;
-        Ok(Table::parse(&elf)?.ok_or("no strings of defmt")?)
+        let table = Table::parse(&elf)?.ok_or("no strings of defmt")?;
+        self.tables.borrow_mut().insert(base, table.clone());
+        Ok(table)
     }
 }
 

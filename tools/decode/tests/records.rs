@@ -405,3 +405,88 @@ fn events_are_written_as_debug_writes_them() {
     let text = |event: &Event| format!("{event:?}").replace("Errno(2)", &Errno::NOENT.to_string());
     assert_eq!(decoded(), events.iter().map(text).collect::<Vec<_>>());
 }
+
+/// Some records, as a stream that a recorder would have written; and the same in text.
+fn recording() -> (Program, Vec<u8>, Vec<String>) {
+    let mut table = Box::new(Table::new());
+    table.clear();
+    let service = Service { id: table.push_text(b"echo").unwrap(), ..Service::default() };
+    let mut texts = Vec::new();
+    for count in 0..40 {
+        let fact = Fact::FailMore { count, seconds: 1 };
+        let record = Record { table: &table, service: &service, fact, severity: None };
+        defmt::println!("{}", record);
+        texts.push(record.to_string());
+    }
+    let (program, mut stream) = myself();
+    stream.extend(WRITTEN.with_borrow_mut(|(_, written)| std::mem::take(written)));
+    (program, stream, texts)
+}
+
+fn lines(items: &[Item]) -> Vec<&str> {
+    fn text(item: &Item) -> Option<&str> {
+        match item {
+            Item::Line { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+    items.iter().filter_map(text).collect()
+}
+
+#[test]
+fn a_recording_that_was_cut_off_is_read_up_to_there() {
+    let (program, stream, texts) = recording();
+    let programs = [program];
+    let whole = decode(&programs, &stream).unwrap();
+    assert_eq!(lines(&whole), texts);
+    let mut ends = BTreeSet::new();
+    for len in (0..stream.len()).step_by(5) {
+        let items = decode(&programs, &stream[..len]).unwrap();
+        let read = lines(&items);
+        assert_eq!(read, texts[..read.len()]);
+        let damaged = items.iter().filter(|item| matches!(item, Item::Damage(_))).count();
+        assert!(damaged <= 1, "{items:?}");
+        ends.insert(read.len());
+    }
+    assert!(ends.len() > 30, "{ends:?}");
+}
+
+#[test]
+fn damage_costs_the_frames_that_it_is_in() {
+    let (_, mut random) = Random::seeded();
+    let (program, stream, texts) = recording();
+    let programs = [program];
+    let header = stream[2..].iter().position(|byte| *byte == 0).unwrap() + 3;
+    for _ in 0..200 {
+        let mut damaged = stream.clone();
+        let len = 1 + random.below(30);
+        let at = header + random.below(stream.len() - header - len);
+        damaged[at..at + len].iter_mut().for_each(|byte| *byte = random.next() as u8);
+        let items = decode(&programs, &damaged).unwrap();
+        let read = lines(&items);
+        let lost = texts.iter().filter(|text| !read.contains(&text.as_str())).count();
+        // The frames that 30 bytes can be in, and one that a zero has been taken from the end of.
+        assert!(lost <= 4, "{lost} of {items:?}");
+    }
+}
+
+#[test]
+fn what_is_no_recording_is_told() {
+    let (_, mut random) = Random::seeded();
+    let (program, stream, _) = recording();
+    let build = program.build().to_owned();
+    let programs = [program];
+    for _ in 0..20 {
+        let noise: Vec<u8> = (0..random.below(20_000)).map(|_| random.next() as u8).collect();
+        decode(&programs, &noise).unwrap();
+        // As deep as it goes.
+        let nested: Vec<u8> = noise.iter().map(|byte| byte % 5).collect();
+        decode(&programs, &nested).unwrap();
+    }
+    let other = String::from_utf8_lossy(&stream).replace(&build, &"0".repeat(build.len()));
+    let items = decode(&programs, other.as_bytes()).unwrap();
+    assert!(matches!(items[0], Item::Header(_)) && lines(&items).is_empty(), "{items:?}");
+    assert_eq!(items[1], Item::Unknown);
+    assert!(Program::new(b"\x7fELF".to_vec()).is_err());
+    assert!(Program::new(std::fs::read("/bin/true").unwrap()).is_err());
+}
