@@ -44,9 +44,26 @@ fn link_args() {
     for arg in args {
         println!("cargo::rustc-link-arg-bins={arg}");
     }
-    // mold knows no linker scripts: its file has the tables. The second is for `mold -run cargo build`.
+    // mold knows no linker scripts. The second is for `mold -run cargo build`.
     println!("cargo::rerun-if-env-changed=MOLD_PATH");
     let is_mold = flags.contains("mold") || env::var_os("MOLD_PATH").is_some();
+    let is_recorder_built = env::var_os("CARGO_FEATURE_RECORDER").is_some();
+    if is_recorder_built && is_mold {
+        println!("cargo::error=the feature recorder needs a linker script, and mold knows none");
+    }
+    if is_recorder_built {
+        // What frames are decoded with: strings as symbols, and a number by which their build is known.
+        let dir = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        let prefix = if is_plain_lld { "" } else { "-Wl," };
+        println!("cargo::rerun-if-changed=src/entry/defmt.x");
+        println!("cargo::rustc-link-arg-bins={prefix}--script={dir}/src/entry/defmt.x");
+        println!("cargo::rustc-link-arg-bins={prefix}--build-id=sha1");
+        println!("cargo::rerun-if-env-changed=DEFMT_LOG");
+        if env::var_os("DEFMT_LOG").is_none() {
+            println!("cargo::warning=without DEFMT_LOG=info only errors are recorded");
+        }
+    }
+    // mold's file has the tables.
     if !is_plain_lld && !is_mold {
         // Where lld is named, the compiler is told to make no tables in the first place.
         let dir = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
@@ -58,7 +75,7 @@ const NO_BUILD_ID: &str = "-Wl,--build-id=none";
 const NO_TABLES_HEADER: &str = "-Wl,--no-eh-frame-hdr";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 35] = [
+const CAPACITIES: [(&str, usize, &str); 36] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -123,6 +140,11 @@ const CAPACITIES: [(&str, usize, &str); 35] = [
         "LOG_LINE_BYTES",
         1024,
         "Longest line in a log, in bytes; a longer one is cut and the cut marked. At most 4096.",
+    ),
+    (
+        "RECORDER_BYTES",
+        131072,
+        "Longest file of the flight recorder (feature recorder), in bytes. One that is full is kept until the next one is: at most twice as many are on the disk.",
     ),
     ("STANDALONE_WORDS", 64, "Words of a program, or -set words, on the command line of a single service."),
     (

@@ -42,6 +42,10 @@ fn check_addresses() {
 pub fn pack(own: &[&[u8]]) {
     check_addresses();
     println!("cargo::rerun-if-changed=build.rs");
+    if env::var_os("CARGO_FEATURE_DEFMT").is_some() {
+        // defmt's own, which it leaves where the linker looks.
+        println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
+    }
     println!("cargo::rerun-if-changed=../pack.rs");
     println!("cargo::rerun-if-env-changed=USHERD_BOARD_CONF");
     let path = env::var("USHERD_BOARD_CONF").unwrap_or_else(|_| "usherd.conf".into());

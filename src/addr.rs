@@ -5,7 +5,9 @@
 //! counts and log lines disagreed about who the client was.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::tell::told;
 
 /// The other end of a connection, or the sender of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,15 +43,77 @@ impl Peer {
     }
 }
 
-/// The address alone, as logs write it: `127.0.0.1`, `::1`, and xinetd's `<no address>`.
-impl fmt::Display for Peer {
+// The address alone, as logs write it: `127.0.0.1`, `::1`, and xinetd's `<no address>`.
+told!(Peer, |peer, f| match peer.address() {
+    Some(address) => tell!(f, "{}", Ip(address)),
+    None => tell!(f, "<no address>"),
+});
+
+/// An address, in the form of RFC 5952.
+#[derive(Clone, Copy)]
+pub struct Ip(pub IpAddr);
+
+impl fmt::Display for Ip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Peer::Ip { address, .. } => write!(f, "{address}"),
-            Peer::Local | Peer::Unknown => f.write_str("<no address>"),
+        self.0.fmt(f)
+    }
+}
+
+/// defmt's own form of IPv6 addresses has all zeros in it. Bytes and words, as numbers are in frames.
+#[cfg(feature = "defmt")]
+impl defmt::Format for Ip {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let address = match self.0 {
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                return defmt::write!(f, "{=u8}.{=u8}.{=u8}.{=u8}", a, b, c, d);
+            }
+            IpAddr::V6(address) => address,
+        };
+        if let Some(address) = address.to_ipv4_mapped() {
+            let [a, b, c, d] = address.octets();
+            return defmt::write!(f, "::ffff:{=u8}.{=u8}.{=u8}.{=u8}", a, b, c, d);
+        }
+        let segments = address.segments();
+        let zeros = longest_zeros(&segments);
+        for (at, segment) in segments.into_iter().enumerate() {
+            if at == zeros.start {
+                defmt::write!(f, "::");
+            }
+            match at {
+                _ if zeros.contains(&at) => {}
+                _ if at == 0 || at == zeros.end => defmt::write!(f, "{=u16:x}", segment),
+                _ => defmt::write!(f, ":{=u16:x}", segment),
+            }
         }
     }
 }
+
+/// The first of the longest runs of two zeros or more; else what lies behind the last segment (RFC 5952 section 4.2).
+#[cfg(feature = "defmt")]
+fn longest_zeros(segments: &[u16; 8]) -> core::ops::Range<usize> {
+    let mut longest = 8..8;
+    let mut at = 0;
+    for run in segments.chunk_by(|a, b| *a == 0 && *b == 0) {
+        if run.len() > longest.len().max(1) {
+            longest = at..at + run.len();
+        }
+        at += run.len();
+    }
+    longest
+}
+
+/// An address with a port: `127.0.0.1:7`, `[::1]:7`, `[fe80::1%2]:7`.
+pub struct Socket(pub SocketAddr);
+
+told!(Socket, |socket, f| {
+    let (ip, port) = (Ip(socket.0.ip()), socket.0.port());
+    match socket.0 {
+        SocketAddr::V4(_) => tell!(f, "{}:{}", ip, port),
+        SocketAddr::V6(address) if address.scope_id() == 0 => tell!(f, "[{}]:{}", ip, port),
+        SocketAddr::V6(address) => tell!(f, "[{}%{}]:{}", ip, address.scope_id(), port),
+    }
+});
 
 /// What is known of the name of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -146,6 +146,8 @@ pub struct Options<'a> {
     pub wrap_internal: bool,
     /// The directory with hosts.allow and hosts.deny; `None`: /etc.
     pub hosts_dir: Option<&'a [u8]>,
+    /// -recorder: an absolute path.
+    pub recorder: Option<&'a [u8]>,
     pub standalone: Option<Standalone<'a>>,
     /// -tap: on a network stack of our own.
     pub tap: Option<Tap<'a>>,
@@ -180,6 +182,7 @@ impl Options<'_> {
             wrap_external: false,
             wrap_internal: false,
             hosts_dir: None,
+            recorder: None,
             standalone: None,
             tap: None,
         }
@@ -251,6 +254,8 @@ With none of them, the built-in services are served on loopback, ports 10007 100
   -stayalive         run even with nothing to serve (so does -dontfork)
   -syslog FACILITY   messages to syslog (the default when in the background: daemon)
   -filelog FILE      messages to a file
+  -recorder FILE     what is logged goes to FILE too, in frames that usherd-decode reads; when it is full it becomes
+                     FILE.old; if usherd was built with the feature recorder
   -hosts DIR         hosts.allow and hosts.deny are in DIR, not in /etc
   -pidfile FILE      instead of /run/usherd.pid
   -limit N           at most N servers at one time
@@ -362,6 +367,13 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                     return Err(Misuse::Both("-syslog and -filelog"));
                 }
                 options.log_to = Some(LogTo::File(value()?));
+            }
+            Ok("recorder") => {
+                let value = value()?;
+                if !value.starts_with(b"/") {
+                    return Err(Misuse::Bad { option: word, value, wanted: "an absolute path" });
+                }
+                options.recorder = Some(value);
             }
             Ok("pidfile") => options.pid_file = Some(Some(value()?)),
             Ok("hosts") => options.hosts_dir = Some(value()?),

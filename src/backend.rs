@@ -30,6 +30,7 @@ pub mod smoltcp;
 /// Names a service to the backend: its place in the table, and the table's generation, so that readiness of a
 /// listener from before a reload is recognised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ServiceId {
     pub index: u16,
     pub generation: u16,
@@ -46,6 +47,7 @@ pub type IdentId = Handle;
 
 /// Names a stream that is watched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum StreamId {
     /// A client of a built-in service.
     Session(SessionId),

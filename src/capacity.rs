@@ -34,5 +34,9 @@ pub const DATAGRAMS_A_TURN: usize = 64;
 /// Serial lines of a board that services can be bound to. One more is not found by its path.
 pub const LINES: usize = 2;
 
+/// Longest frame of the flight recorder (feature recorder), in bytes. One that is longer is not written, which is logged; of
+/// what is in records, only names and answers full of control characters make one so long.
+pub const FRAME_BYTES: usize = 4 * LOG_LINE_BYTES;
+
 /// Variables that one rule may set; with more, as above.
 pub const EFFECT_VARIABLES: usize = 16;

@@ -43,6 +43,7 @@ pub use tables::{OneTable, TablePair, Tables};
 
 /// What can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event {
     /// Something waits at a service's listener.
     Ready(ServiceId),
@@ -54,6 +55,21 @@ pub enum Event {
     Answer(QuestionId),
     /// A deadline of [`Engine::next_deadline`] may have come.
     Tick,
+}
+
+impl Event {
+    /// Tells it as a frame, with what one of its kind is worth: servers that end and answers that come are fewer than the
+    /// rest.
+    #[cfg(feature = "defmt")]
+    fn frame(self) {
+        match self {
+            Event::Ended { .. } | Event::Answer(_) => defmt::debug!("{}", self),
+            Event::Ready(_) | Event::Stream(_) | Event::Tick => defmt::trace!("{}", self),
+        }
+    }
+
+    #[cfg(not(feature = "defmt"))]
+    const fn frame(self) {}
 }
 
 /// What a service is doing.
@@ -427,6 +443,7 @@ impl<B: Backend> Engine<B> {
     /// Takes one event. Not inlined: the loop that calls it stays on the stack for good, and should be small there.
     #[inline(never)]
     pub fn handle(&mut self, event: Event, now: Now, b: &mut B) {
+        event.frame();
         match event {
             Event::Ready(id) => {
                 if id.generation == self.generation {

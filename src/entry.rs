@@ -10,6 +10,8 @@
 #![allow(unsafe_code)]
 
 mod mem;
+#[cfg(feature = "recorder")]
+mod program;
 mod relocate;
 
 use core::arch::naked_asm;
@@ -56,6 +58,13 @@ impl Start {
     pub fn unwritten(&self) -> [(usize, usize); 2] {
         // SAFETY: `from_stack` was given the header.
         unsafe { relocate::unwritten(self.header) }
+    }
+
+    /// How far the file's addresses are off, and the number of its build.
+    #[cfg(feature = "recorder")]
+    pub fn identity(&self) -> (usize, &'static [u8]) {
+        // SAFETY: `from_stack` was given the header.
+        unsafe { program::identity(self.header) }
     }
 
     /// Bytes of a page of memory, as the kernel says.
@@ -220,7 +229,10 @@ fn panic(info: &PanicInfo) -> ! {
         let _ = write!(line, " at {}:{}", at.file(), at.line());
     }
     let _ = write!(line, ": {}", info.message());
-    let _ = rustix::io::write(stderr(), line.finish());
+    let line = line.finish();
+    let _ = rustix::io::write(stderr(), line);
+    #[cfg(feature = "recorder")]
+    usherd::backend::linux::recorder::panicked(line);
     let _ = kill_process(getpid(), Signal::ABORT);
     // Still here: process 1 is not killed by its own signals, and a blocked signal waits. The same number as a shell shows.
     exit(134)

@@ -3,7 +3,7 @@
 //! Numbers are Linux's asm-generic ones, shared by every architecture usherd runs on. The texts are those of
 //! strerror(3), because the log lines people search for have always carried them.
 
-use core::fmt;
+use crate::tell::told;
 
 /// An error number, as in errno(3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +26,7 @@ impl Errno {
     pub const NFILE: Errno = Errno(23);
     pub const MFILE: Errno = Errno(24);
     pub const FBIG: Errno = Errno(27);
+    pub const NOSPC: Errno = Errno(28);
     pub const NAMETOOLONG: Errno = Errno(36);
     pub const NOSYS: Errno = Errno(38);
     pub const PROTO: Errno = Errno(71);
@@ -40,10 +41,15 @@ impl Errno {
     pub const CONNREFUSED: Errno = Errno(111);
     pub const HOSTUNREACH: Errno = Errno(113);
     pub const INPROGRESS: Errno = Errno(115);
+}
 
-    /// The text of strerror(3), or `None` for a number that no path of usherd is known to meet.
-    pub const fn text(self) -> Option<&'static str> {
-        Some(match self.0 {
+// Written as xinetd writes it, with the text of strerror(3): `Address already in use (errno = 98)`. Numbers that no path of
+// usherd is known to meet have no text.
+told!(Errno, |errno, f| {
+    let number = errno.0;
+    spell!(
+        f,
+        match number {
             1 => "Operation not permitted",
             2 => "No such file or directory",
             3 => "No such process",
@@ -93,20 +99,11 @@ impl Errno {
             110 => "Connection timed out",
             111 => "Connection refused",
             113 => "No route to host",
-            _ => return None,
-        })
-    }
-}
-
-/// Written as xinetd writes it: `Address already in use (errno = 98)`.
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.text() {
-            Some(text) => write!(f, "{text} (errno = {})", self.0),
-            None => write!(f, "errno = {}", self.0),
-        }
-    }
-}
+        },
+        return tell!(f, "errno = {}", number)
+    )?;
+    tell!(f, " (errno = {})", number)
+});
 
 impl core::error::Error for Errno {}
 

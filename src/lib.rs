@@ -33,6 +33,7 @@
 //!
 //! `linux` (default) is the epoll backend and the daemon. Without it the crate is the core alone, for any bare target.
 //! `smoltcp` is the backend on a network stack of our own, for any target; `tap` puts the daemon on it (`usherd -tap`).
+//! `defmt` makes frames of records and events, for whoever has a logger to write them.
 //! `sim` is the simulation backend, which links std, and so never together with the daemon.
 //!
 //! `docs/life-of-a-connection.md` follows one client through all of this.
@@ -66,6 +67,7 @@ pub mod slots;
 pub mod sntp;
 pub mod table;
 pub mod tcpmux;
+mod tell;
 pub mod time;
 pub mod wrappers;
 pub mod zone;

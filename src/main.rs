@@ -27,6 +27,11 @@ static mut SOCKETS: usherd::backend::smoltcp::Sockets<'static> = usherd::backend
 
 #[allow(unsafe_code, clippy::deref_addrof, reason = "a reference to a static mut goes through a raw pointer")]
 fn main(start: entry::Start) -> i32 {
+    #[cfg(feature = "recorder")]
+    {
+        let (base, build) = start.identity();
+        usherd::backend::linux::recorder::set_program(base, build);
+    }
     // SAFETY: `main` is called once, by the only thread there is, and nothing else names these statics.
     let parts = unsafe {
         Parts {

@@ -1,17 +1,17 @@
 //! What happened, as values; and the text that xinetd's users know.
 //!
-//! A [`Record`] is numbers and references, made on the spot and handed to the backend. Text (this file's `Display`),
-//! a flight recorder or counters are readers of the same value. Field order and wording of START, EXIT and FAIL are
+//! A [`Record`] is numbers and references, made on the spot and handed to the backend. Text and frames of defmt (both from
+//! the walk in this file) or counters are readers of the same value. Field order and wording of START, EXIT and FAIL are
 //! xinetd.log(5)'s as observed; an address is added to EXIT lines, and IPv4 clients are written as IPv4.
 
-use core::fmt;
 use core::net::SocketAddr;
 
-use crate::addr::Peer;
+use crate::addr::{Peer, Socket};
 use crate::config::diagnostic::Bytes;
 use crate::errno::Errno;
-use crate::service::{Answer, Host, LogFields, Service, Target};
+use crate::service::{Answer, Bind, Host, LogFields, Service, Target};
 use crate::table::{Table, Text};
+use crate::tell::told;
 use crate::wrappers::{Place, Why};
 
 /// Why a client was turned away. Displays as the word in a FAIL line.
@@ -51,9 +51,11 @@ pub enum Refusal {
     Identity,
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+told!(Refusal, |refusal, f| {
+    let refusal = *refusal;
+    spell!(
+        f,
+        match refusal {
             Refusal::Address => "address",
             Refusal::Time => "time",
             Refusal::Load => "load",
@@ -70,12 +72,13 @@ impl fmt::Display for Refusal {
             Refusal::LookupLimit => "lookup_limit",
             Refusal::NamePending => "name_pending",
             Refusal::Identity => "identity",
-        })
-    }
-}
+        }
+    )
+});
 
 /// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Ending {
     /// The exit status, 0 to 255.
     Exited(u8),
@@ -157,6 +160,7 @@ pub enum Fact<'a> {
 
 /// What a child does between its birth and its program, in that order; the step that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum ChildStep {
     Descriptors = 1,
@@ -276,147 +280,171 @@ impl Record<'_> {
             _ => Level::Error,
         }
     }
-}
 
-impl fmt::Display for Record<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let service = self.service;
-        let id = Bytes(self.table.bytes(service.id));
-        let success = service.log_on_success;
-        match self.fact {
-            Fact::Start { pid, peer } => {
-                write!(f, "START: {id}")?;
-                if success.has(LogFields::PID) {
-                    write!(f, " pid={pid}")?;
-                }
-                if success.has(LogFields::HOST) {
-                    write!(f, " from={peer}")?;
-                }
-                Ok(())
-            }
-            Fact::Exit { pid, peer, ending, seconds } => {
-                write!(f, "EXIT: {id}")?;
-                if success.has(LogFields::EXIT) {
-                    match ending {
-                        Ending::Exited(status) => write!(f, " status={status}")?,
-                        Ending::Signalled(signal) => write!(f, " signal={signal}")?,
-                    }
-                }
-                if success.has(LogFields::PID) {
-                    write!(f, " pid={pid}")?;
-                }
-                if success.has(LogFields::DURATION) {
-                    write!(f, " duration={seconds}(sec)")?;
-                }
-                if success.has(LogFields::HOST) {
-                    write!(f, " from={peer}")?;
-                }
-                Ok(())
-            }
-            Fact::Fail { refusal, peer } => {
-                write!(f, "FAIL: {id} {refusal}")?;
-                if service.log_on_failure.has(LogFields::HOST) {
-                    write!(f, " from={peer}")?;
-                }
-                Ok(())
-            }
-            Fact::UserId { text } => write!(f, "USERID: {id} {}", Bytes(text)),
-            Fact::NoId { peer, why } => write!(f, "NOID: {id} {peer} {why}"),
-            Fact::Traffic { received, sent } => {
-                write!(f, "TRAFFIC: {id} in={received}(bytes) out={sent}(bytes)")
-            }
-            Fact::Wrapped { peer, place, why } => {
-                let daemon = Bytes(self.table.bytes(service.daemon));
-                write!(f, "libwrap refused connection to {id} (libwrap={daemon}) from {peer}")?;
-                match (why, place) {
-                    (Why::Unreadable { which, errno }, _) => write!(f, ": {which} cannot be read: {errno}"),
-                    (Why::Fault { fault, line, column }, Some(place)) => {
-                        write!(f, " by {}:{line}:{column}: {fault}", place.which)
-                    }
-                    (_, Some(place)) => write!(f, " by {}:{}", place.which, place.line),
-                    (_, None) => Ok(()),
-                }
-            }
-            Fact::CommandFailed { errno } => {
-                write!(f, "{id}: a command of hosts.allow or hosts.deny was not run: {errno}")
-            }
-            Fact::Sensed { peer, minutes: None } => {
-                write!(f, "{id}: adding {peer} to the global_no_access list for ever")
-            }
-            Fact::Sensed { peer, minutes: Some(0) } => {
-                write!(f, "{id}: {peer} came; deny_time keeps nobody out")
-            }
-            Fact::Sensed { peer, minutes: Some(minutes) } => {
-                write!(f, "{id}: adding {peer} to the global_no_access list for {minutes} minutes")
-            }
-            Fact::ConnectFailed { to, errno } => {
-                write!(f, "{id}: can't connect to remote host ")?;
-                match (to, service.answer) {
-                    (Some(to), _) => write!(f, "{to}: {errno}"),
-                    (None, Answer::Redirect(Target { host: Host::Name(name), .. })) => {
-                        write!(f, "{}: no address of that name is found", Bytes(self.table.bytes(name)))
-                    }
-                    (None, _) => write!(f, "{errno}"),
-                }
-            }
-            Fact::Ousted { pid, peer, refusal } => {
-                write!(f, "{id}: server {pid} of {peer} is told to end: {refusal}")
-            }
-            Fact::FailMore { count, seconds } => {
-                write!(f, "FAIL: {id} {count} more datagrams within {seconds} seconds")
-            }
-            Fact::ListenFailed { errno, retry } => {
-                write!(f, "bind failed ({errno}). service = {id}, ")?;
-                place(f, self.table, service)?;
-                write!(f, "; trying again in {retry} second{}", if retry == 1 { "" } else { "s" })
-            }
-            Fact::ListenRecovered => {
-                write!(f, "Activating service {id}: listening on ")?;
-                place(f, self.table, service)
-            }
-            Fact::CpsPause { seconds } => write!(
-                f,
-                "Deactivating service {id} due to excessive incoming connections.  Restarting in {seconds} seconds."
-            ),
-            Fact::MinutePause { seconds } => write!(
-                f,
-                "{id}/{} server failing (looping), service paused for {seconds} seconds",
-                service.protocol_name()
-            ),
-            Fact::Resumed => write!(f, "Activating service {id}"),
-            Fact::AcceptFailed { errno } => {
-                write!(f, "service {id}, accept: {errno}; trying again in 1 second")
-            }
-            Fact::TableFull => {
-                write!(f, "service {id}: no free place for another server; clients wait in the backlog")
-            }
-            Fact::SpawnFailed { errno } => write!(f, "{id}: fork failed: {errno}"),
-            Fact::ExecFailed { errno } => {
-                write!(f, "{id}: execv( {} ) failed: {errno}", Bytes(self.table.bytes(service.program)))
-            }
-            Fact::BannerFailed { which, errno } => {
-                let path = self.table.bytes(which.path(service));
-                write!(f, "{id}: banner {}: {errno}", Bytes(path))
-            }
-            Fact::Hasty { ms } => write!(
-                f,
-                "{id}: server ends without taking what waits for it; next start in {}.{} seconds",
-                ms / 1000,
-                ms % 1000 / 100
-            ),
-            Fact::ChildFailed { what, errno } => write!(f, "{id}: {} failed: {errno}", what.call()),
+    /// Writes it as a frame of its level, if `DEFMT_LOG` asked for that level when this was built.
+    #[cfg(feature = "defmt")]
+    pub fn frame(&self) {
+        match self.level() {
+            Level::Error => defmt::error!("{}", self),
+            Level::Warning => defmt::warn!("{}", self),
+            Level::Notice | Level::Info => defmt::info!("{}", self),
         }
     }
 }
 
-/// Writes where a service listens: `tcp *:7`, `udp 127.0.0.1:7`, `tcp [::1]:7`, `tcp eth0:7`, `unix /run/x`.
-pub fn place(f: &mut dyn fmt::Write, table: &Table, service: &Service) -> fmt::Result {
-    use crate::service::Bind;
-    write!(f, "{} ", service.protocol_name())?;
-    match service.bind {
-        Bind::Everywhere => write!(f, "*:{}", service.port),
-        Bind::Address(address) => write!(f, "{}", core::net::SocketAddr::new(address, service.port)),
-        Bind::Interface(name) => write!(f, "{}:{}", Bytes(table.bytes(name)), service.port),
-        Bind::Path(path) => write!(f, "{}", Bytes(table.bytes(path))),
+told!(Record<'_>, |record, f| {
+    let (table, service) = (record.table, record.service);
+    let id = Bytes(table.bytes(service.id));
+    let success = service.log_on_success;
+    match record.fact {
+        Fact::Start { pid, peer } => {
+            tell!(f, "START: {}", id)?;
+            if success.has(LogFields::PID) {
+                tell!(f, " pid={}", pid)?;
+            }
+            if success.has(LogFields::HOST) {
+                tell!(f, " from={}", peer)?;
+            }
+            Ok(())
+        }
+        Fact::Exit { pid, peer, ending, seconds } => {
+            tell!(f, "EXIT: {}", id)?;
+            if success.has(LogFields::EXIT) {
+                match ending {
+                    Ending::Exited(status) => tell!(f, " status={}", status)?,
+                    Ending::Signalled(signal) => tell!(f, " signal={}", signal)?,
+                }
+            }
+            if success.has(LogFields::PID) {
+                tell!(f, " pid={}", pid)?;
+            }
+            if success.has(LogFields::DURATION) {
+                tell!(f, " duration={}(sec)", seconds)?;
+            }
+            if success.has(LogFields::HOST) {
+                tell!(f, " from={}", peer)?;
+            }
+            Ok(())
+        }
+        Fact::Fail { refusal, peer } => {
+            tell!(f, "FAIL: {} {}", id, refusal)?;
+            if service.log_on_failure.has(LogFields::HOST) {
+                tell!(f, " from={}", peer)?;
+            }
+            Ok(())
+        }
+        Fact::UserId { text } => tell!(f, "USERID: {} {}", id, Bytes(text)),
+        Fact::NoId { peer, why } => tell!(f, "NOID: {} {} {}", id, peer, why),
+        Fact::Traffic { received, sent } => {
+            tell!(f, "TRAFFIC: {} in={}(bytes) out={}(bytes)", id, received, sent)
+        }
+        Fact::Wrapped { peer, place, why } => {
+            let daemon = Bytes(table.bytes(service.daemon));
+            tell!(f, "libwrap refused connection to {} (libwrap={}) from {}", id, daemon, peer)?;
+            match (why, place) {
+                (Why::Unreadable { which, errno }, _) => tell!(f, ": {} cannot be read: {}", which, errno),
+                (Why::Fault { fault, line, column }, Some(place)) => {
+                    tell!(f, " by {}:{}:{}: {}", place.which, line, column, fault)
+                }
+                (_, Some(place)) => tell!(f, " by {}:{}", place.which, place.line),
+                (_, None) => Ok(()),
+            }
+        }
+        Fact::CommandFailed { errno } => {
+            tell!(f, "{}: a command of hosts.allow or hosts.deny was not run: {}", id, errno)
+        }
+        Fact::Sensed { peer, minutes: None } => {
+            tell!(f, "{}: adding {} to the global_no_access list for ever", id, peer)
+        }
+        Fact::Sensed { peer, minutes: Some(0) } => {
+            tell!(f, "{}: {} came; deny_time keeps nobody out", id, peer)
+        }
+        Fact::Sensed { peer, minutes: Some(minutes) } => {
+            tell!(f, "{}: adding {} to the global_no_access list for {} minutes", id, peer, minutes)
+        }
+        Fact::ConnectFailed { to, errno } => {
+            tell!(f, "{}: can't connect to remote host ", id)?;
+            match (to, service.answer) {
+                (Some(to), _) => tell!(f, "{}: {}", Socket(to), errno),
+                (None, Answer::Redirect(Target { host: Host::Name(name), .. })) => {
+                    tell!(f, "{}: no address of that name is found", Bytes(table.bytes(name)))
+                }
+                (None, _) => tell!(f, "{}", errno),
+            }
+        }
+        Fact::Ousted { pid, peer, refusal } => {
+            tell!(f, "{}: server {} of {} is told to end: {}", id, pid, peer, refusal)
+        }
+        Fact::FailMore { count, seconds } => {
+            tell!(f, "FAIL: {} {} more datagrams within {} seconds", id, count, seconds)
+        }
+        Fact::ListenFailed { errno, retry } => {
+            let (at, s) = (ListensAt { table, service }, if retry == 1 { "" } else { "s" });
+            tell!(
+                f,
+                "bind failed ({}). service = {}, {}; trying again in {} second{}",
+                errno,
+                id,
+                at,
+                retry,
+                s
+            )
+        }
+        Fact::ListenRecovered => {
+            tell!(f, "Activating service {}: listening on {}", id, ListensAt { table, service })
+        }
+        Fact::CpsPause { seconds } => tell!(
+            f,
+            "Deactivating service {} due to excessive incoming connections.  Restarting in {} seconds.",
+            id,
+            seconds
+        ),
+        Fact::MinutePause { seconds } => tell!(
+            f,
+            "{}/{} server failing (looping), service paused for {} seconds",
+            id,
+            service.protocol_name(),
+            seconds
+        ),
+        Fact::Resumed => tell!(f, "Activating service {}", id),
+        Fact::AcceptFailed { errno } => {
+            tell!(f, "service {}, accept: {}; trying again in 1 second", id, errno)
+        }
+        Fact::TableFull => {
+            tell!(f, "service {}: no free place for another server; clients wait in the backlog", id)
+        }
+        Fact::SpawnFailed { errno } => tell!(f, "{}: fork failed: {}", id, errno),
+        Fact::ExecFailed { errno } => {
+            tell!(f, "{}: execv( {} ) failed: {}", id, Bytes(table.bytes(service.program)), errno)
+        }
+        Fact::BannerFailed { which, errno } => {
+            let path = table.bytes(which.path(service));
+            tell!(f, "{}: banner {}: {}", id, Bytes(path), errno)
+        }
+        Fact::Hasty { ms } => tell!(
+            f,
+            "{}: server ends without taking what waits for it; next start in {}.{} seconds",
+            id,
+            ms / 1000,
+            ms % 1000 / 100
+        ),
+        Fact::ChildFailed { what, errno } => tell!(f, "{}: {} failed: {}", id, what.call(), errno),
     }
+});
+
+/// Where a service listens: `tcp *:7`, `udp 127.0.0.1:7`, `tcp [::1]:7`, `tcp eth0:7`, `unix /run/x`.
+pub struct ListensAt<'a> {
+    pub table: &'a Table,
+    pub service: &'a Service,
 }
+
+told!(ListensAt<'_>, |at, f| {
+    let (table, service) = (at.table, at.service);
+    let protocol = service.protocol_name();
+    match service.bind {
+        Bind::Everywhere => tell!(f, "{} *:{}", protocol, service.port),
+        Bind::Address(address) => tell!(f, "{} {}", protocol, Socket(SocketAddr::new(address, service.port))),
+        Bind::Interface(name) => tell!(f, "{} {}:{}", protocol, Bytes(table.bytes(name)), service.port),
+        Bind::Path(path) => tell!(f, "{} {}", protocol, Bytes(table.bytes(path))),
+    }
+});

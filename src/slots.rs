@@ -8,6 +8,7 @@ use heapless::Vec;
 
 /// Names a slot and who had it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Handle {
     pub index: u16,
     pub generation: u16,

@@ -55,6 +55,7 @@ use crate::addr::Peer;
 use crate::config::lines::Source;
 use crate::config::source::Files;
 use crate::errno::Errno;
+use crate::tell::told;
 use list::{Answer, Context};
 use option::Effect;
 use recent::{Question, Recent, Said};
@@ -108,14 +109,16 @@ pub enum Which {
     Deny,
 }
 
-impl core::fmt::Display for Which {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
+told!(Which, |which, f| {
+    let which = *which;
+    spell!(
+        f,
+        match which {
             Which::Allow => "hosts.allow",
             Which::Deny => "hosts.deny",
-        })
-    }
-}
+        }
+    )
+});
 
 /// A connection, or a datagram, for which somebody wants to know.
 #[derive(Clone, Copy, Debug, Default)]

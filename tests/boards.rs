@@ -143,15 +143,28 @@ fn build(board: &str, name: &str, environment: &[(&str, &str)]) -> &'static Path
 
 /// Firmware with the services of the scripts.
 fn build_for_scripts(board: &str, more: &[(&str, &str)]) -> &'static Path {
-    let conf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{board}.conf"));
     // Nobody is the third client there.
-    let text = configuration("192.0.2.3");
-    if fs::read_to_string(&conf).ok().as_ref() != Some(&text) {
+    build_for(&configuration("192.0.2.3"), board, "scripts", more)
+}
+
+/// Firmware with the services of a configuration.
+fn build_for(text: &str, board: &str, name: &str, more: &[(&str, &str)]) -> &'static Path {
+    let conf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{board}-{name}.conf"));
+    if fs::read_to_string(&conf).ok().as_deref() != Some(text) {
         fs::write(&conf, text).expect("a configuration");
     }
     let conf = conf.to_str().expect("a printable path");
     let environment = [&[("USHERD_BOARD_CONF", conf)], more].concat();
-    build(board, "scripts", &environment)
+    build(board, name, &environment)
+}
+
+/// QEMU's own network; `ports` are led to the board's ports of the same numbers.
+fn user_network(ports: &[(&str, u16)]) -> String {
+    let mut network = String::from("user");
+    for (kind, port) in ports {
+        network += &format!(",hostfwd={kind}:127.0.0.1:{port}-:{port}");
+    }
+    network
 }
 
 /// A board in QEMU, in the network of a test.
@@ -164,13 +177,9 @@ struct Board {
 }
 
 impl Board {
-    /// `ports` are led to the board's ports of the same numbers.
+    /// Switched on, and ready by its log.
     fn start(net: &Net, machine: &Machine, ports: &[(&str, u16)], firmware: &Path) -> Board {
-        let mut network = String::from("user");
-        for (kind, port) in ports {
-            network += &format!(",hostfwd={kind}:127.0.0.1:{port}-:{port}");
-        }
-        let board = Board::switch_on(net, machine, &network, firmware);
+        let board = Board::switch_on(net, machine, &user_network(ports), firmware);
         until("the board is ready", || board.log().contains("ready: 10.0.2.15").then_some(()));
         board
     }
@@ -424,9 +433,9 @@ fn leaves_it_as_it_was(machine: &'static Machine) {
         round_trip(&mut before, b"hello");
         for round in 0..12 {
             for n in 0..250 {
-                let mut frame = frames::handshake((ETHERNET, [10, 7, 0, 1]), round * 250 + n, 7);
+                let mut frame = ethernet::handshake((ETHERNET, [10, 7, 0, 1]), round * 250 + n, 7);
                 if n % 2 == 0 {
-                    frames::spoil(&mut frame, &mut random);
+                    ethernet::spoil(&mut frame, &mut random);
                 }
                 cable.send(&frame);
             }
@@ -468,6 +477,100 @@ fn sleeps_when_idle(machine: &'static Machine) {
         board.until_quiet(firmware, net);
         round_trip(&mut client, b"still here");
     });
+}
+
+/// Services for [`frames_of_a_board_say_what_linux_logs`].
+fn services_with_records() -> String {
+    let builtin = |id: &str, kind: &str, port: u16, more: &str| {
+        service(kind, port, &format!("id = {id}; type = INTERNAL UNLISTED; {more}"))
+    };
+    let mut conf =
+        String::from("defaults\n{\n\tcps = 0 0\n\tlog_on_success = PID HOST EXIT DURATION TRAFFIC\n");
+    conf += "\tlog_on_failure = HOST\n}\n";
+    conf += &builtin("talks", "echo", 7007, "");
+    conf += &builtin("generates", "chargen", 7019, "per_source = 1");
+    conf += &builtin("holds-one", "discard", 7009, "instances = 1");
+    conf += &builtin("lets-nobody-in", "discard", 7013, "no_access = 10.0.2.2 127.0.0.1");
+    // The service of the firmware's own is not there.
+    conf
+}
+
+/// The same clients at a daemon and at a board: `lines` is what either has written down of them so far.
+fn visit(lines: &dyn Fn() -> usize) {
+    let written = |n: usize| until("records", || (lines() >= n).then_some(()));
+    let mut echo = tcp("127.0.0.1:7007");
+    round_trip(&mut echo, b"hello");
+    written(1);
+    drop(echo);
+    written(3);
+    let mut chargen = tcp("127.0.0.1:7019");
+    read_n(&mut chargen, 100);
+    written(4);
+    fate(tcp("127.0.0.1:7019"));
+    written(5);
+    reset(chargen);
+    written(7);
+    let mut first = tcp("127.0.0.1:7009");
+    first.write_all(b"nobody reads this").expect("room");
+    written(8);
+    fate(tcp("127.0.0.1:7009"));
+    written(9);
+    drop(first);
+    written(11);
+    fate(tcp("127.0.0.1:7013"));
+    written(12);
+}
+
+/// Without what is another at each run: who the client is, how long it took, how much of an endless stream was sent.
+fn facts(lines: Vec<(String, String)>) -> Vec<String> {
+    let fact = |(level, text): (String, String)| {
+        let text = text.replace("10.0.2.2", "CLIENT").replace("127.0.0.1", "CLIENT");
+        let word = |word: &str| match word.split_once('=') {
+            Some(("duration", _)) => "duration=…".to_owned(),
+            Some(("out", _)) if text.starts_with("TRAFFIC: generates") => "out=…".to_owned(),
+            _ => word.to_owned(),
+        };
+        let words: Vec<_> = text.split(' ').map(word).collect();
+        format!("{level} {}", words.join(" "))
+    };
+    lines.into_iter().map(fact).collect()
+}
+
+/// What the board writes on its serial line in frames, and what the daemon writes to its log in text, are the same facts.
+#[test]
+fn frames_of_a_board_say_what_linux_logs() {
+    frames::build_decoder();
+    let conf = services_with_records();
+    let more = [("CROSS_FEATURES", "defmt")];
+    let firmware = build_for(&conf, LM3S6965EVB.board, "frames", &more);
+    let [code, data, bss] = sizes(firmware);
+    let (flash, statics) = (code + data, data + bss);
+    assert!(flash <= 160 * 1024, "{flash} bytes of flash");
+    let on_board = in_net(move |net| {
+        let ports = [7007, 7009, 7013, 7019].map(|port| ("tcp", port));
+        let board = Board::switch_on(net, &LM3S6965EVB, &user_network(&ports), firmware);
+        until("the serial line", || board.log.exists().then_some(()));
+        let told = || frames::decode(firmware, &board.log).0;
+        let is_record = |told: &frames::Told| !told.text.starts_with("ready: ");
+        until("the board is ready", || {
+            told().iter().any(|told| told.text.starts_with("ready: 10.0.2.15 ")).then_some(())
+        });
+        visit(&|| told().iter().filter(|told| is_record(told)).count());
+        let times: Vec<f64> = told().iter().map(|told| told.time.parse().expect("seconds")).collect();
+        assert!(times.is_sorted() && times.iter().all(|time| (0.0..100.0).contains(time)), "{times:?}");
+        let (stack, _) = board.stack(firmware, net);
+        println!("lm3s6965evb with defmt: {flash} bytes of flash, {statics} of variables, {stack} of stack");
+        assert!(statics + stack <= 48 * 1024, "{statics} and {stack} bytes of RAM");
+        told().into_iter().filter(is_record).map(|told| (told.level, told.text)).collect::<Vec<_>>()
+    });
+    let on_linux = in_net(move |net| {
+        let daemon =
+            Daemon::start(net, Subject::Usherd, Conf::Xinetd(&conf)).ready(&["tcp/7007", "tcp/7013"]);
+        let lines = || frames::logged(&daemon.log(), |text| !text.starts_with("Started working"));
+        visit(&|| lines().len());
+        lines()
+    });
+    assert_eq!(facts(on_board), facts(on_linux));
 }
 
 #[test]

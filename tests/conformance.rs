@@ -29,7 +29,7 @@ fn linux_sockets() {
 #[cfg(feature = "tap")]
 mod tap {
     use super::*;
-    use harness::frames::{handshake, spoil};
+    use harness::ethernet::{handshake, spoil};
     use std::io::{Read, Write};
     use std::path::Path;
     use std::time::Duration;

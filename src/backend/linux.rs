@@ -14,6 +14,11 @@ pub mod log;
 mod matching;
 mod notify;
 mod question;
+#[cfg(feature = "recorder")]
+pub mod recorder;
+#[cfg(not(feature = "recorder"))]
+#[path = "linux/recorder/off.rs"]
+mod recorder;
 pub mod spawn;
 mod stderr;
 mod stream;

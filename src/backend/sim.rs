@@ -29,7 +29,7 @@ use crate::builtin::{Forward, Step, Stream};
 use crate::config::source::memory::Tree;
 use crate::engine::{Changes, Engine, Event, State, TablePair};
 use crate::errno::Errno;
-use crate::record::{ChildStep, Ending, Record, place};
+use crate::record::{ChildStep, Ending, ListensAt, Record};
 use crate::resolver::{Network, QuestionId};
 use crate::service::{Bind, Family, Flags, Service, SocketType, Standing};
 use crate::table::Table;
@@ -723,8 +723,7 @@ impl Backend for Sim {
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Listener, Errno> {
         let mut world = self.world.borrow_mut();
         let name = text(table.bytes(service.id));
-        let mut at = String::new();
-        let _ = place(&mut at, table, service);
+        let at = ListensAt { table, service }.to_string();
         let socket = Socket {
             name: name.clone(),
             kind: service.socket,

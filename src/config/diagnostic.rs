@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+use crate::tell::told;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Severity {
     /// Understood, but without effect here, or surely not what was meant.
@@ -66,22 +68,22 @@ impl<F: FnMut(&Diagnostic<'_>)> Report for F {
 /// else as `\xHH`, so that no log line and no terminal can be forged from outside.
 pub struct Bytes<'a>(pub &'a [u8]);
 
-impl fmt::Display for Bytes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
-        for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                // C1 controls are terminal commands as much as C0 ones.
-                if c.is_control() {
-                    write!(f, "\\x{:02x}", c as u32)?;
-                } else {
-                    f.write_char(c)?;
-                }
+told!(Bytes<'_>, |bytes, f| {
+    for chunk in bytes.0.utf8_chunks() {
+        // C1 controls are terminal commands as much as C0 ones.
+        for part in chunk.valid().split_inclusive(char::is_control) {
+            let control = part.chars().next_back().filter(|c| c.is_control());
+            let text = part.strip_suffix(char::is_control).unwrap_or(part);
+            if !text.is_empty() {
+                tell!(f, "{}", text)?;
             }
-            for b in chunk.invalid() {
-                write!(f, "\\x{b:02x}")?;
+            if let Some(control) = control {
+                tell!(f, "\\x{:02x}", control as u32)?;
             }
         }
-        Ok(())
+        for byte in chunk.invalid() {
+            tell!(f, "\\x{:02x}", *byte)?;
+        }
     }
-}
+    Ok(())
+});

@@ -13,7 +13,7 @@ use syscalls::{Errno, Sysno, syscall};
 
 use super::Start;
 
-const PT_LOAD: u32 = 1;
+pub const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_GNU_RELRO: u32 = 0x6474_e552;
 
@@ -43,30 +43,30 @@ const KIND: usize = if cfg!(target_pointer_width = "64") { 0xffff_ffff } else { 
 
 /// `Elf64_Ehdr` or `Elf32_Ehdr`.
 #[repr(C)]
-struct Header {
+pub struct Header {
     ident: [u8; 16],
     kind: u16,
     machine: u16,
     version: u32,
     entry: usize,
-    programs_at: usize,
+    pub programs_at: usize,
     sections_at: usize,
     flags: u32,
     size: u16,
     program_size: u16,
-    programs: u16,
+    pub programs: u16,
 }
 
 /// `Elf64_Phdr` or `Elf32_Phdr`: the same fields, with the flags in another place.
 #[repr(C)]
-struct Program {
-    kind: u32,
+pub struct Program {
+    pub kind: u32,
     #[cfg(target_pointer_width = "64")]
     flags: u32,
-    offset: usize,
-    address: usize,
+    pub offset: usize,
+    pub address: usize,
     physical: usize,
-    file_size: usize,
+    pub file_size: usize,
     memory_size: usize,
     #[cfg(target_pointer_width = "32")]
     flags: u32,

@@ -1,6 +1,6 @@
 //! What can be wrong with a rule, and what to write instead.
 
-use core::fmt;
+use crate::tell::told;
 
 /// How much a fault weighs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -130,10 +130,50 @@ impl Fault {
         matches!(self.weight(), Weight::Error)
     }
 
-    /// What is wrong; for faults of a word it goes on a sentence that begins with it.
-    pub const fn what(self) -> &'static str {
+    pub const fn what(self) -> What {
+        What(self)
+    }
+
+    pub const fn cure(self) -> Cure {
+        Cure(self)
+    }
+
+    /// Whether [`what`](Fault::what) goes on a sentence that the word in question begins.
+    pub(super) const fn is_of_word(self) -> bool {
         use Fault::*;
-        match self {
+        !matches!(
+            self,
+            LineTooLong
+                | Nul
+                | Dangling
+                | NoColon
+                | Unbalanced
+                | ByteOrderMark
+                | CommentGoesOn
+                | NoNewline
+                | LineOver
+                | Shadowed
+                | Twice
+                | NoDaemons
+                | NoClients
+                | ExceptNothing
+                | ExceptDeep
+                | Hash
+                | OptionEmpty
+        )
+    }
+}
+
+/// What is wrong; for faults of a word it goes on a sentence that begins with it.
+#[derive(Clone, Copy)]
+pub struct What(Fault);
+
+told!(What, |of, f| {
+    use Fault::*;
+    let fault = of.0;
+    spell!(
+        f,
+        match fault {
             LineTooLong => "the line is too long",
             Nul => "a NUL byte",
             Dangling => "no line follows the backslash at the line's end",
@@ -224,12 +264,19 @@ impl Fault {
             NamesUnreadable => "names a user or group, and their file cannot be read",
             Percent => "has a % that stands for nothing",
         }
-    }
+    )
+});
 
-    /// What to write instead, or what follows from it.
-    pub const fn cure(self) -> &'static str {
-        use Fault::*;
-        match self {
+/// What to write instead, or what follows from it.
+#[derive(Clone, Copy)]
+pub struct Cure(Fault);
+
+told!(Cure, |of, f| {
+    use Fault::*;
+    let fault = of.0;
+    spell!(
+        f,
+        match fault {
             LineTooLong => "make several rules of it, or a file of addresses, named as /PATH",
             Nul => "remove it",
             Dangling => "take it away, or write the rest of the rule",
@@ -332,38 +379,13 @@ impl Fault {
             NamesUnreadable => "make it a file that may be read",
             Percent => "%a %A %c %d %h %H %n %N %p %r %R %s %S %u and %% are known; others become nothing",
         }
-    }
+    )
+});
 
-    /// Whether [`what`](Fault::what) goes on a sentence that the word in question begins.
-    pub(super) const fn is_of_word(self) -> bool {
-        use Fault::*;
-        !matches!(
-            self,
-            LineTooLong
-                | Nul
-                | Dangling
-                | NoColon
-                | Unbalanced
-                | ByteOrderMark
-                | CommentGoesOn
-                | NoNewline
-                | LineOver
-                | Shadowed
-                | Twice
-                | NoDaemons
-                | NoClients
-                | ExceptNothing
-                | ExceptDeep
-                | Hash
-                | OptionEmpty
-        )
+// A fault without its word, as a verdict has it.
+told!(Fault, |fault, f| {
+    if fault.is_of_word() {
+        tell!(f, "what stands there ")?;
     }
-}
-
-/// A fault without its word, as a verdict has it.
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subject = if self.is_of_word() { "what stands there " } else { "" };
-        write!(f, "{subject}{}; {}", self.what(), self.cure())
-    }
-}
+    tell!(f, "{}; {}", fault.what(), fault.cure())
+});

@@ -93,9 +93,9 @@ impl Trouble {
     fn meets(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
         let mut arrive = match self.random.below(40) {
             0 => vec![],
-            1 => frames::fragments(frame),
+            1 => ethernet::fragments(frame),
             2..8 => vec![frame.to_vec(), frame.to_vec()],
-            8..16 => frames::half_segment(frame).into_iter().chain([frame.to_vec()]).collect(),
+            8..16 => ethernet::half_segment(frame).into_iter().chain([frame.to_vec()]).collect(),
             16..20 if self.held.is_none() => {
                 self.held = Some(frame.to_vec());
                 return vec![];

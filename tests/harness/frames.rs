@@ -1,99 +1,68 @@
-//! Ethernet frames as nobody should send them.
+//! Text from frames, by tools/decode.
 
-use super::Random;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
 
-/// RFC 1071: the checksum of an even or odd number of bytes.
-pub fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])))
-        .sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+/// Builds the decoder. Before anything that has to be quick: it may take a while.
+pub fn build_decoder() -> &'static Path {
+    static DECODER: OnceLock<PathBuf> = OnceLock::new();
+    DECODER.get_or_init(|| {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/decode");
+        let built = Command::new("cargo")
+            .args(["build", "--locked", "--manifest-path"])
+            .arg(workspace.join("Cargo.toml"))
+            .env_remove("CARGO_TARGET_DIR")
+            .output()
+            .expect("cargo");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        workspace.join("target/debug/usherd-decode")
+    })
 }
 
-/// The nth SYN of a flood against a port of `to` (Ethernet and IPv4), from addresses of its network where nobody is.
-pub fn handshake(to: ([u8; 6], [u8; 4]), n: u32, port: u16) -> Vec<u8> {
-    let (ethernet, [a, b, c, _]) = to;
-    let mut frame = ethernet.to_vec();
-    frame.extend([2, 0, 0, 0, 0, 9, 8, 0]);
-    let mut ip = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
-    ip.extend([a, b, c, 100 + (n % 100) as u8]);
-    ip.extend(to.1);
-    let sum = checksum(&ip);
-    ip[10..12].copy_from_slice(&sum);
-    let mut tcp = Vec::new();
-    tcp.extend((1024 + (n % 60_000) as u16).to_be_bytes());
-    tcp.extend(port.to_be_bytes());
-    tcp.extend(n.to_be_bytes());
-    tcp.extend([0, 0, 0, 0, 0x50, 2, 16, 0, 0, 0, 0, 0]);
-    let sum = tcp_checksum(&ip, &tcp);
-    tcp[16..18].copy_from_slice(&sum);
-    frame.extend(ip);
-    frame.extend(tcp);
-    frame
+/// One line of what a decoder printed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Told {
+    pub time: String,
+    pub level: String,
+    pub text: String,
 }
 
-/// The checksum of a segment without one, behind that IPv4 header.
-fn tcp_checksum(ip: &[u8], tcp: &[u8]) -> [u8; 2] {
-    let pseudo = [&ip[12..20], &[0, 6], &(tcp.len() as u16).to_be_bytes(), tcp].concat();
-    checksum(&pseudo)
-}
-
-/// Changes some bytes of a frame, or cuts it, or lengthens it; who it is for stays.
-pub fn spoil(frame: &mut Vec<u8>, random: &mut Random) {
-    let to: [u8; 6] = frame[..6].try_into().expect("a frame");
-    for _ in 0..random.below(5) {
-        let at = random.below(frame.len());
-        frame[at] = random.next() as u8;
-    }
-    match random.below(4) {
-        0 => frame.truncate(14 + random.below(frame.len() - 14)),
-        1 => frame.extend((0..random.below(1400)).map(|_| random.next() as u8)),
-        _ => {}
-    }
-    frame[..6].copy_from_slice(&to);
-}
-
-/// Of a TCP segment over IPv4 with at least two bytes of data, one with the first half of them: what follows overlaps it.
-pub fn half_segment(frame: &[u8]) -> Option<Vec<u8>> {
-    let ip = frame.get(14..)?;
-    if frame[12..14] != [8, 0] || ip.get(9) != Some(&6) {
-        return None;
-    }
-    let header = usize::from(ip[0] & 15) * 4;
-    let whole = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-    let tcp = ip.get(header..whole)?;
-    let offset = usize::from(tcp.get(12)? >> 4) * 4;
-    let data = tcp.len().checked_sub(offset).filter(|&n| n >= 2)?;
-    let mut ip = ip[..header].to_vec();
-    let mut tcp = tcp[..offset + data / 2].to_vec();
-    ip[2..4].copy_from_slice(&((header + tcp.len()) as u16).to_be_bytes());
-    ip[10..12].fill(0);
-    let sum = checksum(&ip);
-    ip[10..12].copy_from_slice(&sum);
-    tcp[16..18].fill(0);
-    let sum = tcp_checksum(&ip, &tcp);
-    tcp[16..18].copy_from_slice(&sum);
-    Some([&frame[..14], &ip, &tcp].concat())
-}
-
-/// An IPv4 packet of a frame in two fragments (RFC 791), or the frame as it is if it cannot be parted.
-pub fn fragments(frame: &[u8]) -> Vec<Vec<u8>> {
-    let Some(ip) = frame.get(14..).filter(|ip| frame[12..14] == [8, 0] && ip.len() >= 36) else {
-        return vec![frame.to_vec()];
+/// What the frames in `file` say, and what the decoder says of the file itself: `-- …`.
+pub fn decode(elf: &Path, file: &Path) -> (Vec<Told>, Vec<String>, Option<i32>) {
+    let Output { stdout, stderr, status } =
+        Command::new(build_decoder()).args([elf, file]).output().expect("the decoder");
+    assert!(stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));
+    let text = String::from_utf8(stdout).expect("text");
+    let (notes, lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("-- "));
+    let told = |line: &str| {
+        let (time, rest) = line.split_once(' ').expect("a time");
+        let (level, text) = (&rest[..5], &rest[6..]);
+        Told { time: time.into(), level: level.trim_end().into(), text: text.into() }
     };
-    let header = usize::from(ip[0] & 15) * 4;
-    let whole = usize::from(u16::from_be_bytes([ip[2], ip[3]])).min(ip.len());
-    let cut = header + 8;
-    let part = |from: usize, to: usize, flags: u16| {
-        let mut head = ip[..header].to_vec();
-        head[2..4].copy_from_slice(&((header + to - from) as u16).to_be_bytes());
-        head[6..8].copy_from_slice(&flags.to_be_bytes());
-        head[10..12].fill(0);
-        let sum = checksum(&head);
-        head[10..12].copy_from_slice(&sum);
-        [&frame[..14], &head, &ip[from..to]].concat()
+    (lines.into_iter().map(told).collect(), notes.into_iter().map(String::from).collect(), status.code())
+}
+
+/// Level and text of a daemon's log, as frames would tell them, of those lines whose text is wanted:
+/// `26/11/23@01:13:27 usherd[26178]: INFO: text`.
+pub fn logged(log: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let line = |line: &str| {
+        let (_, rest) = line.split_once("]: ").expect("a pid");
+        let (level, text) = rest.split_once(": ").expect("a level");
+        let level = match level {
+            "WARNING" => "WARN",
+            "NOTICE" => "INFO",
+            level => level,
+        };
+        (level.to_owned(), text.to_owned())
     };
-    vec![part(header, cut, 0x2000), part(cut, whole, 1)]
+    log.lines().map(line).filter(|(_, text)| is_wanted(text)).collect()
+}
+
+/// A copy of a program without its symbols.
+pub fn stripped(program: &Path, to: &Path) {
+    let done = Command::new("strip").arg("-o").arg(to).arg(program).status().expect("strip of binutils");
+    assert!(done.success());
+    assert!(fs::metadata(to).expect("a copy").len() < fs::metadata(program).expect("a program").len());
 }

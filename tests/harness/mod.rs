@@ -9,6 +9,7 @@ pub mod client;
 pub mod conf;
 pub mod corpus;
 pub mod daemon;
+pub mod ethernet;
 pub mod frames;
 pub mod net;
 pub mod probe;

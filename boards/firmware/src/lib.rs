@@ -1,10 +1,15 @@
 //! What the firmware of all boards shares: the loop, the log, a service of its own. A board brings its devices.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod console;
+#[cfg(not(feature = "defmt"))]
+#[path = "log/text.rs"]
+mod log;
+#[cfg(feature = "defmt")]
+#[path = "log/frames.rs"]
+mod log;
 
-use core::fmt::{self, Write as _};
 use core::marker::PhantomData;
 use core::net::IpAddr;
 use core::panic::PanicInfo;
@@ -22,6 +27,7 @@ use usherd::record::Record;
 use usherd::time::{Instant, Now};
 
 use console::Console;
+use log::Log;
 
 /// A board without its network: a clock, an alarm and a serial line.
 pub trait Board: 'static {
@@ -88,7 +94,7 @@ impl<B: Board> Host for Bare<B> {
     }
 
     fn record(&mut self, record: &Record<'_>) {
-        let _ = writeln!(Log::<B>::new(), "{record}");
+        Log::<B>::new().record(record);
     }
 
     /// These chips have no source of chance: what the clock says when frames come is the best there is.
@@ -96,22 +102,6 @@ impl<B: Board> Host for Bare<B> {
         // Numerical Recipes' generator, stirred with the counter.
         self.random = (self.random ^ B::jitter()).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         self.random ^ self.random >> 16
-    }
-}
-
-/// The serial line, for text.
-struct Log<B>(PhantomData<B>);
-
-impl<B> Log<B> {
-    const fn new() -> Log<B> {
-        Log(PhantomData)
-    }
-}
-
-impl<B: Board> fmt::Write for Log<B> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        B::write(text.as_bytes());
-        Ok(())
     }
 }
 
@@ -138,10 +128,11 @@ pub fn run<B: Board, C: Card>(
 ) -> ! {
     let Memory { engine, buffers, sockets, stack } = memory;
     let mut now = Now { mono: Instant(board.now()), unix: None };
+    let mut log = Log::<B>::new();
     let lines = board.lines();
     let stack = start(card, lines, ethernet, (buffers, sockets, stack), now.mono);
     if engine.spare().unpack(table).is_err() {
-        let _ = writeln!(Log::<B>::new(), "the table is another version's: build all of it anew");
+        log.trouble("the table is another version's: build all of it anew");
     }
     engine.begin(now, stack);
     let mut told = None;
@@ -150,17 +141,13 @@ pub fn run<B: Board, C: Card>(
         stack.device().acknowledge();
         stack.host.lines.iter_mut().for_each(Wakes::acknowledge);
         now.mono = Instant(board.now());
+        log.set_now(now.mono);
         now.unix = stack.unix(now.mono);
         let due = Smoltcp::turn(engine, stack, now);
         let address = stack.addresses().next();
         if address != told {
             told = address;
-            let mut log = Log::<B>::new();
-            let _ = write!(log, "ready:");
-            for address in stack.addresses() {
-                let _ = write!(log, " {address}");
-            }
-            let _ = writeln!(log);
+            log.ready(stack.addresses());
         }
         board.sleep(due.map(|at| at.since_ms(now.mono)));
     }
@@ -205,5 +192,5 @@ fn time_server() -> Option<IpAddr> {
 
 /// Says why the firmware stops.
 pub fn tell<B: Board>(info: &PanicInfo<'_>) {
-    let _ = writeln!(Log::<B>::new(), "{info}");
+    Log::<B>::new().panicked(info);
 }

@@ -28,7 +28,7 @@ use crate::config::value::number;
 use crate::config::{self, Loader, Outcome};
 use crate::engine::{Changes, Engine, Event};
 use crate::errno::Errno;
-use crate::record::{self, Ending, Level};
+use crate::record::{Ending, Level, ListensAt};
 use crate::service::{Bind, Builtin, Dialect, Flags, LogFields, Service, SocketType, Standing};
 use crate::table::{Pattern, Rule, Table};
 use crate::time::{Instant, Now};
@@ -115,6 +115,13 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
             let now = read_clocks();
             let minute = at.or(now.unix.map(|unix| parts.engine.zone().at(unix).minute_of_day()));
             answer(&options, &files, &hosts, parts, (service, client, minute))
+        }
+        #[cfg(not(feature = "recorder"))]
+        (Ok(_), _) if options.recorder.is_some() => {
+            say(format_args!(
+                "usherd: -recorder: built without it; see `cargo build --profile recorder --features recorder`\n"
+            ));
+            status::USAGE
         }
         #[cfg(feature = "tap")]
         (Ok((files, hosts)), _) if let Some(tap) = &options.tap => {
@@ -497,6 +504,9 @@ fn equip<B: Backend, I: Iterator<Item = &'static CStr> + Clone>(
 ) -> u32 {
     let pid = rustix::process::getpid().as_raw_pid() as u32;
     log.set_tag(options.personality.name(), pid);
+    if let Some(path) = options.recorder {
+        log.set_recorder(path);
+    }
     spawner.set_heritage(Heritage {
         umask,
         nice: rustix::process::getpriority_process(None).unwrap_or(0),
@@ -993,8 +1003,8 @@ impl Daemon<'_, '_> {
         let mut line = heapless::String::<256>::new();
         for service in services() {
             line.clear();
-            let _ = write!(line, "usherd: {} on ", Bytes(table.bytes(service.id)));
-            let _ = record::place(&mut line, table, service);
+            let id = Bytes(table.bytes(service.id));
+            let _ = write!(line, "usherd: {id} on {}", ListensAt { table, service });
             say(format_args!("{line}\n"));
         }
         let stream = services().find(|s| s.socket == SocketType::Stream && s.port > 0);

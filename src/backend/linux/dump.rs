@@ -9,7 +9,7 @@ use super::Linux;
 use crate::config::diagnostic::Bytes;
 use crate::engine::{Engine, State};
 use crate::errno::Errno;
-use crate::record::place;
+use crate::record::ListensAt;
 use crate::service::{Answer, DenyTime, Flags, Host, LogType, Service, Standing, Target};
 use crate::table::{Pattern, Span, Table};
 use crate::time::Now;
@@ -100,8 +100,7 @@ fn text(out: &mut Buffered, engine: &Engine<Linux>, now: Now) -> fmt::Result {
             }
             (Standing::Ready, Some(State::Off) | None) => out.write_str("Off")?,
         }
-        out.write_str("\n\tListens = ")?;
-        place(out, table, service)?;
+        write!(out, "\n\tListens = {}", ListensAt { table, service })?;
         settings(out, table, service)?;
         if let Some(status) = status {
             let (running, started, refused) = (status.running, status.started, status.refused);

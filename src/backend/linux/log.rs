@@ -12,8 +12,10 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
 
+use super::recorder;
 use crate::capacity::{LOG_FILES, LOG_LINE_BYTES, PATH_BYTES};
 use crate::config::diagnostic::Bytes;
+use crate::errno::Errno;
 use crate::record::{Level, Record};
 use crate::service::{LogFile, LogType};
 use crate::zone::Zone;
@@ -35,15 +37,34 @@ pub enum Main {
     },
 }
 
+/// What became of the flight recorder.
+#[derive(Clone, Copy)]
+pub enum News {
+    /// Frames cannot be written.
+    Stopped(Errno),
+    /// They are written again; so many were not.
+    Goes { lost: u64 },
+}
+
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            News::Stopped(Errno::AGAIN) => f.write_str("flight recorder: another process writes to its file"),
+            News::Stopped(errno) => write!(f, "flight recorder: {errno}"),
+            News::Goes { lost } => write!(f, "flight recorder: goes on; {lost} frames were lost"),
+        }
+    }
+}
+
 /// A line under construction. What does not fit is cut, and the cut is marked.
-struct Line {
+pub struct Line {
     bytes: [u8; LOG_LINE_BYTES],
     len: usize,
     cut: bool,
 }
 
 impl Line {
-    fn new() -> Line {
+    pub fn new() -> Line {
         Line { bytes: [0; LOG_LINE_BYTES], len: 0, cut: false }
     }
 
@@ -51,8 +72,8 @@ impl Line {
         self.bytes.get(..self.len).unwrap_or(&[])
     }
 
-    /// The text with a line feed at its end.
-    fn line(&mut self) -> &[u8] {
+    /// The text, with a mark if it was cut.
+    pub fn marked(&mut self) -> &[u8] {
         const CUT: &[u8] = b"...";
         if self.cut {
             // `write_str` left room for this and the line feed.
@@ -62,6 +83,12 @@ impl Line {
             }
             self.cut = false;
         }
+        self.text()
+    }
+
+    /// The text with a line feed at its end.
+    fn line(&mut self) -> &[u8] {
+        self.marked();
         if let Some(place) = self.bytes.get_mut(self.len) {
             *place = b'\n';
             self.len += 1;
@@ -217,9 +244,23 @@ impl Log {
         self.now = unix;
     }
 
+    /// Records to that file too, as frames.
+    pub fn set_recorder(&mut self, path: &[u8]) {
+        recorder::begin(path, self.pid);
+        self.tell_news();
+    }
+
+    fn tell_news(&mut self) {
+        if let Some(news) = recorder::news() {
+            let level = if matches!(news, News::Goes { .. }) { Level::Notice } else { Level::Error };
+            self.message(level, format_args!("{news}"));
+        }
+    }
+
     /// Closes all files and the way to syslog; they are opened again when next written to, under their own names (log
     /// rotation), and limits begin anew.
     pub fn reopen(&mut self) {
+        recorder::reopen();
         self.syslog.clear();
         if let Some(file) = self.main_file.first_mut() {
             file.fd = None;
@@ -234,6 +275,8 @@ impl Log {
 
     /// Writes a service's record where its log_type says.
     pub fn record(&mut self, record: &Record<'_>) {
+        recorder::record(record);
+        self.tell_news();
         let place = if record.is_service_record() { record.service.log_type } else { LogType::Daemon };
         // `severity` of hosts_options(5) is about syslog; a file has neither facilities nor levels.
         if let Some((facility, level)) = record.severity {
@@ -248,7 +291,7 @@ impl Log {
             }
         }
         match place {
-            LogType::Daemon => self.message(record.level(), format_args!("{record}")),
+            LogType::Daemon => self.write_to_main(record.level(), format_args!("{record}")),
             LogType::Syslog { facility, level } => self.syslog(facility, level, format_args!("{record}")),
             LogType::File(file) => self.write_to_file(record, file),
         }
@@ -256,6 +299,12 @@ impl Log {
 
     /// Writes a message of the daemon's own.
     pub fn message(&mut self, level: Level, text: fmt::Arguments<'_>) {
+        recorder::message(level, text);
+        self.tell_news();
+        self.write_to_main(level, text);
+    }
+
+    fn write_to_main(&mut self, level: Level, text: fmt::Arguments<'_>) {
         match self.main {
             Main::Syslog { facility } => self.syslog(facility, level as u8, text),
             Main::Stderr { levels } => self.stderr(levels, level as u8, text),
@@ -315,7 +364,7 @@ impl Log {
                 let file = File::new(path, to.soft.into(), to.hard.into());
                 if file.is_none_or(|file| self.files.push(file).is_err()) {
                     // One file too many: better in the wrong place than nowhere.
-                    return self.message(record.level(), format_args!("{record}"));
+                    return self.write_to_main(record.level(), format_args!("{record}"));
                 }
                 self.files.len() - 1
             }
