@@ -79,6 +79,7 @@ impl Will {
         Some(will)
     }
 
+    #[inline(never)]
     fn add(&self, kind: u32, words: &[u32]) -> Result<(), Errno> {
         let mut bytes = [0; BYTES];
         for (place, word) in bytes.chunks_exact_mut(4).zip([kind].iter().chain(words)) {
@@ -90,16 +91,19 @@ impl Will {
         }
     }
 
+    #[inline(never)]
+    fn entry(&self, at: u64) -> Option<Entry> {
+        let mut bytes = [0; BYTES];
+        let n = rustix::io::pread(&self.0, &mut bytes, at * BYTES as u64).ok()?;
+        let mut entry = [0; WORDS];
+        for (word, place) in entry.iter_mut().zip(bytes.chunks_exact(4)) {
+            *word = u32::from_ne_bytes(place.try_into().ok()?);
+        }
+        (n == BYTES).then_some(entry)
+    }
+
     fn entries(&self) -> impl Iterator<Item = Entry> {
-        (0..).map_while(|at| {
-            let mut bytes = [0; BYTES];
-            let n = rustix::io::pread(&self.0, &mut bytes, at * BYTES as u64).ok()?;
-            let mut entry = [0; WORDS];
-            for (word, place) in entry.iter_mut().zip(bytes.chunks_exact(4)) {
-                *word = u32::from_ne_bytes(place.try_into().ok()?);
-            }
-            (n == BYTES).then_some(entry)
-        })
+        (0..).map_while(|at| self.entry(at))
     }
 
     /// Writes down what the engine's services and servers have, and who came before us.
@@ -273,21 +277,21 @@ pub struct Origin<'a> {
     directory: Option<OwnedFd>,
 }
 
-/// Most arguments and variables that a next program is given.
-const ARGUMENTS: usize = 256;
-const VARIABLES: usize = 512;
+/// Fewer arguments, and fewer variables, than this can be given to a next program.
+const WORDS_GIVEN: usize = 512;
 
 /// Pointers to C strings, and a null behind them.
-struct Pointers<const N: usize> {
-    list: [*const u8; N],
+struct Pointers {
+    list: [*const u8; WORDS_GIVEN],
     len: usize,
 }
 
-impl<const N: usize> Pointers<N> {
+impl Pointers {
     const fn new() -> Self {
-        Pointers { list: [null(); N], len: 0 }
+        Pointers { list: [null(); WORDS_GIVEN], len: 0 }
     }
 
+    #[inline(never)]
     fn push(&mut self, string: &CStr) {
         if let Some(place) = self.list.get_mut(self.len) {
             *place = string.as_ptr().cast();
@@ -297,7 +301,7 @@ impl<const N: usize> Pointers<N> {
 
     /// Whether all of them, and the null, have a place.
     const fn fit(&self) -> bool {
-        self.len < N
+        self.len < WORDS_GIVEN
     }
 }
 
@@ -358,14 +362,14 @@ impl<'a> Origin<'a> {
 
     #[inline(never)]
     fn execute(&self, checks: bool, variable: Option<&CStr>) -> Errno {
-        let mut argv = Pointers::<ARGUMENTS>::new();
+        let mut argv = Pointers::new();
         (self.arguments)(&mut |word| {
             argv.push(word);
             if checks && argv.len == 1 {
                 argv.push(c"-t");
             }
         });
-        let mut envp = Pointers::<VARIABLES>::new();
+        let mut envp = Pointers::new();
         (self.environment)(&mut |entry| {
             // What these speak of was taken, or is not there any more.
             let is_past = |name: &&[u8]| entry.to_bytes().starts_with(name);
