@@ -148,7 +148,7 @@ impl Drop for Listener {
 }
 
 /// Sockets that were there when the program started, to be taken by the services they fit: those of a service manager
-/// (LISTEN_FDS), and those of an older program in whose place this one is ([`succession`](super::succession)).
+/// (LISTEN_FDS), and those of an older program in whose place this one is (succession.rs).
 pub struct Inherited {
     sockets: [Option<Offer>; Inherited::MOST],
 }
