@@ -151,9 +151,17 @@ pub struct Options<'a> {
     pub standalone: Option<Standalone<'a>>,
     /// -tap: on a network stack of our own.
     pub tap: Option<Tap<'a>>,
+    /// -ready-fd: the descriptor that is told when all services listen.
+    pub ready_fd: Option<u16>,
 }
 
 impl Options<'_> {
+    /// Whether what it says depends on the directory it is said in.
+    pub fn has_relative_path(&self) -> bool {
+        let is_relative = |path: Option<&[u8]>| path.is_some_and(|path| !path.starts_with(b"/"));
+        self.standalone.is_some() || is_relative(self.file) || is_relative(self.hosts_dir)
+    }
+
     fn new(personality: Personality) -> Self {
         Options {
             personality,
@@ -185,6 +193,7 @@ impl Options<'_> {
             recorder: None,
             standalone: None,
             tap: None,
+            ready_fd: None,
         }
     }
 }
@@ -246,7 +255,7 @@ With none of them, the built-in services are served on loopback, ports 10007 100
 
   -f FILE            read this file; xinetd.conf or inetd.conf is told by its content
   -format xinetd|inetd   do not guess
-  -inetd_compat      read /etc/inetd.conf as well
+  -inetd_compat      read /etc/inetd.conf as well, if there is one
   -t                 check the files, report every mistake, exit 0 or 1; nothing is served
   -match SERVICE CLIENT [-at TIME]   tell whether CLIENT, an address or a name, may come in to SERVICE, and by
                      which rule; at HH:MM, else now; nothing is served
@@ -258,6 +267,7 @@ With none of them, the built-in services are served on loopback, ports 10007 100
                      FILE.old; if usherd was built with the feature recorder
   -hosts DIR         hosts.allow and hosts.deny are in DIR, not in /etc
   -pidfile FILE      instead of /run/usherd.pid
+  -ready-fd N        write a line to descriptor N when all services listen (s6)
   -limit N           at most N servers at one time
   -tap NAME [-address ADDR/BITS] [-router ADDR]   serve on a network stack of our own behind this TAP device, with
                      an address by DHCP or that one; in the foreground, if usherd was built with the feature tap
@@ -266,7 +276,7 @@ With none of them, the built-in services are served on loopback, ports 10007 100
   -version, --help
 
 Signals: HUP reads the files again, TERM ends all servers and exits, QUIT exits and leaves them,
-USR1 writes /run/usherd.dump.
+USR1 writes /run/usherd.dump, USR2 goes on as the program that is in its place now and cuts nobody off.
 Called as xinetd or inetd it takes those programs' options and files.
 ";
 
@@ -398,6 +408,12 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
                     }
                 }
             }
+            Ok("ready-fd") => {
+                let value = value()?;
+                let fd = number(value).filter(|fd| *fd > 2);
+                options.ready_fd =
+                    Some(fd.ok_or(Misuse::Bad { option: word, value, wanted: "a descriptor from 3 on" })?);
+            }
             Ok("limit") => options.limit = Some(count(word, value()?)?),
             // xinetd's, without anything to do here: helpers of USERID and the periodic self-check do not exist.
             Ok("logprocs" | "shutdownprocs" | "cc") => {
@@ -443,6 +459,9 @@ fn finish(options: Options<'_>) -> Result<Options<'_>, Misuse<'_>> {
         if options.file.is_some() {
             return Err(Misuse::Both("-f and -tcp or -udp"));
         }
+    }
+    if options.tap.is_some() && options.ready_fd.is_some() {
+        return Err(Misuse::Both("-tap and -ready-fd"));
     }
     Ok(options)
 }
@@ -502,7 +521,7 @@ fn letters<'a>(
         return Ok(true);
     }
     // Words that are ours are not read as letters: all of xinetd's and usherd's have more than one.
-    let ours: [&[u8]; 18] = [
+    let ours: [&[u8]; 19] = [
         b"help",
         b"version",
         b"dontfork",
@@ -513,6 +532,7 @@ fn letters<'a>(
         b"pidfile",
         b"hosts",
         b"limit",
+        b"ready-fd",
         b"tcp",
         b"udp",
         b"set",
@@ -599,6 +619,9 @@ mod tests {
         assert_eq!(options("inetd -Z"), Err(Misuse::Unknown(b"-Z")));
         assert_eq!(options("usherd -syslog daemon -filelog /x"), Err(Misuse::Both("-syslog and -filelog")));
         assert!(matches!(options("usherd -limit ten"), Err(Misuse::Bad { .. })));
+        assert_eq!(options("usherd -ready-fd 3").unwrap().ready_fd, Some(3));
+        assert!(matches!(options("usherd -ready-fd 2"), Err(Misuse::Bad { .. })));
+        assert_eq!(options("usherd -tap t0 -ready-fd 3"), Err(Misuse::Both("-tap and -ready-fd")));
         assert_eq!(options("xinetd --help").unwrap().task, Task::Help);
         assert_eq!(options("usherd -help attributes").unwrap().task, Task::HelpAttributes);
     }

@@ -40,3 +40,7 @@ pub const FRAME_BYTES: usize = 4 * LOG_LINE_BYTES;
 
 /// Variables that one rule may set; with more, as above.
 pub const EFFECT_VARIABLES: usize = 16;
+
+/// Processes that still have clients of older programs, whose place newer ones have taken. With so many, no newer program
+/// takes the place of this one before one of them has ended. Four bytes each.
+pub const PREDECESSORS: usize = 8;

@@ -11,6 +11,7 @@ mod admission;
 mod inquiry;
 mod relay;
 mod reload;
+mod succession;
 mod tables;
 
 use core::net::IpAddr;
@@ -39,6 +40,7 @@ use crate::zone::Zone;
 use admission::{Caller, Command, Entry, Guest, Known, Waiting};
 use inquiry::{Inquiry, Purpose};
 use relay::Relay;
+pub use succession::Tenancy;
 pub use tables::{OneTable, TablePair, Tables};
 
 /// What can happen.

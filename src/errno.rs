@@ -16,6 +16,8 @@ impl Errno {
     pub const IO: Errno = Errno(5);
     pub const TOOBIG: Errno = Errno(7);
     pub const NOEXEC: Errno = Errno(8);
+    pub const BADF: Errno = Errno(9);
+    pub const NOSPC: Errno = Errno(28);
     pub const AGAIN: Errno = Errno(11);
     pub const NOMEM: Errno = Errno(12);
     pub const ACCESS: Errno = Errno(13);

@@ -22,6 +22,7 @@ mod recorder;
 pub mod spawn;
 mod stderr;
 mod stream;
+mod succession;
 mod sys;
 #[cfg(feature = "tap")]
 pub mod tap;
@@ -103,6 +104,8 @@ pub struct Linux {
     null: OwnedFd,
     disk: Disk,
     pub inherited: Inherited,
+    /// An heir has our sockets: they are let go of, and nothing else happens to them.
+    pub is_predecessor: bool,
     spills: &'static mut Spills,
     pub spawner: &'static mut Spawner,
     pub log: &'static mut log::Log,
@@ -133,7 +136,7 @@ impl Linux {
         let mut inherited = Inherited::new();
         for fd in (3..).take(usize::try_from(inherited_sockets).unwrap_or(0)) {
             if let Some(fd) = sys::adopt(fd) {
-                let _ = inherited.add(fd);
+                let _ = inherited.add(fd, None);
             }
         }
         Ok(Linux {
@@ -141,6 +144,7 @@ impl Linux {
             null: open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?,
             disk: Disk::cached(cache),
             inherited,
+            is_predecessor: false,
             spills,
             spawner,
             log,
@@ -203,6 +207,11 @@ impl Linux {
         }
     }
 
+    /// Whether servers of services that listen no more can still write.
+    pub fn hears_retired(&self) -> bool {
+        self.retired.iter().any(Option::is_some)
+    }
+
     /// Adds, changes or removes what epoll watches a descriptor for.
     fn set_watch(&self, fd: BorrowedFd<'_>, source: Source, is_watched: &core::cell::Cell<bool>, on: bool) {
         let result = match (is_watched.get(), on) {
@@ -253,6 +262,17 @@ impl Backend for Linux {
     }
 
     fn retire(&mut self, table: &Table, service: &Service, mut listener: Listener) {
+        if self.is_predecessor {
+            // What is open elsewhere stays in epoll when it is closed here.
+            if listener.is_watched.get() {
+                let _ = epoll::delete(&self.epoll, &listener.fd);
+            }
+            if let Some(pipe) = listener.stderr.take_if(|pipe| pipe.is_watched.get()) {
+                let _ = epoll::delete(&self.epoll, pipe.read_end());
+            }
+            listener.forget_node();
+            return;
+        }
         if let Some(pipe) = listener.stderr.take() {
             self.retire_pipe(pipe, table.bytes(service.id));
         }

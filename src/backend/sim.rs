@@ -27,7 +27,7 @@ use crate::addr::Peer;
 use crate::backend::{Backend, End, Given, Pid, ServiceId, Spawn, StreamId};
 use crate::builtin::{Forward, Step, Stream};
 use crate::config::source::memory::Tree;
-use crate::engine::{Changes, Engine, Event, State, TablePair};
+use crate::engine::{Changes, Engine, Event, State, TablePair, Tenancy};
 use crate::errno::Errno;
 use crate::record::{ChildStep, Ending, ListensAt, Record};
 use crate::resolver::{Network, QuestionId};
@@ -1422,6 +1422,19 @@ impl Simulation {
         self.engine.stop_listening(now, &mut self.sim);
         self.engine.end_servers(End::Ask, &mut self.sim);
         self.engine.end_sessions(now, &mut self.sim);
+        self.settle();
+    }
+
+    /// A newer program is told of a server by the one whose place it takes.
+    pub fn inherits(&mut self, tenancy: Tenancy) -> bool {
+        self.engine.inherit(tenancy, &mut self.sim)
+    }
+
+    /// A newer program has taken this one's place.
+    pub fn resigns(&mut self) {
+        let now = self.now();
+        self.ended = true;
+        self.engine.resign(now, &mut self.sim);
         self.settle();
     }
 

@@ -149,6 +149,16 @@ pub(super) struct Command {
     waiting: Option<(WaitingId, Place, u8)>,
 }
 
+impl Command {
+    pub(super) const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(super) const fn is_awaited(&self) -> bool {
+        self.waiting.is_some()
+    }
+}
+
 impl Named {
     /// What the resolver says once it was asked; what it cannot tell by then is unknown.
     fn of(name: HostName<'_>) -> Named {

@@ -18,6 +18,7 @@ use crate::table::{Origin, Pattern, Rule, Span, Text};
 
 mod conformance;
 mod edges;
+mod succession;
 mod walks;
 mod wrapped;
 

@@ -9,19 +9,22 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait, waitpid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, kill_process, setrlimit, wait, waitpid,
+};
 
 use super::cache::Disk;
 use super::log::{self, FACILITY_DAEMON, Log, Main};
 use super::notify::Notify;
 use super::spawn::Heritage;
+use super::succession::{self, Origin, Will};
 use super::sys::{self, SignalSet};
 #[cfg(feature = "tap")]
 use super::tap;
 use super::{Cache, Linux, Source, Spawner, Spills, dump, matching};
 use crate::args::{self, LogTo, Misuse, Options, Personality, Standalone, Task, USAGE};
 use crate::backend::{Backend, End};
-use crate::capacity::PATH_BYTES;
+use crate::capacity::{PATH_BYTES, PREDECESSORS};
 use crate::config::diagnostic::{Bytes, Diagnostic, Severity};
 use crate::config::source::Files;
 use crate::config::value::number;
@@ -72,6 +75,9 @@ mod status {
     pub const PARTLY: i32 = 3;
 }
 
+/// What a service manager is told when all services listen.
+const READY: &[u8] = b"READY=1\nSTATUS=serving\n";
+
 const HUP: u32 = 1;
 const INT: u32 = 2;
 const QUIT: u32 = 3;
@@ -93,10 +99,17 @@ const KILL_GRACE_MS: u64 = 1000;
 /// Between attempts to reload while a child still reads the table that would be overwritten.
 const RELOAD_AGAIN_MS: u64 = 20;
 
+/// A newer program has this long to check the files.
+const CHECK_MS: u64 = 60_000;
+/// Clients who wait for the end of a command have this long before a newer program begins all the same.
+const COMMANDS_MS: u64 = 15_000;
+/// Between looks whether they still do.
+const COMMANDS_AGAIN_MS: u64 = 50;
+
 /// Takes the place of `main`; returns the exit status.
 pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, parts: Parts) -> i32 {
     open_standard_descriptors();
-    let options = match args::parse(args.map(CStr::to_bytes)) {
+    let options = match args::parse(args.clone().map(CStr::to_bytes)) {
         Ok(options) => options,
         Err(misuse) => return refuse(&misuse),
     };
@@ -132,7 +145,7 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
             say(format_args!("usherd: -tap: built without it; see `cargo build --release --features tap`\n"));
             status::USAGE
         }
-        (Ok((files, hosts)), _) => serve(&options, &files, &hosts, &environment, parts),
+        (Ok((files, hosts)), _) => serve(&options, &files, &hosts, args, &environment, parts),
         (Err(problem), _) => Failure::Path(problem).tell(),
     }
 }
@@ -305,6 +318,7 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     options: &Options<'_>,
     files: &Sources,
     hosts: &Hosts,
+    args: I,
     environment: &Environment<I>,
     parts: Parts,
 ) -> i32 {
@@ -317,10 +331,24 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     let notify_socket = environment.get(b"NOTIFY_SOCKET").filter(|path| !path.is_empty());
     let foreground = options.foreground || notify_socket.is_some() || files.stays_in_front();
     let inherited = environment.inherited_sockets();
-    sys::close_from(3 + inherited);
+    let will = environment.number(succession::NAME).and_then(Will::find);
+    // An older program that was ready has said so.
+    let ready_fd = match options.ready_fd.filter(|_| will.is_none()) {
+        Some(fd) => match sys::adopt(i32::from(fd)) {
+            Some(fd) => Some(fd),
+            None => return Failure::Call { what: "-ready-fd", errno: Errno::BADF }.tell(),
+        },
+        None => None,
+    };
+    if will.is_none() {
+        sys::close_from(3 + inherited, ready_fd.as_ref().map(AsFd::as_fd));
+    }
+    let each_argument = |take: &mut dyn FnMut(&'static CStr)| args.clone().for_each(take);
+    let each_variable = |take: &mut dyn FnMut(&'static CStr)| environment.0.clone().for_each(take);
+    let origin = Origin::new(&each_argument, &each_variable, options.has_relative_path());
     let umask = rustix::process::umask(Mode::from_raw_mode(0o022)).as_raw_mode();
     sys::reset_signal_actions();
-    let report_to = if foreground {
+    let report_to = if foreground || will.is_some() {
         None
     } else {
         match detach() {
@@ -330,6 +358,10 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         }
     };
     let _ = rustix::process::chdir(c"/");
+    if options.also_inetd_conf {
+        // update-inetd(8) sends HUP to the process of /run/inetd.pid if that is its name.
+        sys::set_name(c"inetd");
+    }
 
     let levels = environment.get(b"JOURNAL_STREAM").is_some_and(is_journal);
     log.set_main(Main::Stderr { levels: foreground && levels }, b"");
@@ -345,16 +377,23 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     let started = Linux::new(spills, cache, spawner, log, inherited)
         .and_then(|linux| Ok((receive_signals(&linux)?, linux)))
         .map_err(|errno| Failure::Call { what: "cannot start", errno });
-    let (signals, linux) = match started {
+    let (signals, mut linux) = match started {
         Ok(started) => started,
         Err(failure) => return failure.tell(),
     };
+    let mut predecessors = heapless::Vec::new();
+    if let Some(will) = &will {
+        will.open(&mut linux, |pid| {
+            let _ = predecessors.push(pid);
+        });
+    }
     let pid_file = match options.pid_file {
         Some(path) => path,
         None if foreground => None,
         None => Some(options.personality.pid_file()),
     };
-    let pid_file = match pid_file.map(|path| PidFile::take(path, pid)).transpose() {
+    let locked = will.as_ref().and_then(Will::pid_file);
+    let pid_file = match pid_file.map(|path| PidFile::take(path, pid, locked)).transpose() {
         Ok(pid_file) => pid_file,
         Err(problem) => return Failure::Pid(problem).tell(),
     };
@@ -374,10 +413,16 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         page,
         is_fat: true,
         foreground,
+        origin,
+        succession: None,
+        predecessors,
     };
     let unheard = daemon.open_services();
     let status = if outcome.errors == 0 && unheard == 0 { status::WELL } else { status::PARTLY };
     log_to_its_place(options, foreground, levels, daemon.linux.log);
+    if let Some(will) = will {
+        daemon.inherit(&will);
+    }
     if status != status::WELL && !foreground {
         // The diagnostics went to whoever started us; the log at least says that there were any.
         daemon.linux.log.message(
@@ -393,7 +438,11 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         Level::Notice,
         format_args!("Started working: {available} available service{}", plural(available)),
     );
-    daemon.notify.say(b"READY=1\nSTATUS=serving\n");
+    daemon.notify.say(READY);
+    if let Some(fd) = ready_fd {
+        // s6's and others' protocol: a line, and nothing more.
+        let _ = rustix::io::write(&fd, b"\n");
+    }
     if let Some(pipe) = report_to {
         let null = daemon.linux.null.as_fd();
         for fd in 0..3 {
@@ -546,7 +595,7 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
     if let Err(failure) = load_first(options, files, loader, engine.spare()) {
         return failure.tell();
     }
-    sys::close_from(3);
+    sys::close_from(3, None);
     let umask = rustix::process::umask(Mode::from_raw_mode(0o022)).as_raw_mode();
     sys::reset_signal_actions();
     let _ = rustix::process::chdir(c"/");
@@ -713,7 +762,8 @@ enum Sources {
 }
 
 /// Where the configuration is looked for when nobody says.
-const PLACES: [&[u8]; 3] = [b"/etc/usherd.conf", b"/etc/xinetd.conf", b"/etc/inetd.conf"];
+const PLACES: [&[u8]; 3] = [b"/etc/usherd.conf", b"/etc/xinetd.conf", INETD_CONF];
+const INETD_CONF: &[u8] = b"/etc/inetd.conf";
 
 /// A path that cannot be used, and why.
 struct PathProblem<'a> {
@@ -775,7 +825,10 @@ impl Sources {
     ) -> Outcome {
         let mut settings = config::Options {
             dialect: options.dialect,
-            also: options.also_inetd_conf.then_some(b"/etc/inetd.conf".as_slice()),
+            // Where no package has services of an inetd, none has made the file.
+            also: Some(INETD_CONF).filter(|path| {
+                options.also_inetd_conf && Disk::plain().kind(path).err() != Some(Errno::NOENT)
+            }),
             bind: options.bind,
             // -R 0 is FreeBSD's and busybox' word for no limit, which is what we have unless told otherwise: a limit
             // that shuts everybody out because of one is the family's leading complaint.
@@ -792,7 +845,7 @@ impl Sources {
         let outcome = match (self, &options.standalone) {
             (Sources::File(path), _) => {
                 // -inetd_compat on inetd.conf itself would read it twice.
-                if path.as_slice() == b"/etc/inetd.conf" {
+                if path.as_slice() == INETD_CONF {
                     settings.also = None;
                 }
                 loader.load(&mut Disk::plain(), &mut report, table, path, &settings)
@@ -956,6 +1009,22 @@ struct Daemon<'a, 'o> {
     /// Memory of a start or reload has not been given back yet.
     is_fat: bool,
     foreground: bool,
+    origin: Origin<'a>,
+    succession: Option<Succession>,
+    /// Processes that still have clients of older programs.
+    predecessors: heapless::Vec<u32, PREDECESSORS>,
+}
+
+/// How far a newer program is from taking our place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Succession {
+    /// This child checks the files; it is killed then.
+    Checks { pid: u32, until: Instant },
+    /// The files are read once more here, so that every socket is as they say; or, if they are wrong for the other, so that
+    /// the log tells how.
+    Reloads { is_right: bool },
+    /// It begins as soon as no client waits for a command, at the latest then.
+    Begins { until: Instant },
 }
 
 /// Gives back the memory that only starting or reloading needed. Most of the program's pages and of its stack serve for that
@@ -1024,10 +1093,12 @@ impl Daemon<'_, '_> {
         let mut events = [none; 64];
         let mut next_sign_of_life = self.notify.watchdog_ms.map(|ms| read_clocks().mono.plus_ms(ms));
         let mut reload_at: Option<Instant> = None;
+        let mut succession_at: Option<Instant> = None;
         loop {
             let deadline = [
                 self.engine.next_deadline(),
                 next_sign_of_life,
+                succession_at,
                 reload_at,
                 self.ending.map(|(_, at)| at),
                 self.stderr_due,
@@ -1076,8 +1147,10 @@ impl Daemon<'_, '_> {
                                 Next::Go => {}
                                 Next::Exit(status) => return self.leave(status, now),
                             }
-                            if matches!(signal, HUP | USR2) {
-                                reload_at = Some(now.mono);
+                            match signal {
+                                HUP if !self.linux.is_predecessor => reload_at = Some(now.mono),
+                                USR2 => self.begin_succession(now),
+                                _ => {}
                             }
                         }
                     }
@@ -1090,7 +1163,32 @@ impl Daemon<'_, '_> {
             if self.ending.is_some() {
                 // Who is about to end does not open again what it has closed.
                 reload_at = None;
+                self.succession = None;
             }
+            succession_at = match self.succession {
+                Some(Succession::Checks { pid, until }) if until <= now.mono => {
+                    sys::end(pid, End::Kill);
+                    None
+                }
+                Some(Succession::Checks { until, .. }) => Some(until),
+                Some(Succession::Reloads { .. }) => {
+                    reload_at = reload_at.or(Some(now.mono));
+                    None
+                }
+                Some(Succession::Begins { until }) if until > now.mono && self.engine.awaits_command() => {
+                    Some(now.mono.plus_ms(COMMANDS_AGAIN_MS))
+                }
+                Some(Succession::Begins { .. }) => {
+                    self.succeed(now);
+                    if self.linux.is_predecessor {
+                        // The manager hears from the heir, which has read the files.
+                        next_sign_of_life = None;
+                        reload_at = None;
+                    }
+                    None
+                }
+                None => None,
+            };
             if self.stderr_due.is_some_and(|at| at <= now.mono) {
                 self.tell_stderr(now);
             }
@@ -1099,7 +1197,11 @@ impl Daemon<'_, '_> {
                 reload_at = if self.linux.spawner.is_spare_read() {
                     Some(now.mono.plus_ms(RELOAD_AGAIN_MS))
                 } else {
-                    self.reload(now);
+                    let is_whole = self.reload(now);
+                    if let Some(Succession::Reloads { is_right }) = self.succession {
+                        self.succession = self.reloaded_for_heir(is_right && is_whole, now);
+                        succession_at = self.succession.map(|_| now.mono);
+                    }
                     None
                 };
             }
@@ -1109,8 +1211,11 @@ impl Daemon<'_, '_> {
                 self.notify.say(b"WATCHDOG=1\n");
                 next_sign_of_life = Some(now.mono.plus_ms(ms));
             }
+            if self.linux.is_predecessor && self.engine.running() == 0 && !self.linux.hears_retired() {
+                return self.leave(status::WELL, now);
+            }
             if let Some((step, at)) = self.ending {
-                if self.engine.running() == 0 {
+                if self.is_alone() {
                     return self.leave(status::WELL, now);
                 }
                 if at <= now.mono {
@@ -1119,7 +1224,10 @@ impl Daemon<'_, '_> {
                             self.engine.end_servers(End::Kill, &mut self.linux);
                             self.ending = Some((End::Kill, now.mono.plus_ms(KILL_GRACE_MS)));
                         }
-                        End::Kill => return self.leave(status::WELL, now),
+                        End::Kill => {
+                            self.tell_predecessors(Signal::KILL);
+                            return self.leave(status::WELL, now);
+                        }
                     }
                 }
             }
@@ -1137,7 +1245,8 @@ impl Daemon<'_, '_> {
                 self.engine.stop_listening(now, &mut self.linux);
                 self.engine.end_sessions(now, &mut self.linux);
                 self.engine.end_servers(End::Ask, &mut self.linux);
-                if self.engine.running() == 0 {
+                self.tell_predecessors(Signal::TERM);
+                if self.is_alone() {
                     return Next::Exit(status::WELL);
                 }
                 self.ending.get_or_insert((End::Ask, now.mono.plus_ms(GRACE_MS)));
@@ -1145,9 +1254,10 @@ impl Daemon<'_, '_> {
             QUIT => {
                 self.linux.log.message(Level::Notice, format_args!("Exiting..."));
                 self.notify.say(b"STOPPING=1\n");
+                self.tell_predecessors(Signal::QUIT);
                 return Next::Exit(status::WELL);
             }
-            USR1 => self.dump(now),
+            USR1 if !self.linux.is_predecessor => self.dump(now),
             _ => {}
         }
         Next::Go
@@ -1157,25 +1267,201 @@ impl Daemon<'_, '_> {
     #[inline(never)]
     fn reap(&mut self, now: Now) {
         while let Some((pid, ending)) = next_ended() {
+            if matches!(self.succession, Some(Succession::Checks { pid: checks, .. }) if checks == pid) {
+                self.checked(ending);
+                continue;
+            }
+            self.predecessors.retain(|predecessor| *predecessor != pid);
             let failed = self.linux.spawner.reaped(pid);
             self.engine.handle(Event::Ended { pid, ending, failed }, now, &mut self.linux);
         }
     }
 
+    /// Whether nobody is left whose end is to be waited for.
+    fn is_alone(&self) -> bool {
+        self.engine.running() == 0 && self.predecessors.is_empty()
+    }
+
+    fn tell_predecessors(&self, signal: Signal) {
+        for pid in self.predecessors.iter().filter_map(|pid| Pid::from_raw(*pid as i32)) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// USR2: what is in the program's place now is to take ours, if the files are right for it.
     #[inline(never)]
-    fn reload(&mut self, now: Now) {
+    fn begin_succession(&mut self, now: Now) {
+        if self.linux.is_predecessor || self.succession.is_some() || self.ending.is_some() {
+            return;
+        }
+        let program = Bytes(self.origin.program());
+        match self.origin.check(self.linux.null.as_fd()) {
+            Ok(pid) => {
+                let text = format_args!("Checking whether {program} can go on from here");
+                self.linux.log.message(Level::Notice, text);
+                self.succession = Some(Succession::Checks { pid, until: now.mono.plus_ms(CHECK_MS) });
+            }
+            Err(errno) => {
+                self.linux.log.message(Level::Error, format_args!("cannot check {program}: {errno}"));
+                self.succession = Some(Succession::Reloads { is_right: false });
+            }
+        }
+    }
+
+    /// The newer program has checked the files. If they are wrong for it, a reload tells how.
+    #[inline(never)]
+    fn checked(&mut self, ending: Ending) {
+        let is_right = ending == Ending::Exited(0);
+        self.succession = Some(Succession::Reloads { is_right });
+        if !is_right {
+            let program = Bytes(self.origin.program());
+            let (how, number) = match ending {
+                Ending::Exited(status) => ("status", status),
+                Ending::Signalled(signal) => ("signal", signal),
+            };
+            self.linux.log.message(Level::Error, format_args!("{program} -t ended with {how} {number}"));
+        }
+    }
+
+    /// What comes after the reload: the newer program, or nothing, if with it services were lost that go on with us.
+    #[inline(never)]
+    fn reloaded_for_heir(&mut self, is_whole: bool, now: Now) -> Option<Succession> {
+        if is_whole && !self.predecessors.is_full() {
+            return Some(Succession::Begins { until: now.mono.plus_ms(COMMANDS_MS) });
+        }
+        let why = if is_whole { "too many older ones still have clients" } else { "see above" };
+        let text = format_args!("going on with the program that runs: {why}");
+        self.linux.log.message(Level::Error, text);
+        None
+    }
+
+    /// Becomes the newer program. Returns if that fails, and in the process that keeps the clients it cannot have.
+    #[inline(never)]
+    fn succeed(&mut self, now: Now) {
+        self.succession = None;
+        self.say_reloading();
+        if let Err(errno) = self.try_to_succeed(now) {
+            let program = Bytes(self.origin.program());
+            self.linux.log.message(Level::Error, format_args!("cannot become {program}: {errno}"));
+        }
+        self.notify.say(READY);
+    }
+
+    #[inline(never)]
+    #[allow(unsafe_code)]
+    fn try_to_succeed(&mut self, now: Now) -> Result<(), Errno> {
+        let is_needed = self.engine.sessions().next().is_some()
+            || self.engine.waiting().next().is_some()
+            || self.linux.hears_retired();
+        let mut waits = None;
+        if is_needed {
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            // SAFETY: the daemon has one thread.
+            let pid = unsafe { sys::fork()? };
+            if pid == 0 {
+                drop(write);
+                self.become_predecessor(&read, now);
+                return Ok(());
+            }
+            let _ = self.predecessors.push(pid);
+            waits = Some(write);
+        }
+        let pid_file = self.pid_file.as_ref().map(|pid_file| pid_file.file.as_fd());
+        let result = Will::new().and_then(|will| {
+            will.write(self.engine, pid_file, &self.predecessors)?;
+            self.linux.log.message(Level::Notice, format_args!("Becoming {}", Bytes(self.origin.program())));
+            // The newer program finds everything as we found it.
+            let Heritage { umask, files, .. } = self.linux.spawner.heritage();
+            rustix::process::umask(Mode::from_raw_mode(umask as _));
+            set_soft_descriptor_limit(files.0);
+            will.pass_on(true, self.engine, pid_file);
+            let errno = self.origin.become_heir(&will);
+            will.pass_on(false, self.engine, pid_file);
+            rustix::process::umask(Mode::from_raw_mode(0o022));
+            raise_descriptor_limit();
+            Err(errno)
+        });
+        if let Some(write) = waits {
+            // There is no heir: the copy ends.
+            let _ = rustix::io::write(&write, b"0");
+            let _ = self.predecessors.pop();
+        }
+        result
+    }
+
+    /// The copy of the daemon that keeps what an heir cannot have.
+    #[inline(never)]
+    fn become_predecessor(&mut self, heir: &OwnedFd, now: Now) {
+        // The end of the pipe: the other process is another program now.
+        while match rustix::io::read(heir, &mut [0; 1]) {
+            Ok(0) => false,
+            Err(rustix::io::Errno::INTR) => true,
+            _ => sys::exit(status::WELL),
+        } {}
+        self.notify = Notify::NONE;
+        self.predecessors.clear();
+        if let Some(pid_file) = self.pid_file.take() {
+            pid_file.leave();
+        }
+        // Signals are told to whoever made the descriptor.
+        let _ = epoll::delete(&self.linux.epoll, &self.signals);
+        match receive_signals(&self.linux) {
+            Ok(signals) => self.signals = signals,
+            Err(errno) => {
+                self.linux.log.message(Level::Error, format_args!("signals: {errno}"));
+            }
+        }
+        self.linux
+            .log
+            .set_tag(self.options.personality.name(), rustix::process::getpid().as_raw_pid() as u32);
+        self.linux.is_predecessor = true;
+        self.linux.spawner.forget_children();
+        self.engine.resign(now, &mut self.linux);
+        let text = format_args!("{} clients of the program before stay here", self.engine.running());
+        self.linux.log.message(Level::Notice, text);
+    }
+
+    /// Takes over what an older program has left.
+    #[inline(never)]
+    fn inherit(&mut self, will: &Will) {
+        let (known, lost) = will.inherit(self.engine, &mut self.linux);
+        let earlier = self.predecessors.len();
+        self.linux.log.message(
+            Level::Notice,
+            format_args!(
+                "Took the place of an older program: servers={known} processes with older clients={earlier}"
+            ),
+        );
+        if lost > 0 {
+            let text = format_args!("{lost} servers have no place here: their ends will not be recorded");
+            self.linux.log.message(Level::Warning, text);
+        }
+        // Who ended between the two programs.
+        self.reap(read_clocks());
+    }
+
+    fn say_reloading(&self) {
         let mut message = heapless::String::<64>::new();
         let _ = writeln!(message, "RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us());
         self.notify.say(message.as_bytes());
+    }
+
+    /// Reads the files again; whether all of them could be used.
+    #[inline(never)]
+    fn reload(&mut self, now: Now) -> bool {
+        self.say_reloading();
         let Daemon { engine, linux, loader, options, files, .. } = self;
+        let mut is_whole = false;
         if load_again(options, files, loader, engine, linux.log) {
             let old = ready_services(engine.table());
             let changes = engine.adopt(now, linux);
             linux.spawner.reloaded();
             tell_changes(&changes, old, linux.log);
+            is_whole = changes.preserved == 0 && changes.lost == 0;
         }
-        self.notify.say(b"READY=1\nSTATUS=serving\n");
+        self.notify.say(READY);
         self.is_fat = true;
+        is_whole
     }
 
     #[inline(never)]
@@ -1340,6 +1626,12 @@ fn raise_descriptor_limit() -> (u64, u64) {
     (soft, hard)
 }
 
+/// Servers of an older program that a newer one starts have the limit that the older was started with.
+fn set_soft_descriptor_limit(soft: u64) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: (soft != u64::MAX).then_some(soft), maximum });
+}
+
 /// Sets the local time zone; it stays UTC where it cannot be told.
 #[inline(never)]
 fn set_zone<B: Backend>(tz: Option<&'static [u8]>, engine: &mut Engine<B>, log: &mut Log) {
@@ -1423,8 +1715,9 @@ fn wait_for_daemon(pipe: &OwnedFd, child: u32) -> i32 {
 
 /// A file with our pid in it, locked as long as we live, removed when we end.
 struct PidFile<'a> {
-    path: &'a [u8],
-    _file: OwnedFd,
+    /// Nothing if it is somebody else's by now.
+    path: Option<&'a [u8]>,
+    file: OwnedFd,
 }
 
 enum PidProblem<'a> {
@@ -1456,8 +1749,15 @@ impl fmt::Display for PidProblem<'_> {
 }
 
 impl<'a> PidFile<'a> {
-    fn take(path: &'a [u8], pid: u32) -> Result<PidFile<'a>, PidProblem<'a>> {
+    /// `locked` is what an older program has left. It is given up here if it is not the file of that name; the lock is in the
+    /// way of nobody then.
+    fn take(path: &'a [u8], pid: u32, locked: Option<OwnedFd>) -> Result<PidFile<'a>, PidProblem<'a>> {
         let failed = |errno: rustix::io::Errno| PidProblem::Failed { path, errno: errno.into() };
+        if let Some(file) = locked
+            && is_file_of_name(&file, path).map_err(failed)?
+        {
+            return Ok(PidFile { path: Some(path), file });
+        }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = loop {
             let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
@@ -1473,9 +1773,7 @@ impl<'a> PidFile<'a> {
             }
             // A daemon that was just ending may have removed the file between our two calls: then nobody else would
             // ever see our lock.
-            let ours = rustix::fs::fstat(&file).map_err(failed)?;
-            let there = rustix::fs::stat(path);
-            if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)) {
+            if is_file_of_name(&file, path).map_err(failed)? {
                 break file;
             }
         };
@@ -1483,12 +1781,25 @@ impl<'a> PidFile<'a> {
         let _ = writeln!(text, "{pid}");
         rustix::fs::ftruncate(&file, 0).map_err(failed)?;
         rustix::io::pwrite(&file, text.as_bytes(), 0).map_err(failed)?;
-        Ok(PidFile { path, _file: file })
+        Ok(PidFile { path: Some(path), file })
     }
+
+    /// Closes it and leaves the file to another process, which has it open too: the lock stays with that (flock(2)).
+    fn leave(mut self) {
+        self.path = None;
+    }
+}
+
+fn is_file_of_name(file: &OwnedFd, path: &[u8]) -> Result<bool, rustix::io::Errno> {
+    let ours = rustix::fs::fstat(file)?;
+    let there = rustix::fs::stat(path);
+    Ok(there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)))
 }
 
 impl Drop for PidFile<'_> {
     fn drop(&mut self) {
-        let _ = rustix::fs::unlink(self.path);
+        if let Some(path) = self.path {
+            let _ = rustix::fs::unlink(path);
+        }
     }
 }

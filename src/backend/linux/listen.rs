@@ -12,6 +12,7 @@ use rustix::net::{
 
 use super::stderr::Pipe;
 use super::{filter, sys};
+use crate::capacity::SERVICES;
 use crate::errno::Errno;
 use crate::service::{Answer, Bind, DEFAULT_BACKLOG, Family, Flags, Service, SocketType, Stderr};
 use crate::table::Table;
@@ -119,6 +120,18 @@ struct Node {
 /// Bytes of sun_path, NUL included.
 const UNIX_PATH_BYTES: usize = 108;
 
+impl Listener {
+    /// Whether it is a unix socket whose node goes with it.
+    pub const fn has_node(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The node is somebody else's from here on.
+    pub fn forget_node(&mut self) {
+        self.node = None;
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         let Some(node) = self.node else { return };
@@ -134,29 +147,47 @@ impl Drop for Listener {
     }
 }
 
-/// Sockets that were there when the daemon started (LISTEN_FDS), to be taken by the services they fit.
+/// Sockets that were there when the program started, to be taken by the services they fit: those of a service manager
+/// (LISTEN_FDS), and those of an older program in whose place this one is (succession.rs).
 pub struct Inherited {
-    sockets: [Option<OwnedFd>; Inherited::MOST],
+    sockets: [Option<Offer>; Inherited::MOST],
+}
+
+struct Offer {
+    fd: OwnedFd,
+    ours: Option<Ours>,
+}
+
+/// What an older program has told of a socket that it made.
+pub struct Ours {
+    /// It is a unix socket, and its node goes with it.
+    pub is_node: bool,
+    /// Both ends of the pipe for servers' standard error.
+    pub pipe: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Inherited {
-    /// More are closed, and their services make sockets of their own.
-    const MOST: usize = 128;
+    /// More are closed, and their services make sockets of their own. An older program had no more services than this.
+    const MOST: usize = if SERVICES > 128 { SERVICES } else { 128 };
 
     pub const fn new() -> Inherited {
         Inherited { sockets: [const { None }; Inherited::MOST] }
     }
 
     /// Adds a descriptor; `None` if it is not open or there is no place for it.
-    pub fn add(&mut self, fd: OwnedFd) -> Option<()> {
-        *self.sockets.iter_mut().find(|place| place.is_none())? = Some(fd);
+    pub fn add(&mut self, fd: OwnedFd, ours: Option<Ours>) -> Option<()> {
+        *self.sockets.iter_mut().find(|place| place.is_none())? = Some(Offer { fd, ours });
         Some(())
     }
 
     /// Takes the socket that listens where `service` wants to, if there is one.
-    fn take(&mut self, table: &Table, service: &Service) -> Option<OwnedFd> {
+    fn take(&mut self, table: &Table, service: &Service) -> Option<Offer> {
         let place = self.sockets.iter_mut().find(|place| {
-            place.as_ref().is_some_and(|fd| fits(fd.as_fd(), table, service).unwrap_or(false))
+            place.as_ref().is_some_and(|offer| {
+                let fd = offer.fd.as_fd();
+                let is_right = fits(fd, table, service).unwrap_or(false);
+                is_right && (offer.ours.is_none() || is_as_made(fd, table, service).unwrap_or(false))
+            })
         })?;
         place.take()
     }
@@ -194,6 +225,30 @@ fn fits(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<bool, Er
         (Ok(address), Bind::Path(path)) => Ok(address.path_bytes() == Some(table.bytes(path))),
         _ => Ok(false),
     }
+}
+
+/// Whether a socket of which [`fits`] is true is such as we make for `service`. What a service manager has made may be
+/// narrower; of two of our own that differ in this alone, each has its service.
+fn is_as_made(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<bool, Errno> {
+    if service.family == Family::Unix {
+        return Ok(true);
+    }
+    let is_ipv6 = sockopt::socket_domain(fd)? == AddressFamily::INET6;
+    let is_family = match service.family {
+        Family::V4 => !is_ipv6,
+        Family::V6 => is_ipv6 && sockopt::ipv6_v6only(fd)?,
+        // Without IPv6 it is the other.
+        _ => !is_ipv6 || !sockopt::ipv6_v6only(fd)?,
+    };
+    let at = SocketAddr::try_from(getsockname(fd)?).map_err(|_| Errno::INVAL)?;
+    let mut device = [0; 16];
+    let device = sys::bound_device(fd, &mut device)?;
+    Ok(is_family
+        && match service.bind {
+            Bind::Everywhere => at.ip().is_unspecified() && device.is_empty(),
+            Bind::Interface(name) => at.ip().is_unspecified() && device == table.bytes(name),
+            Bind::Address(_) | Bind::Path(_) => device.is_empty(),
+        })
 }
 
 /// Makes a socket that was kept over a reload right for what its service says now.
@@ -237,13 +292,18 @@ fn stderr_pipe(service: &Service) -> Result<Option<Pipe>, Errno> {
 /// Makes the socket of a service.
 pub fn listen(table: &Table, service: &Service, inherited: &mut Inherited) -> Result<Listener, Errno> {
     let waits = service.is_owned_by_server();
-    let stderr = stderr_pipe(service)?;
+    let mut stderr = stderr_pipe(service)?;
     let (fd, node) = match inherited.take(table, service) {
-        Some(fd) => {
+        Some(Offer { fd, ours }) => {
             if waits {
                 guard(fd.as_fd(), table, service)?;
             }
-            (fd, None)
+            let node = ours.as_ref().filter(|ours| ours.is_node).and_then(|_| own_node(fd.as_fd()));
+            if let Some((read, write)) = ours.and_then(|ours| ours.pipe) {
+                // Servers of before write into it.
+                stderr = Some(Pipe::of(read, write));
+            }
+            (fd, node)
         }
         None if service.family == Family::Unix => {
             let (fd, node) = unix_socket(table, service)?;
@@ -396,6 +456,15 @@ fn unix_socket(table: &Table, service: &Service) -> Result<(OwnedFd, Node), Errn
         rustix::net::listen(&fd, backlog(service))?;
     }
     Ok((fd, place))
+}
+
+/// The node at the path that a socket has for a name.
+fn own_node(fd: BorrowedFd<'_>) -> Option<Node> {
+    let name = SocketAddrUnix::try_from(getsockname(fd).ok()?).ok()?;
+    let there = rustix::fs::lstat(name.path_bytes()?).ok()?;
+    #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on 32-bit ARM")]
+    let node = Node { device: there.st_dev as u64, inode: there.st_ino as u64 };
+    (FileType::from_raw_mode(there.st_mode) == FileType::Socket).then_some(node)
 }
 
 /// An address from the system as a peer.

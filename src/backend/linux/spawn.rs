@@ -183,7 +183,8 @@ pub struct Spawner {
 }
 
 /// Set by the daemon for each server, or about the daemon alone: never handed on from its own environment.
-const OWN: [&[u8]; 14] = [
+const OWN: [&[u8]; 15] = [
+    super::succession::VARIABLE,
     b"REMOTE_HOST=",
     b"REMOTE_PORT=",
     b"PROTO=",
@@ -247,6 +248,22 @@ impl Spawner {
 
     pub fn set_heritage(&mut self, heritage: Heritage) {
         self.heritage = heritage;
+    }
+
+    pub const fn heritage(&self) -> Heritage {
+        self.heritage
+    }
+
+    /// After a fork: the children of before share another process' memory.
+    pub fn forget_children(&mut self) {
+        // Slots that were never used are left untouched: they have no memory yet.
+        for slot in
+            self.slots.iter_mut().filter(|slot| slot.pid != 0 || slot.tid.load(Ordering::Relaxed) != 0)
+        {
+            slot.tid.store(0, Ordering::Relaxed);
+            slot.failure.store(0, Ordering::Relaxed);
+            slot.pid = 0;
+        }
     }
 
     /// Takes note of the daemon's environment; `launder` as OpenBSD's inetd does for services of inetd.conf. Returns

@@ -40,8 +40,13 @@ impl Pipe {
     pub fn new() -> Result<Pipe, Errno> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&read, true)?;
+        Ok(Pipe::of(read, write))
+    }
+
+    /// The pipe whose ends an earlier [`Pipe::new`] has made.
+    pub fn of(read: OwnedFd, write: OwnedFd) -> Pipe {
         let flow = Flow { begin: Instant(0), lines: 0, more: 0 };
-        Ok(Pipe { read, write: Some(write), is_watched: Cell::new(false), flow: Cell::new(flow) })
+        Pipe { read, write: Some(write), is_watched: Cell::new(false), flow: Cell::new(flow) }
     }
 
     pub fn read_end(&self) -> BorrowedFd<'_> {

@@ -96,11 +96,15 @@ pub unsafe fn fork() -> Result<u32, Errno> {
     Ok(pid as u32)
 }
 
-/// Marks every descriptor from `first` on as not ours: closes them all. close_range(2) is from Linux 5.9; before that
+/// Marks every descriptor from `first` on but `spared` as not ours: closes them all. close_range(2) is from Linux 5.9; before that
 /// /proc/self/fd tells which are open. Never a loop over all numbers there could be: that took xinetd minutes.
-pub fn close_from(first: RawFd) {
-    // SAFETY: nothing of ours is open from there on; callers run before they have opened anything.
-    if unsafe { syscall!(Sysno::close_range, first, u32::MAX, 0) }.is_ok() {
+pub fn close_from(first: RawFd, spared: Option<BorrowedFd<'_>>) {
+    let spared = spared.map(|fd| fd.as_raw_fd()).filter(|fd| *fd >= first);
+    let behind = spared.map_or(first, |fd| fd + 1);
+    let before = spared.filter(|fd| *fd > first).map(|fd| (first, (fd - 1) as u32));
+    // SAFETY: nothing else of ours is open from there on; callers run before they have opened anything.
+    let close = |(from, to): (RawFd, u32)| unsafe { syscall!(Sysno::close_range, from, to, 0) }.is_ok();
+    if before.is_none_or(close) && close((behind, u32::MAX)) {
         return;
     }
     let Ok(dir) = rustix::fs::open("/proc/self/fd", READ_DIR, rustix::fs::Mode::empty()) else { return };
@@ -114,7 +118,7 @@ pub fn close_from(first: RawFd) {
         while let Some(Ok(entry)) = entries.next() {
             let number = core::str::from_utf8(entry.file_name().to_bytes()).ok();
             let Some(fd) = number.and_then(|text| text.parse::<RawFd>().ok()) else { continue };
-            if fd >= first && fd != own {
+            if fd >= first && fd != own && Some(fd) != spared {
                 // SAFETY: as above.
                 closed |= unsafe { syscall!(Sysno::close, fd) }.is_ok();
             }
@@ -203,6 +207,25 @@ pub fn bind_to_device(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     let mut padded = [0u8; 16];
     padded.get_mut(..name.len()).filter(|p| p.len() < 16).ok_or(Errno::NODEV)?.copy_from_slice(name);
     set_option(fd, SOL_SOCKET, SO_BINDTODEVICE, &padded, name.len() + 1)
+}
+
+/// The interface that a socket is restricted to, or nothing.
+pub fn bound_device<'b>(fd: BorrowedFd<'_>, name: &'b mut [u8; 16]) -> Result<&'b [u8], Errno> {
+    const SOL_SOCKET: usize = 1;
+    const SO_BINDTODEVICE: usize = 25;
+    let mut len = name.len() as u32;
+    // SAFETY: the kernel writes at most `len` bytes to `name` and the length to `len`.
+    unsafe {
+        syscall!(
+            Sysno::getsockopt,
+            fd.as_raw_fd(),
+            SOL_SOCKET,
+            SO_BINDTODEVICE,
+            name.as_mut_ptr(),
+            &raw mut len
+        )?;
+    }
+    Ok(name.split(|b| *b == 0).next().unwrap_or(&[]))
 }
 
 /// Makes a program decide which packets a socket receives (socket(7), SO_ATTACH_FILTER), in place of any before it.
@@ -335,6 +358,13 @@ pub fn ignore_signal(signal: u32, ignored: bool) {
     action[0] = usize::from(ignored);
     // SAFETY: as in `reset_signal_actions`.
     let _ = unsafe { syscall!(Sysno::rt_sigaction, signal, action.as_ptr(), 0, SET_BYTES) };
+}
+
+/// Sets the name that /proc/PID/stat and ps(1) show, up to 15 bytes of it.
+pub fn set_name(name: &core::ffi::CStr) {
+    const PR_SET_NAME: usize = 15;
+    // SAFETY: the kernel reads the string up to its NUL.
+    let _ = unsafe { syscall!(Sysno::prctl, PR_SET_NAME, name.as_ptr()) };
 }
 
 /// Ends the process at once.
