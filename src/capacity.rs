@@ -33,3 +33,6 @@ pub const DATAGRAMS_A_TURN: usize = 64;
 
 /// Variables that one rule may set; with more, as above.
 pub const EFFECT_VARIABLES: usize = 16;
+
+/// Bytes of the names of modules that are loaded at boot, each with one more. A list that is longer is told, and not loaded.
+pub const BOOT_MODULES_BYTES: usize = 1024;
