@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait, waitpid};
 
 use super::cache::Disk;
+use super::init::{self, Init};
 use super::log::{self, FACILITY_DAEMON, Log, Main};
 use super::notify::Notify;
 use super::spawn::Heritage;
@@ -95,11 +96,35 @@ const RELOAD_AGAIN_MS: u64 = 20;
 
 /// Takes the place of `main`; returns the exit status.
 pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, parts: Parts) -> i32 {
-    open_standard_descriptors();
-    let options = match args::parse(args.map(CStr::to_bytes)) {
-        Ok(options) => options,
-        Err(misuse) => return refuse(&misuse),
+    let name = args.clone().next().map_or(b"".as_slice(), CStr::to_bytes);
+    let mut first = Init::begin(name);
+    open_descriptors(c"/dev/null");
+    if let Some(status) = init::order(name) {
+        return status;
+    }
+    let options = match (args::parse(args.map(CStr::to_bytes)), &first) {
+        (Ok(options), None) => options,
+        (Ok(options), Some(_)) => options.of_first_process(),
+        (Err(misuse), None) => return refuse(&misuse),
+        (Err(misuse), Some(_)) => {
+            say(format_args!("usherd: {misuse}; the arguments are left out\n"));
+            Options::new(Personality::Usherd).of_first_process()
+        }
     };
+    let status = start(&options, environment, parts, &mut first);
+    match first {
+        Some(first) => first.leave(),
+        None => status,
+    }
+}
+
+/// Does what the options ask for; returns the exit status.
+fn start<I: Iterator<Item = &'static CStr> + Clone>(
+    options: &Options<'_>,
+    environment: I,
+    parts: Parts,
+    first: &mut Option<Init>,
+) -> i32 {
     match options.task {
         Task::Serve | Task::Check | Task::Match { .. } => {}
         Task::Help => return print(format_args!("{USAGE}")),
@@ -107,25 +132,25 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
         Task::Version => return print(format_args!("usherd {}\n", env!("CARGO_PKG_VERSION"))),
     }
     let environment = Environment(environment);
-    let chosen = Sources::choose(&options).and_then(|files| Ok((files, Hosts::choose(&options)?)));
+    let chosen = Sources::choose(options).and_then(|files| Ok((files, Hosts::choose(options)?)));
     match (chosen, options.task) {
-        (Ok((files, hosts)), Task::Check) => check(&options, &files, &hosts, parts),
+        (Ok((files, hosts)), Task::Check) => check(options, &files, &hosts, parts),
         (Ok((files, hosts)), Task::Match { service, client, at }) => {
             set_zone(environment.get(b"TZ"), parts.engine, parts.log);
             let now = read_clocks();
             let minute = at.or(now.unix.map(|unix| parts.engine.zone().at(unix).minute_of_day()));
-            answer(&options, &files, &hosts, parts, (service, client, minute))
+            answer(options, &files, &hosts, parts, (service, client, minute))
         }
         #[cfg(feature = "tap")]
         (Ok((files, hosts)), _) if let Some(tap) = &options.tap => {
-            serve_tap(&options, tap, &files, &hosts, &environment, parts)
+            serve_tap(options, tap, &files, &hosts, &environment, parts)
         }
         #[cfg(not(feature = "tap"))]
         (Ok(_), _) if options.tap.is_some() => {
             say(format_args!("usherd: -tap: built without it; see `cargo build --release --features tap`\n"));
             status::USAGE
         }
-        (Ok((files, hosts)), _) => serve(&options, &files, &hosts, &environment, parts),
+        (Ok((files, hosts)), _) => serve(options, &files, &hosts, &environment, parts, first),
         (Err(problem), _) => Failure::Path(problem).tell(),
     }
 }
@@ -300,11 +325,19 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     hosts: &Hosts,
     environment: &Environment<I>,
     parts: Parts,
+    first: &mut Option<Init>,
 ) -> i32 {
     let Parts { engine, loader, spills, cache, spawner, log, unwritten, page, .. } = parts;
     let (outcome, ready) = match load_first(options, files, loader, engine.spare()) {
         Ok(loaded) => loaded,
-        Err(failure) => return failure.tell(),
+        Err(failure) => match (failure.tell(), &first) {
+            (status, None) => return status,
+            // Whatever of it could be read may lack a restriction. It can be mended, and read again.
+            (_, Some(_)) => {
+                engine.spare().clear();
+                (Outcome { errors: 1, warnings: 0, usable: false, complete: false }, 0)
+            }
+        },
     };
 
     let notify_socket = environment.get(b"NOTIFY_SOCKET").filter(|path| !path.is_empty());
@@ -335,8 +368,11 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         }
         None => Notify::NONE,
     };
+    if let Some(first) = first {
+        first.prepare(loader, log);
+    }
     let started = Linux::new(spills, cache, spawner, log, inherited)
-        .and_then(|linux| Ok((receive_signals(&linux)?, linux)))
+        .and_then(|linux| Ok((receive_signals(&linux, first.as_ref())?, linux)))
         .map_err(|errno| Failure::Call { what: "cannot start", errno });
     let (signals, linux) = match started {
         Ok(started) => started,
@@ -352,7 +388,13 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         Err(problem) => return Failure::Pid(problem).tell(),
     };
 
+    if let Some(first) = first
+        && let Err(errno) = first.join(&linux.epoll, read_clocks(), linux.log)
+    {
+        linux.log.message(Level::Error, format_args!("the network cannot be set up: {errno}"));
+    }
     let mut daemon = Daemon {
+        first: first.as_mut(),
         engine,
         linux,
         loader,
@@ -650,7 +692,7 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
 }
 
 /// A child that has ended.
-fn next_ended() -> Option<(u32, Ending)> {
+pub(super) fn next_ended() -> Option<(u32, Ending)> {
     while let Ok(Some((pid, how))) = wait(WaitOptions::NOHANG) {
         let ending = match (how.exit_status(), how.terminating_signal()) {
             (Some(status), _) => Ending::Exited(status as u8),
@@ -675,9 +717,10 @@ fn ready_services(table: &Table) -> usize {
 }
 
 /// From here on signals wait to be read.
-fn receive_signals(linux: &Linux) -> Result<OwnedFd, Errno> {
-    sys::set_signal_mask(BLOCKED);
-    let signals = sys::signal_fd(HANDLED)?;
+fn receive_signals(linux: &Linux, first: Option<&Init>) -> Result<OwnedFd, Errno> {
+    let more = first.map_or(SignalSet(0), Init::signals);
+    sys::set_signal_mask(SignalSet(BLOCKED.0 | more.0));
+    let signals = sys::signal_fd(SignalSet(HANDLED.0 | more.0))?;
     epoll::add(&linux.epoll, &signals, Source::Signals.data(), EventFlags::IN)?;
     Ok(signals)
 }
@@ -920,6 +963,8 @@ const fn plural(n: usize) -> &'static str {
 }
 
 struct Daemon<'a, 'o> {
+    /// We are the machine's first process.
+    first: Option<&'a mut Init>,
     engine: &'static mut Engine<Linux>,
     linux: Linux,
     loader: &'static mut Loader,
@@ -1012,6 +1057,7 @@ impl Daemon<'_, '_> {
                 reload_at,
                 self.ending.map(|(_, at)| at),
                 self.stderr_due,
+                self.first.as_ref().and_then(|first| first.next_deadline()),
             ]
             .into_iter()
             .flatten()
@@ -1053,6 +1099,7 @@ impl Daemon<'_, '_> {
                     Some(Source::Retired(place)) => self.linux.read_retired(place),
                     Some(Source::Signals) => {
                         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+                            let signal = self.first.as_mut().map_or(signal, |first| first.meaning(signal));
                             match self.signal(signal, now) {
                                 Next::Go => {}
                                 Next::Exit(status) => return self.leave(status, now),
@@ -1062,8 +1109,16 @@ impl Daemon<'_, '_> {
                             }
                         }
                     }
+                    Some(Source::Boot(part)) => {
+                        if let Some(first) = &mut self.first {
+                            first.ready(part, now, self.linux.log);
+                        }
+                    }
                     None => {}
                 }
+            }
+            if let Some(first) = &mut self.first {
+                first.turn(now, self.linux.log);
             }
             if self.engine.next_deadline().is_some_and(|at| at <= now.mono) {
                 self.engine.handle(Event::Tick, now, &mut self.linux);
@@ -1091,13 +1146,16 @@ impl Daemon<'_, '_> {
                 next_sign_of_life = Some(now.mono.plus_ms(ms));
             }
             if let Some((step, at)) = self.ending {
-                if self.engine.running() == 0 {
+                if self.is_alone() {
                     return self.leave(status::WELL, now);
                 }
                 if at <= now.mono {
                     match step {
                         End::Ask => {
                             self.engine.end_servers(End::Kill, &mut self.linux);
+                            if let Some(first) = &self.first {
+                                first.kill_all();
+                            }
                             self.ending = Some((End::Kill, now.mono.plus_ms(KILL_GRACE_MS)));
                         }
                         End::Kill => return self.leave(status::WELL, now),
@@ -1118,7 +1176,7 @@ impl Daemon<'_, '_> {
                 self.engine.stop_listening(now, &mut self.linux);
                 self.engine.end_sessions(now, &mut self.linux);
                 self.engine.end_servers(End::Ask, &mut self.linux);
-                if self.engine.running() == 0 {
+                if self.is_alone() {
                     return Next::Exit(status::WELL);
                 }
                 self.ending.get_or_insert((End::Ask, now.mono.plus_ms(GRACE_MS)));
@@ -1134,10 +1192,20 @@ impl Daemon<'_, '_> {
         Next::Go
     }
 
+    /// Whether nobody has to end before we may.
+    fn is_alone(&self) -> bool {
+        self.engine.running() == 0 && self.first.as_ref().is_none_or(|first| first.is_alone())
+    }
+
     /// Takes in every child that has ended; as process 1 also those that are nobody's any more.
     #[inline(never)]
     fn reap(&mut self, now: Now) {
         while let Some((pid, ending)) = next_ended() {
+            if let Some(first) = &mut self.first
+                && first.reaped(pid, now, self.linux.log)
+            {
+                continue;
+            }
             let failed = self.linux.spawner.reaped(pid);
             self.engine.handle(Event::Ended { pid, ending, failed }, now, &mut self.linux);
         }
@@ -1210,7 +1278,7 @@ impl Daemon<'_, '_> {
 }
 
 /// Writes text to standard error, whole; for messages to the person who started us.
-fn say(text: fmt::Arguments<'_>) {
+pub(super) fn say(text: fmt::Arguments<'_>) {
     struct Stderr;
     impl fmt::Write for Stderr {
         fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -1266,9 +1334,9 @@ fn refuse(misuse: &Misuse<'_>) -> i32 {
     status::USAGE
 }
 
-/// Opens /dev/null for whichever of 0, 1 and 2 is closed, so that no socket of ours lands there.
-fn open_standard_descriptors() {
-    while let Ok(fd) = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()) {
+/// Opens a device for whichever of 0, 1 and 2 is closed, so that no socket of ours lands there.
+pub(super) fn open_descriptors(device: &CStr) {
+    while let Ok(fd) = rustix::fs::open(device, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()) {
         if fd.as_raw_fd() > 2 {
             return;
         }
@@ -1287,7 +1355,7 @@ fn makes_dumpable() -> bool {
 }
 
 /// The clocks, read once for everything that came out of one wait.
-fn read_clocks() -> Now {
+pub(super) fn read_clocks() -> Now {
     use rustix::time::{ClockId, clock_gettime};
     let mono = clock_gettime(ClockId::Monotonic);
     let real = clock_gettime(ClockId::Realtime);
