@@ -162,7 +162,14 @@ impl Options<'_> {
         self.standalone.is_some() || is_relative(self.file) || is_relative(self.hosts_dir)
     }
 
-    fn new(personality: Personality) -> Self {
+    /// What a machine's first process may be told: it serves, in front, on the kernel's network, and does not end.
+    pub fn of_first_process(mut self) -> Self {
+        self.task = Task::Serve;
+        (self.foreground, self.stay_alive, self.tap) = (true, true, None);
+        self
+    }
+
+    pub fn new(personality: Personality) -> Self {
         Options {
             personality,
             task: Task::Serve,

@@ -11,8 +11,8 @@ use crate::backend::Backend;
 use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Cache, Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
-    ACCEPTS_A_TURN, ADJUSTABLE, CACHE_BYTES, CACHED_FILES, DATAGRAMS_A_TURN, EFFECT_VARIABLES, FRAME_BYTES,
-    INCLUDE_DEPTH, NAME_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
+    ACCEPTS_A_TURN, ADJUSTABLE, BOOT_MODULES_BYTES, CACHE_BYTES, CACHED_FILES, DATAGRAMS_A_TURN,
+    EFFECT_VARIABLES, FRAME_BYTES, INCLUDE_DEPTH, NAME_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
 };
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
@@ -103,13 +103,14 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 9] = [
+const FIXED: [(&str, usize, &str); 10] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
     ("EFFECT_VARIABLES", EFFECT_VARIABLES, "none: how many of the above may be variables"),
     ("CACHED_FILES", CACHED_FILES, "as many buffers of CACHE_BYTES"),
     ("CACHE_BYTES", CACHE_BYTES, "a buffer for each of CACHED_FILES"),
     ("FRAME_BYTES", FRAME_BYTES, "one buffer, with the feature recorder"),
+    ("BOOT_MODULES_BYTES", BOOT_MODULES_BYTES, "none; with the feature init two in LOADER, and one of stack"),
     ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),
     ("ACCEPTS_A_TURN", ACCEPTS_A_TURN, "none, likewise"),
     ("DATAGRAMS_A_TURN", DATAGRAMS_A_TURN, "none, likewise"),

@@ -44,3 +44,6 @@ pub const EFFECT_VARIABLES: usize = 16;
 /// Processes that still have clients of older programs, whose place newer ones have taken. With so many, no newer program
 /// takes the place of this one before one of them has ended. Four bytes each.
 pub const PREDECESSORS: usize = 8;
+
+/// Bytes of the names of modules that are loaded at boot, each with one more. A list that is longer is told, and not loaded.
+pub const BOOT_MODULES_BYTES: usize = 1024;

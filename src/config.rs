@@ -21,6 +21,11 @@ pub mod diagnostic;
 mod draft;
 mod entry;
 pub mod inetd;
+#[cfg(feature = "init")]
+mod init;
+#[cfg(not(feature = "init"))]
+#[path = "config/init/left_out.rs"]
+mod init;
 pub mod lines;
 mod read;
 mod rules;
@@ -213,6 +218,11 @@ impl Loader {
         self.read_words(&mut cx, words);
         self.settle(&mut cx, &Draft::new());
         cx.outcome()
+    }
+
+    /// What the `init` section of the files says that were loaded last.
+    pub fn boot(&self) -> &init::Said {
+        &self.defaults.boot
     }
 
     fn begin<'a, F: Files>(

@@ -17,7 +17,6 @@ impl Errno {
     pub const TOOBIG: Errno = Errno(7);
     pub const NOEXEC: Errno = Errno(8);
     pub const BADF: Errno = Errno(9);
-    pub const NOSPC: Errno = Errno(28);
     pub const AGAIN: Errno = Errno(11);
     pub const NOMEM: Errno = Errno(12);
     pub const ACCESS: Errno = Errno(13);

@@ -47,6 +47,7 @@ pub mod access;
 pub mod addr;
 pub mod args;
 pub mod backend;
+pub mod boot;
 #[cfg(all(test, feature = "linux"))]
 mod budget;
 pub mod builtin;
@@ -55,6 +56,7 @@ pub mod config;
 #[cfg(test)]
 #[path = "../tests/conformance/script.rs"]
 mod conformance;
+pub mod dhcp;
 pub mod engine;
 pub mod errno;
 pub mod ident;

@@ -54,6 +54,7 @@ use core::net::{IpAddr, SocketAddr};
 use heapless::Vec;
 
 pub use crate::addr::HostName;
+pub use conf::SERVERS;
 
 use crate::addr::{Prefix, plain};
 use crate::capacity::NAMES;

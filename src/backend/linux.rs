@@ -9,6 +9,11 @@ pub mod daemon;
 mod dump;
 pub mod files;
 pub mod filter;
+#[cfg(feature = "init")]
+mod init;
+#[cfg(not(feature = "init"))]
+#[path = "linux/init/left_out.rs"]
+mod init;
 pub mod listen;
 pub mod log;
 mod matching;
@@ -63,6 +68,8 @@ enum Source {
     /// The same, of a service that listens no more: a place of [`Linux::retired`].
     Retired(u16),
     Signals,
+    /// What a first process watches besides.
+    Boot(init::Part),
 }
 
 impl Source {
@@ -77,6 +84,7 @@ impl Source {
             Source::Question(id) => (9, id.index, id.generation),
             Source::Signals => (4, 0, 0),
             Source::Retired(place) => (5, place, 0),
+            Source::Boot(part) => (10, part.number(), 0),
         };
         EventData::new_u64((kind as u64) << 32 | (generation as u64) << 16 | index as u64)
     }
@@ -94,6 +102,7 @@ impl Source {
             9 => Source::Question(Handle { index, generation }),
             4 => Source::Signals,
             5 => Source::Retired(index),
+            10 => Source::Boot(init::Part::from_number(index)?),
             _ => return None,
         })
     }

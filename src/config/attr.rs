@@ -7,6 +7,8 @@
 
 use core::fmt;
 
+use super::init;
+use crate::boot;
 use crate::service::LogFields;
 
 /// Which attribute. The order is that of xinetd.conf(5), then ours.
@@ -572,7 +574,7 @@ impl fmt::Display for Help {
         for (form, meaning) in ADDRESSES {
             writeln!(f, "  {form:<18} {meaning}")?;
         }
-        Ok(())
+        init::help(f)
     }
 }
 
@@ -632,6 +634,16 @@ impl fmt::Display for Page {
         f.write_str("\n## Addresses of only_from and no_access\n\n| form | meaning |\n|---|---|\n")?;
         for (form, meaning) in ADDRESSES {
             writeln!(f, "| `{form}` | {} |", Cell(meaning))?;
+        }
+        f.write_str(concat!(
+            "\n## The section `init`\n\n",
+            "What a machine needs whose first process is usherd ([boot.md](boot.md)), if it was built with the feature\n",
+            "`init`; else the section is passed over with a warning. Each of them may also stand on the kernel's\n",
+            "command line, as `usherd.NAME=VALUE,VALUE`.\n\n",
+            "| attribute | values | without it | meaning |\n|---|---|---|---|\n",
+        ))?;
+        for a in &boot::ATTRIBUTES {
+            writeln!(f, "| `{}` | {} | {} | {} |", a.name, Cell(a.values), Cell(a.default), Cell(a.help))?;
         }
         Ok(())
     }

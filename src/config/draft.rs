@@ -10,11 +10,11 @@ use core::fmt;
 
 use heapless::Vec;
 
-use super::Context;
 use super::attr::{Given, KEYS, Key};
 use super::diagnostic::{Bytes, Severity};
 use super::source::Files;
 use super::token::Word;
+use super::{Context, init};
 use crate::capacity::{DRAFT_RULES, DRAFT_WORDS};
 use crate::errno::Errno;
 use crate::names;
@@ -35,6 +35,8 @@ pub(super) struct Lists {
     /// Of `defaults`.
     pub enabled: Vec<Text, DRAFT_WORDS>,
     pub disabled: Vec<Text, DRAFT_WORDS>,
+    /// Of `init`; kept with those of `defaults`.
+    pub boot: init::Said,
 }
 
 impl Lists {
@@ -48,6 +50,7 @@ impl Lists {
             times: Vec::new(),
             enabled: Vec::new(),
             disabled: Vec::new(),
+            boot: init::NOTHING,
         }
     }
 
@@ -60,6 +63,7 @@ impl Lists {
         self.times.clear();
         self.enabled.clear();
         self.disabled.clear();
+        init::clear(&mut self.boot);
     }
 }
 
@@ -70,6 +74,8 @@ pub(super) enum Kind {
     Defaults,
     /// A service given on the command line.
     Words,
+    /// The machine's own section.
+    Init,
 }
 
 /// Where an attribute was given.

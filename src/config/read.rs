@@ -258,7 +258,10 @@ impl Loader {
             if word.bytes == b"{" && words.next().is_none() {
                 return Ok(Dialect::Xinetd);
             }
-            if first && KEYWORDS.iter().any(|keyword| word.is(keyword)) {
+            // A service of inetd.conf may have that name: its line goes on.
+            let is_init =
+                word.is("init") && words.next().is_none_or(|word| word.is_ok_and(|word| word.bytes == b"{"));
+            if first && (is_init || KEYWORDS.iter().any(|keyword| word.is(keyword))) {
                 return Ok(Dialect::Xinetd);
             }
             first = false;

@@ -10,7 +10,7 @@ use super::draft::{DRAFT_TIMES, Draft, Kind, Lists, Spot};
 use super::source::Files;
 use super::token::{Assignment, Operator, Quoting, Word, Words};
 use super::value::{self, Address};
-use super::{Context, base_name, is_tcpd, mark};
+use super::{Context, base_name, init, is_tcpd, mark};
 use crate::addr::{Prefix, plain};
 use crate::capacity::{BANNER_BYTES, DRAFT_RULES, DRAFT_WORDS, NAME_BYTES};
 use crate::names;
@@ -34,6 +34,9 @@ pub(super) fn set<F: Files>(
     lists: &mut Lists,
     assignment: &Assignment<'_>,
 ) {
+    if draft.kind == Kind::Init {
+        return init::set(cx, draft, &mut lists.boot, assignment);
+    }
     let Assignment { name, operator, column, values } = *assignment;
     let Some(attribute) = Attribute::by_name(name.bytes) else {
         let what = format_args!("unknown attribute `{}`", Bytes(name.bytes));
@@ -46,12 +49,12 @@ pub(super) fn set<F: Files>(
     };
     let misplaced = match draft.kind {
         Kind::Defaults => attribute.place == Place::Service,
-        Kind::Service | Kind::Words => attribute.place == Place::Defaults,
+        Kind::Service | Kind::Words | Kind::Init => attribute.place == Place::Defaults,
     };
     if misplaced {
         let (here, there) = match draft.kind {
             Kind::Defaults => ("`defaults`", "each service that needs it"),
-            Kind::Service | Kind::Words => ("a service", "`defaults`"),
+            Kind::Service | Kind::Words | Kind::Init => ("a service", "`defaults`"),
         };
         let what = format_args!("`{}` cannot stand in {here}", attribute.name);
         return cx.wrong(draft, name.column, what, format_args!("write it in {there}"));
@@ -110,7 +113,9 @@ fn not_yet<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, column: u32, na
     let what = format_args!("`{name}` is not enforced by this version");
     let cure = match draft.kind {
         Kind::Defaults => "the file is not used rather than its services left unprotected",
-        Kind::Service | Kind::Words => "the service is kept from starting rather than left unprotected",
+        Kind::Service | Kind::Words | Kind::Init => {
+            "the service is kept from starting rather than left unprotected"
+        }
     };
     cx.wrong(draft, column, what, format_args!("{cure}"));
 }

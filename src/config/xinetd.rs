@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file    := { section | include }
-//! section := ("service" NAME | "defaults") "{" { ATTRIBUTE OPERATOR { VALUE } } "}"
+//! section := ("service" NAME | "defaults" | "init") "{" { ATTRIBUTE OPERATOR { VALUE } } "}"
 //! include := ("include" FILE | "includedir" DIRECTORY)
 //! ```
 //!
@@ -19,7 +19,7 @@ use super::lines::{Line, Lines};
 use super::read::{BOM, Frame, Step, TOO_LONG, put_path, resolve};
 use super::source::Files;
 use super::token::{Assignment, Operator, Word, Words};
-use super::{BUFFER, Context, Loader, close, mark, set, settle};
+use super::{BUFFER, Context, Loader, close, init, mark, set, settle};
 use crate::errno::Errno;
 
 /// What a line outside of sections says.
@@ -27,13 +27,15 @@ use crate::errno::Errno;
 enum Keyword {
     Service,
     Defaults,
+    Init,
     Include,
     IncludeDir,
 }
 
-const KEYWORDS: [(&str, Keyword); 4] = [
+const KEYWORDS: [(&str, Keyword); 5] = [
     ("service", Keyword::Service),
     ("defaults", Keyword::Defaults),
+    ("init", Keyword::Init),
     ("include", Keyword::Include),
     ("includedir", Keyword::IncludeDir),
 ];
@@ -90,6 +92,7 @@ impl Loader {
             match keyword(text) {
                 Some(Keyword::Service) => again = self.service(cx, defaults, frame, false)?,
                 Some(Keyword::Defaults) => again = self.defaults(cx, defaults, frame)?,
+                Some(Keyword::Init) => again = self.init(cx, frame)?,
                 Some(keyword @ (Keyword::Include | Keyword::IncludeDir)) => {
                     let Some(path) = operand(cx, first, words) else { continue };
                     let column = path.column;
@@ -186,7 +189,7 @@ impl Loader {
             if is_close(text) {
                 return Ok(false);
             }
-            if matches!(keyword(text), Some(Keyword::Service | Keyword::Defaults)) {
+            if matches!(keyword(text), Some(Keyword::Service | Keyword::Defaults | Keyword::Init)) {
                 return Ok(true);
             }
         }
@@ -241,6 +244,22 @@ impl Loader {
         let again = body(&mut self.lines, cx, defaults, &mut self.defaults, frame, opened);
         cx.usable &= !defaults.broken;
         again
+    }
+
+    /// What is to be done before anything is served, if this is the machine's first process.
+    fn init<F: Files>(
+        &mut self,
+        cx: &mut Context<'_, F>,
+        frame: &mut Frame<F::Handle>,
+    ) -> Result<bool, Errno> {
+        if !init::IS_BUILT {
+            let what = format_args!("`init` has no effect: this program is no first process");
+            cx.warning(0, what, format_args!("build it with `--features init`"));
+            return self.skip(cx, frame);
+        }
+        let mut draft = Draft { kind: Kind::Init, ..Draft::new() };
+        let opened = Self::head(cx, &mut draft, self.text(frame), 1);
+        body(&mut self.lines, cx, &mut draft, &mut self.defaults, frame, opened)
     }
 
     /// What stands behind the first `skip` words of a section's head; whether that is the brace.
@@ -350,7 +369,7 @@ fn body<F: Files>(
             let what = format_args!("`{}` within a section", Bytes(first.bytes));
             cx.wrong(draft, first.column, what, format_args!("end the section with `}}` first"));
             match keyword {
-                Keyword::Service | Keyword::Defaults => return Ok(true),
+                Keyword::Service | Keyword::Defaults | Keyword::Init => return Ok(true),
                 Keyword::Include | Keyword::IncludeDir => {
                     // It is not followed from here, so something is missing.
                     cx.complete = false;

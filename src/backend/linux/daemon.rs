@@ -14,6 +14,7 @@ use rustix::process::{
 };
 
 use super::cache::Disk;
+use super::init::{self, Init};
 use super::log::{self, FACILITY_DAEMON, Log, Main};
 use super::notify::Notify;
 use super::spawn::Heritage;
@@ -108,11 +109,36 @@ const COMMANDS_AGAIN_MS: u64 = 50;
 
 /// Takes the place of `main`; returns the exit status.
 pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, parts: Parts) -> i32 {
-    open_standard_descriptors();
-    let options = match args::parse(args.clone().map(CStr::to_bytes)) {
-        Ok(options) => options,
-        Err(misuse) => return refuse(&misuse),
+    let name = args.clone().next().map_or(b"".as_slice(), CStr::to_bytes);
+    let mut first = Init::begin(name);
+    open_descriptors(c"/dev/null");
+    if let Some(status) = init::order(name) {
+        return status;
+    }
+    let options = match (args::parse(args.clone().map(CStr::to_bytes)), &first) {
+        (Ok(options), None) => options,
+        (Ok(options), Some(_)) => options.of_first_process(),
+        (Err(misuse), None) => return refuse(&misuse),
+        (Err(misuse), Some(_)) => {
+            say(format_args!("usherd: {misuse}; the arguments are left out\n"));
+            Options::new(Personality::Usherd).of_first_process()
+        }
     };
+    let status = start(&options, args, environment, parts, &mut first);
+    match first {
+        Some(first) => first.leave(),
+        None => status,
+    }
+}
+
+/// Does what the options ask for; returns the exit status.
+fn start<I: Iterator<Item = &'static CStr> + Clone>(
+    options: &Options<'_>,
+    args: I,
+    environment: I,
+    parts: Parts,
+    first: &mut Option<Init>,
+) -> i32 {
     match options.task {
         Task::Serve | Task::Check | Task::Match { .. } => {}
         Task::Help => return print(format_args!("{USAGE}")),
@@ -120,14 +146,14 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
         Task::Version => return print(format_args!("usherd {}\n", env!("CARGO_PKG_VERSION"))),
     }
     let environment = Environment(environment);
-    let chosen = Sources::choose(&options).and_then(|files| Ok((files, Hosts::choose(&options)?)));
+    let chosen = Sources::choose(options).and_then(|files| Ok((files, Hosts::choose(options)?)));
     match (chosen, options.task) {
-        (Ok((files, hosts)), Task::Check) => check(&options, &files, &hosts, parts),
+        (Ok((files, hosts)), Task::Check) => check(options, &files, &hosts, parts),
         (Ok((files, hosts)), Task::Match { service, client, at }) => {
             set_zone(environment.get(b"TZ"), parts.engine, parts.log);
             let now = read_clocks();
             let minute = at.or(now.unix.map(|unix| parts.engine.zone().at(unix).minute_of_day()));
-            answer(&options, &files, &hosts, parts, (service, client, minute))
+            answer(options, &files, &hosts, parts, (service, client, minute))
         }
         #[cfg(not(feature = "recorder"))]
         (Ok(_), _) if options.recorder.is_some() => {
@@ -138,14 +164,14 @@ pub fn run<I: Iterator<Item = &'static CStr> + Clone>(args: I, environment: I, p
         }
         #[cfg(feature = "tap")]
         (Ok((files, hosts)), _) if let Some(tap) = &options.tap => {
-            serve_tap(&options, tap, &files, &hosts, &environment, parts)
+            serve_tap(options, tap, &files, &hosts, &environment, parts)
         }
         #[cfg(not(feature = "tap"))]
         (Ok(_), _) if options.tap.is_some() => {
             say(format_args!("usherd: -tap: built without it; see `cargo build --release --features tap`\n"));
             status::USAGE
         }
-        (Ok((files, hosts)), _) => serve(&options, &files, &hosts, args, &environment, parts),
+        (Ok((files, hosts)), _) => serve(options, &files, &hosts, args, &environment, parts, first),
         (Err(problem), _) => Failure::Path(problem).tell(),
     }
 }
@@ -321,11 +347,19 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
     args: I,
     environment: &Environment<I>,
     parts: Parts,
+    first: &mut Option<Init>,
 ) -> i32 {
     let Parts { engine, loader, spills, cache, spawner, log, unwritten, page, .. } = parts;
     let (outcome, ready) = match load_first(options, files, loader, engine.spare()) {
         Ok(loaded) => loaded,
-        Err(failure) => return failure.tell(),
+        Err(failure) => match (failure.tell(), &first) {
+            (status, None) => return status,
+            // Whatever of it could be read may lack a restriction. It can be mended, and read again.
+            (_, Some(_)) => {
+                engine.spare().clear();
+                (Outcome { errors: 1, warnings: 0, usable: false, complete: false }, 0)
+            }
+        },
     };
 
     let notify_socket = environment.get(b"NOTIFY_SOCKET").filter(|path| !path.is_empty());
@@ -374,8 +408,11 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         }
         None => Notify::NONE,
     };
+    if let Some(first) = first {
+        first.prepare(loader, log);
+    }
     let started = Linux::new(spills, cache, spawner, log, inherited)
-        .and_then(|linux| Ok((receive_signals(&linux)?, linux)))
+        .and_then(|linux| Ok((receive_signals(&linux, first.as_ref())?, linux)))
         .map_err(|errno| Failure::Call { what: "cannot start", errno });
     let (signals, mut linux) = match started {
         Ok(started) => started,
@@ -398,7 +435,13 @@ fn serve<I: Iterator<Item = &'static CStr> + Clone>(
         Err(problem) => return Failure::Pid(problem).tell(),
     };
 
+    if let Some(first) = first
+        && let Err(errno) = first.join(&linux.epoll, read_clocks(), linux.log)
+    {
+        linux.log.message(Level::Error, format_args!("the network cannot be set up: {errno}"));
+    }
     let mut daemon = Daemon {
+        first: first.as_mut(),
         engine,
         linux,
         loader,
@@ -718,7 +761,7 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
 }
 
 /// A child that has ended.
-fn next_ended() -> Option<(u32, Ending)> {
+pub(super) fn next_ended() -> Option<(u32, Ending)> {
     while let Ok(Some((pid, how))) = wait(WaitOptions::NOHANG) {
         let ending = match (how.exit_status(), how.terminating_signal()) {
             (Some(status), _) => Ending::Exited(status as u8),
@@ -743,9 +786,10 @@ fn ready_services(table: &Table) -> usize {
 }
 
 /// From here on signals wait to be read.
-fn receive_signals(linux: &Linux) -> Result<OwnedFd, Errno> {
-    sys::set_signal_mask(BLOCKED);
-    let signals = sys::signal_fd(HANDLED)?;
+fn receive_signals(linux: &Linux, first: Option<&Init>) -> Result<OwnedFd, Errno> {
+    let more = first.map_or(SignalSet(0), Init::signals);
+    sys::set_signal_mask(SignalSet(BLOCKED.0 | more.0));
+    let signals = sys::signal_fd(SignalSet(HANDLED.0 | more.0))?;
     epoll::add(&linux.epoll, &signals, Source::Signals.data(), EventFlags::IN)?;
     Ok(signals)
 }
@@ -992,6 +1036,8 @@ const fn plural(n: usize) -> &'static str {
 }
 
 struct Daemon<'a, 'o> {
+    /// We are the machine's first process.
+    first: Option<&'a mut Init>,
     engine: &'static mut Engine<Linux>,
     linux: Linux,
     loader: &'static mut Loader,
@@ -1102,6 +1148,7 @@ impl Daemon<'_, '_> {
                 reload_at,
                 self.ending.map(|(_, at)| at),
                 self.stderr_due,
+                self.first.as_ref().and_then(|first| first.next_deadline()),
             ]
             .into_iter()
             .flatten()
@@ -1143,6 +1190,7 @@ impl Daemon<'_, '_> {
                     Some(Source::Retired(place)) => self.linux.read_retired(place),
                     Some(Source::Signals) => {
                         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+                            let signal = self.first.as_mut().map_or(signal, |first| first.meaning(signal));
                             match self.signal(signal, now) {
                                 Next::Go => {}
                                 Next::Exit(status) => return self.leave(status, now),
@@ -1154,8 +1202,16 @@ impl Daemon<'_, '_> {
                             }
                         }
                     }
+                    Some(Source::Boot(part)) => {
+                        if let Some(first) = &mut self.first {
+                            first.ready(part, now, self.linux.log);
+                        }
+                    }
                     None => {}
                 }
+            }
+            if let Some(first) = &mut self.first {
+                first.turn(now, self.linux.log);
             }
             if self.engine.next_deadline().is_some_and(|at| at <= now.mono) {
                 self.engine.handle(Event::Tick, now, &mut self.linux);
@@ -1222,6 +1278,9 @@ impl Daemon<'_, '_> {
                     match step {
                         End::Ask => {
                             self.engine.end_servers(End::Kill, &mut self.linux);
+                            if let Some(first) = &self.first {
+                                first.kill_all();
+                            }
                             self.ending = Some((End::Kill, now.mono.plus_ms(KILL_GRACE_MS)));
                         }
                         End::Kill => {
@@ -1272,6 +1331,11 @@ impl Daemon<'_, '_> {
                 continue;
             }
             self.predecessors.retain(|predecessor| *predecessor != pid);
+            if let Some(first) = &mut self.first
+                && first.reaped(pid, now, self.linux.log)
+            {
+                continue;
+            }
             let failed = self.linux.spawner.reaped(pid);
             self.engine.handle(Event::Ended { pid, ending, failed }, now, &mut self.linux);
         }
@@ -1279,7 +1343,9 @@ impl Daemon<'_, '_> {
 
     /// Whether nobody is left whose end is to be waited for.
     fn is_alone(&self) -> bool {
-        self.engine.running() == 0 && self.predecessors.is_empty()
+        self.engine.running() == 0
+            && self.predecessors.is_empty()
+            && self.first.as_ref().is_none_or(|first| first.is_alone())
     }
 
     fn tell_predecessors(&self, signal: Signal) {
@@ -1405,7 +1471,7 @@ impl Daemon<'_, '_> {
         }
         // Signals are told to whoever made the descriptor.
         let _ = epoll::delete(&self.linux.epoll, &self.signals);
-        match receive_signals(&self.linux) {
+        match receive_signals(&self.linux, None) {
             Ok(signals) => self.signals = signals,
             Err(errno) => {
                 self.linux.log.message(Level::Error, format_args!("signals: {errno}"));
@@ -1515,7 +1581,7 @@ impl Daemon<'_, '_> {
 }
 
 /// Writes text to standard error, whole; for messages to the person who started us.
-fn say(text: fmt::Arguments<'_>) {
+pub(super) fn say(text: fmt::Arguments<'_>) {
     struct Stderr;
     impl fmt::Write for Stderr {
         fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -1571,9 +1637,9 @@ fn refuse(misuse: &Misuse<'_>) -> i32 {
     status::USAGE
 }
 
-/// Opens /dev/null for whichever of 0, 1 and 2 is closed, so that no socket of ours lands there.
-fn open_standard_descriptors() {
-    while let Ok(fd) = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()) {
+/// Opens a device for whichever of 0, 1 and 2 is closed, so that no socket of ours lands there.
+pub(super) fn open_descriptors(device: &CStr) {
+    while let Ok(fd) = rustix::fs::open(device, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()) {
         if fd.as_raw_fd() > 2 {
             return;
         }
@@ -1592,7 +1658,7 @@ fn makes_dumpable() -> bool {
 }
 
 /// The clocks, read once for everything that came out of one wait.
-fn read_clocks() -> Now {
+pub(super) fn read_clocks() -> Now {
     use rustix::time::{ClockId, clock_gettime};
     let mono = clock_gettime(ClockId::Monotonic);
     let real = clock_gettime(ClockId::Realtime);

@@ -367,6 +367,34 @@ pub fn set_name(name: &core::ffi::CStr) {
     let _ = unsafe { syscall!(Sysno::prctl, PR_SET_NAME, name.as_ptr()) };
 }
 
+/// Makes standard input this process's controlling terminal, if it can be (ioctl_tty(2)).
+#[cfg(feature = "init")]
+pub fn take_terminal() {
+    const TIOCSCTTY: usize = 0x540e;
+    // SAFETY: takes numbers alone.
+    let _ = unsafe { syscall!(Sysno::ioctl, 0, TIOCSCTTY, 0) };
+}
+
+/// Becomes another program (execve(2)); comes back with the reason why not. At most seven arguments and variables each.
+#[cfg(feature = "init")]
+pub fn execute(
+    program: &core::ffi::CStr,
+    arguments: &[&core::ffi::CStr],
+    environment: &[&core::ffi::CStr],
+) -> Errno {
+    let pointers = |strings: &[&core::ffi::CStr]| {
+        let mut list = [core::ptr::null(); 8];
+        // The last stays null.
+        list.iter_mut().zip(strings.iter().take(7)).for_each(|(place, string)| *place = string.as_ptr());
+        list
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: strings that end with NUL, and lists that end with null; all of them live until the call returns.
+    let result =
+        unsafe { syscall!(Sysno::execve, program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    result.err().map_or(Errno::NOEXEC, Errno::from)
+}
+
 /// Ends the process at once.
 pub fn exit(status: i32) -> ! {
     loop {

@@ -1,0 +1,531 @@
+//! The first process of a machine: what nobody else does there.
+//!
+//! We are that if we are process 1 and called `init` or `linuxrc`, as the kernel calls us; process 1 of a container, called
+//! `usherd`, is a daemon like any other. Three things make the difference:
+//!
+//! - **Before anything is served** the file systems of the kernel are mounted, standard output is the console, and what
+//!   the `init` section and the kernel's command line say is done ([`boot`](crate::boot)).
+//! - **Signals mean what an init's mean** ([`Init::meaning`]), so that `reboot`, `poweroff` and Ctrl-Alt-Del work.
+//! - **It never ends.** The kernel stops when its first process does. What fails is told on the console, and everything
+//!   else goes on; at the very last it waits for the signal to go down ([`hold`]).
+
+mod network;
+mod route;
+
+use core::ffi::CStr;
+use core::fmt;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::system::{RebootCommand, finit_module, reboot, sethostname};
+
+use super::cache::Disk;
+use super::daemon::{next_ended, open_descriptors, read_clocks, say};
+use super::log::Log;
+use super::sys::{self, SignalSet};
+use crate::boot::line::{self, Problem};
+use crate::boot::{ATTRIBUTES, Settings};
+use crate::capacity::PATH_BYTES;
+use crate::config::Loader;
+use crate::config::diagnostic::Bytes;
+use crate::config::source::Files;
+use crate::errno::Errno;
+use crate::names::{each_line, words};
+use crate::record::Level;
+use crate::time::{Instant, Now};
+use network::Network;
+
+const HUP: u32 = 1;
+const INT: u32 = 2;
+const QUIT: u32 = 3;
+const USR1: u32 = 10;
+const USR2: u32 = 12;
+const TERM: u32 = 15;
+const CHLD: u32 = 17;
+const PWR: u32 = 30;
+
+/// Between two starts of the program on the console.
+const CONSOLE_AGAIN_MS: u64 = 1000;
+/// What is left when everybody has been killed has so long to be gone.
+const GONE_MS: u64 = 1000;
+
+/// How a machine goes down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Finale {
+    Reboot,
+    PowerOff,
+    Halt,
+}
+
+impl Finale {
+    /// busybox' and sysvinit's signals. INT is the kernel's word for Ctrl-Alt-Del, PWR what a failing power supply, or a
+    /// container's owner, sends.
+    const fn of(signal: u32) -> Option<Finale> {
+        match signal {
+            INT | TERM => Some(Finale::Reboot),
+            USR2 | PWR => Some(Finale::PowerOff),
+            USR1 => Some(Finale::Halt),
+            _ => None,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Finale::Reboot => "reboots",
+            Finale::PowerOff => "is switched off",
+            Finale::Halt => "halts",
+        }
+    }
+}
+
+/// What of a first process an event is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Interfaces.
+    Links,
+    /// Answers of DHCP servers.
+    Dhcp,
+}
+
+impl Part {
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    pub const fn from_number(number: u16) -> Option<Part> {
+        match number {
+            0 => Some(Part::Links),
+            1 => Some(Part::Dhcp),
+            _ => None,
+        }
+    }
+}
+
+/// Called by one of these names, the program tells process 1 to take the machine down; the exit status.
+pub fn order(name: &[u8]) -> Option<i32> {
+    let signal = match str::from_utf8(base(name)) {
+        Ok("reboot") => Signal::TERM,
+        Ok("poweroff") => Signal::USR2,
+        Ok("halt") => Signal::USR1,
+        _ => return None,
+    };
+    match kill_process(Pid::INIT, signal) {
+        Ok(()) => Some(0),
+        Err(errno) => {
+            say(format_args!("{}: {}\n", Bytes(base(name)), Errno::from(errno)));
+            Some(1)
+        }
+    }
+}
+
+fn base(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| *b == b'/').next().unwrap_or(path)
+}
+
+/// The program on the console.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Console {
+    /// There is none.
+    None,
+    /// To be started then.
+    Due(Instant),
+    Running(u32),
+}
+
+pub struct Init {
+    settings: Settings,
+    network: Option<Network>,
+    epoll: Option<OwnedFd>,
+    console: Console,
+    finale: Option<Finale>,
+}
+
+impl Init {
+    /// Takes the machine over, if that is what we are for.
+    pub fn begin(name: &[u8]) -> Option<Init> {
+        let is_first = rustix::process::getpid() == Pid::INIT && matches!(base(name), b"init" | b"linuxrc");
+        if !is_first {
+            return None;
+        }
+        let _ = rustix::process::umask(Mode::from_raw_mode(0o022));
+        let failed = mount_all();
+        open_descriptors(c"/dev/console");
+        if let Some((target, errno)) = failed {
+            say(format_args!("usherd: {}: cannot be mounted: {errno}\n", Bytes(target.to_bytes())));
+        }
+        Some(Init {
+            settings: Settings::new(),
+            network: None,
+            epoll: None,
+            console: Console::None,
+            finale: None,
+        })
+    }
+
+    /// Signals that are read, besides the daemon's own.
+    pub const fn signals(&self) -> SignalSet {
+        SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, TERM, CHLD, PWR])
+    }
+
+    /// Does what the files and the kernel's command line ask for and what needs no network.
+    pub fn prepare(&mut self, loader: &Loader, log: &mut Log) {
+        self.settings.clone_from(loader.boot());
+        read_command_line(&mut self.settings, log);
+        for name in self.settings.modules() {
+            if let Err(errno) = load_module(name) {
+                log.message(Level::Error, format_args!("module {}: {errno}", Bytes(name)));
+            }
+        }
+        if !self.settings.hostname.is_empty()
+            && let Err(errno) = sethostname(&self.settings.hostname)
+        {
+            log.message(Level::Error, format_args!("hostname: {}", Errno::from(errno)));
+        }
+        if !self.settings.console.is_empty() {
+            self.console = Console::Due(Instant(0));
+        }
+    }
+
+    /// Begins what goes on in the loop. From here on Ctrl-Alt-Del is a signal.
+    pub fn join(&mut self, epoll: &OwnedFd, now: Now, log: &mut Log) -> Result<(), Errno> {
+        // Not in a container, whose machine is not ours.
+        let _ = reboot(RebootCommand::CadOff);
+        self.epoll = Some(rustix::io::fcntl_dupfd_cloexec(epoll, 3)?);
+        self.network = Some(Network::start(epoll, &self.settings, now, log)?);
+        Ok(())
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let console = match self.console {
+            Console::Due(at) => Some(at),
+            Console::None | Console::Running(_) => None,
+        };
+        let network = self.network.as_ref().and_then(Network::next_deadline);
+        [console, network].into_iter().flatten().min()
+    }
+
+    pub fn ready(&mut self, part: Part, now: Now, log: &mut Log) {
+        let (Some(network), Some(epoll)) = (&mut self.network, &self.epoll) else { return };
+        match part {
+            Part::Links => network.look(epoll, &self.settings, now, log),
+            Part::Dhcp => network.hear(now, &self.settings, log),
+        }
+    }
+
+    /// Does what is due.
+    pub fn turn(&mut self, now: Now, log: &mut Log) {
+        if let Some(network) = &mut self.network {
+            network.turn(now, &self.settings, log);
+        }
+        if let Console::Due(at) = self.console
+            && at <= now.mono
+            && self.finale.is_none()
+        {
+            self.console = match start_on_console(&self.settings.console) {
+                Ok(pid) => Console::Running(pid),
+                Err(errno) => {
+                    log.message(Level::Error, format_args!("console: {errno}"));
+                    Console::None
+                }
+            };
+        }
+    }
+
+    /// What a signal means to the daemon. One that takes the machine down is TERM to it; a state dump, whose USR1 is
+    /// taken, is QUIT, and a reload HUP.
+    pub fn meaning(&mut self, signal: u32) -> u32 {
+        let Some(finale) = Finale::of(signal) else {
+            return if signal == QUIT { USR1 } else { signal };
+        };
+        if self.finale.is_none() {
+            self.finale = Some(finale);
+            say(format_args!("usherd: the machine {}\n", finale.word()));
+            // Everybody: servers, what they left behind, and the program on the console.
+            let _ = kill_process_group(Pid::INIT, Signal::TERM);
+        }
+        TERM
+    }
+
+    /// Whether a child that has ended was of this module's.
+    pub fn reaped(&mut self, pid: u32, now: Now, log: &mut Log) -> bool {
+        let is_ours = self.console == Console::Running(pid);
+        if is_ours {
+            self.console = Console::Due(now.mono.plus_ms(CONSOLE_AGAIN_MS));
+            if self.finale.is_none() {
+                log.message(
+                    Level::Notice,
+                    format_args!("console: the program has ended and is started again"),
+                );
+            }
+        }
+        is_ours
+    }
+
+    /// Whether nobody is left who would have to end: all orphans are children of ours.
+    pub fn is_alone(&self) -> bool {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::All, options), Err(rustix::io::Errno::CHILD))
+    }
+
+    pub fn kill_all(&self) {
+        let _ = kill_process_group(Pid::INIT, Signal::KILL);
+    }
+
+    /// The loop has ended: takes the machine down if that was asked for, and does not come back in any case.
+    pub fn leave(self) -> ! {
+        hold(self.finale, self.signals())
+    }
+}
+
+/// The end of every way: goes down, now or when a signal says so.
+fn hold(finale: Option<Finale>, signals: SignalSet) -> ! {
+    let mut finale = finale;
+    sys::set_signal_mask(signals);
+    let fd = sys::signal_fd(signals).ok();
+    if finale.is_none() {
+        say(format_args!("usherd: nothing can be served; this machine waits for Ctrl-Alt-Del or a signal\n"));
+        let _ = reboot(RebootCommand::CadOff);
+    }
+    loop {
+        if let Some(how) = finale.take() {
+            let errno = go_down(how);
+            say(format_args!("usherd: the kernel does not: {errno}\n"));
+        }
+        while next_ended().is_some() {}
+        // Without signals to read, orphans are looked for every second.
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        match &fd {
+            Some(fd) => {
+                let _ = poll(&mut [PollFd::new(fd, PollFlags::IN)], None);
+                while let Some(signal) = sys::next_signal(fd.as_fd()) {
+                    finale = finale.or(Finale::of(signal));
+                }
+            }
+            None => drop(poll(&mut [], Some(&second))),
+        }
+    }
+}
+
+/// Ends whoever is left, writes everything to where it belongs, and leaves the rest to the kernel. Comes back only with
+/// the reason why it would not.
+fn go_down(how: Finale) -> Errno {
+    let _ = kill_process_group(Pid::INIT, Signal::KILL);
+    let until = read_clocks().mono.plus_ms(GONE_MS);
+    loop {
+        while next_ended().is_some() {}
+        let is_alone = rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_err();
+        if is_alone || read_clocks().mono >= until {
+            break;
+        }
+        // What dies takes no longer than this, or it hangs in the kernel.
+        let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 }));
+    }
+    // Logs, too: a file that is open for writing keeps its file system from being clean.
+    sys::close_from(3, None);
+    rustix::fs::sync();
+    unmount_all();
+    rustix::fs::sync();
+    let command = match how {
+        Finale::Reboot => RebootCommand::Restart,
+        Finale::PowerOff => RebootCommand::PowerOff,
+        Finale::Halt => RebootCommand::Halt,
+    };
+    match reboot(command) {
+        Ok(()) => Errno::INVAL,
+        Err(errno) => errno.into(),
+    }
+}
+
+/// Where, what, how, and with which options.
+const MOUNTS: [(&CStr, &CStr, MountFlags, &CStr); 6] = [
+    (c"/proc", c"proc", MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC), c""),
+    (c"/sys", c"sysfs", MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC), c""),
+    (c"/dev", c"devtmpfs", MountFlags::NOSUID, c"mode=0755"),
+    (c"/dev/pts", c"devpts", MountFlags::NOSUID.union(MountFlags::NOEXEC), c"gid=5,mode=620,ptmxmode=666"),
+    (c"/run", c"tmpfs", MountFlags::NOSUID.union(MountFlags::NODEV), c"mode=0755"),
+    (c"/tmp", c"tmpfs", MountFlags::NOSUID.union(MountFlags::NODEV), c"mode=1777"),
+];
+
+/// Mounts what is not mounted yet; one that could not be, if any.
+fn mount_all() -> Option<(&'static CStr, Errno)> {
+    let mut failed = None;
+    for (target, kind, flags, options) in MOUNTS {
+        let _ = rustix::fs::mkdir(target, Mode::from_raw_mode(0o755));
+        let device = |path: &CStr| rustix::fs::stat(path).ok().map(|stat| stat.st_dev);
+        let above = if target == c"/dev/pts" { c"/dev" } else { c"/" };
+        if device(target).is_some() && device(target) != device(above) {
+            // The kernel did it, or whoever started this container.
+            continue;
+        }
+        match mount(kind, target, kind, flags, options) {
+            Ok(()) | Err(rustix::io::Errno::BUSY) => {}
+            Err(errno) => failed = failed.or(Some((target, errno.into()))),
+        }
+    }
+    failed
+}
+
+/// Unmounts what can be, the last mounted first; what cannot is made read-only.
+fn unmount_all() {
+    const TABLE: &[u8] = b"/proc/self/mounts";
+    let mut count = 0;
+    let _ = each_line(&mut Disk::plain(), TABLE, &mut |_| {
+        count += 1;
+        true
+    });
+    // What is above the nth goes first, so the nth stays the nth.
+    for nth in (0..count).rev() {
+        let mut at = 0;
+        let mut target = heapless::Vec::<u8, { PATH_BYTES + 1 }>::new();
+        let _ = each_line(&mut Disk::plain(), TABLE, &mut |line| {
+            at += 1;
+            if at <= nth {
+                return true;
+            }
+            let mut fields = words(line.unwrap_or(&[])).skip(1);
+            if let (Some(path), Some(kind)) = (fields.next(), fields.next())
+                && !matches!(kind, b"proc" | b"sysfs" | b"devtmpfs" | b"devpts" | b"rootfs")
+            {
+                put_unescaped(path, &mut target);
+            }
+            false
+        });
+        if target.is_empty() {
+            continue;
+        }
+        if unmount(target.as_slice(), UnmountFlags::empty()).is_err() {
+            let _ = mount_remount(target.as_slice(), MountFlags::RDONLY, c"");
+        }
+    }
+}
+
+/// A path as the table of mounts has it: blanks and their like are a backslash and three octal digits.
+fn put_unescaped<const N: usize>(path: &[u8], to: &mut heapless::Vec<u8, N>) {
+    let mut rest = path;
+    to.clear();
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] => {
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), after)
+            }
+            _ => (*first, after),
+        };
+        if to.push(byte).is_err() {
+            // Another path than the one that is meant.
+            return to.clear();
+        }
+        rest = after;
+    }
+}
+
+/// Takes what the kernel's command line says about us.
+fn read_command_line(settings: &mut Settings, log: &mut Log) {
+    const PATH: &[u8] = b"/proc/cmdline";
+    let mut text = [0; line::LINE];
+    let mut disk = Disk::plain();
+    let read = disk.open(PATH).and_then(|file| disk.read_at(&file, 0, &mut text));
+    let len = match read {
+        Ok(len) => len,
+        Err(errno) => return log.message(Level::Error, format_args!("{}: {errno}", Bytes(PATH))),
+    };
+    line::read(text.get(..len).unwrap_or(&[]), settings, &mut |word, column, problem| {
+        log.message(Level::Error, format_args!("{}", Told { word, column, problem }));
+    });
+}
+
+/// What is wrong with a word of the command line.
+struct Told<'a> {
+    word: &'a [u8],
+    column: usize,
+    problem: Problem<'a>,
+}
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Told { word, column, problem } = self;
+        write!(f, "/proc/cmdline:1:{column}: error: `{}`: ", Bytes(word))?;
+        match problem {
+            Problem::Wrong(wrong) => write!(f, "{wrong}; it is left out"),
+            Problem::Unknown => {
+                f.write_str("is no attribute of `init`; there are")?;
+                ATTRIBUTES.iter().try_for_each(|a| write!(f, " {}", a.name))
+            }
+        }
+    }
+}
+
+/// Loads one module; one that is there already is as good.
+fn load_module(name: &[u8]) -> Result<(), Errno> {
+    let mut path = heapless::Vec::<u8, { PATH_BYTES + 1 }>::new();
+    let parts: [&[u8]; 3] =
+        if name.starts_with(b"/") { [b"", name, b""] } else { [b"/lib/modules/", name, b".ko"] };
+    for part in parts {
+        path.extend_from_slice(part).map_err(|_| Errno::NAMETOOLONG)?;
+    }
+    let file = rustix::fs::open(path.as_slice(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    match finit_module(&file, c"", 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Starts a program with the console as its terminal.
+#[allow(unsafe_code)]
+fn start_on_console(path: &[u8]) -> Result<u32, Errno> {
+    let mut text = heapless::Vec::<u8, { PATH_BYTES + 1 }>::new();
+    text.extend_from_slice(path)
+        .and_then(|()| text.extend_from_slice(b"\0"))
+        .map_err(|_| Errno::NAMETOOLONG)?;
+    let program = CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the daemon has one thread.
+    let pid = unsafe { sys::fork()? };
+    if pid > 0 {
+        return Ok(pid);
+    }
+    // /dev/console itself is nobody's controlling terminal; what it stands for can be, if the kernel says which that is.
+    let _ = rustix::process::setsid();
+    sys::take_terminal();
+    sys::set_signal_mask(SignalSet::default());
+    let errno =
+        sys::execute(program, &[program], &[c"HOME=/", c"TERM=linux", c"PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+    say(format_args!("usherd: {}: {errno}\n", Bytes(path)));
+    sys::exit(127)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_in_paths_are_found_again() {
+        let of = |path: &[u8]| {
+            let mut to = heapless::Vec::<u8, 8>::new();
+            put_unescaped(path, &mut to);
+            to
+        };
+        assert_eq!(of(b"/a\\040b"), b"/a b");
+        assert_eq!(of(b"/a\\134"), b"/a\\");
+        assert_eq!(of(b"\\\\04\\0"), b"\\\\04\\0");
+        assert_eq!(of(b"/too-long"), b"");
+    }
+
+    #[test]
+    fn signals_are_those_of_other_inits() {
+        assert_eq!(Finale::of(TERM), Some(Finale::Reboot));
+        assert_eq!(Finale::of(INT), Some(Finale::Reboot));
+        assert_eq!(Finale::of(USR1), Some(Finale::Halt));
+        assert_eq!(Finale::of(USR2), Some(Finale::PowerOff));
+        assert_eq!(Finale::of(PWR), Some(Finale::PowerOff));
+        assert_eq!((Finale::of(HUP), Finale::of(QUIT), Finale::of(CHLD)), (None, None, None));
+    }
+
+    #[test]
+    fn nobody_else_is_a_first_process() {
+        assert!(Init::begin(b"/sbin/init").is_none());
+        assert_eq!(order(b"/usr/sbin/usherd"), None);
+    }
+}
