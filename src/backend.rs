@@ -165,6 +165,15 @@ pub trait Backend {
     /// listener, or never again. Asking for what is so already is allowed.
     fn watch(&mut self, id: ServiceId, listener: &Self::Listener, on: bool);
 
+    /// Reports [`Ready`](crate::engine::Event::Ready) once when something waits at a listener that a server owns, or as soon
+    /// as something does. Until it is asked for again nothing more of it is reported, whatever comes.
+    fn watch_once(&mut self, id: ServiceId, listener: &Self::Listener) {
+        let _ = (id, listener);
+    }
+
+    /// Whether there are programs to run. Where not, what is about them alone is left out.
+    const RUNS_PROGRAMS: bool;
+
     /// Takes a connection, never waits: [`Errno::AGAIN`] if there is none.
     fn accept(&mut self, listener: &Self::Listener) -> Result<(Self::Stream, Peer), Errno>;
 

@@ -12,6 +12,7 @@ mod inquiry;
 mod relay;
 mod reload;
 mod tables;
+mod timeout;
 
 use core::net::IpAddr;
 
@@ -40,6 +41,8 @@ use admission::{Caller, Command, Entry, Guest, Known, Waiting};
 use inquiry::{Inquiry, Purpose};
 use relay::Relay;
 pub use tables::{OneTable, TablePair, Tables};
+pub use timeout::GRACE_MS;
+use timeout::Notice;
 
 /// What can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,6 +97,8 @@ struct Run<L> {
     minute: Window,
     /// Wait servers in a row that ended at once and took nothing.
     hasty: u8,
+    /// Something came to the socket that its server owns since that was last looked at.
+    stirred: bool,
     /// A reload came while a server owned the socket: it is made right when that server has ended.
     refits_later: bool,
     /// Failures in a row to make the socket.
@@ -115,6 +120,7 @@ impl<L> Run<L> {
             late: 0,
             minute: Window::new(),
             hasty: 0,
+            stirred: false,
             refits_later: false,
             listen_failures: 0,
             chargen: None,
@@ -132,6 +138,10 @@ struct Server {
     holds: Option<u64>,
     /// Owns a socket that its service has no more: another that wants the place cannot have it yet.
     blocks: bool,
+    /// When it was looked last whether anything comes to the socket that it owns, and how often in a row nothing had.
+    looked: Instant,
+    quiet: u8,
+    notice: Notice,
 }
 
 /// A client of a built-in stream service.
@@ -139,6 +149,8 @@ struct Session<S, C> {
     service: ServiceIndex,
     peer: Peer,
     began: Instant,
+    /// When something came or could be sent last.
+    last: Instant,
     /// When it must have said what it wants: tcpmux.
     deadline: Option<Instant>,
     talk: Talk,
@@ -154,7 +166,9 @@ impl<S, C: Default> Session<S, C> {
         let waits_for = talk.first();
         let Guest { service, peer, .. } = *guest;
         let own = C::default();
-        Session { service, peer, began: now.mono, deadline: None, talk, own, waits_for, moved: 0, stream }
+        let began = now.mono;
+        let last = began;
+        Session { service, peer, began, last, deadline: None, talk, own, waits_for, moved: 0, stream }
     }
 }
 
@@ -245,6 +259,10 @@ pub struct Engine<B: Backend> {
     /// The earliest deadline, and whether it must be looked for again.
     deadline: Option<Instant>,
     timers_changed: bool,
+    /// Nobody's `timeout` or `idle_timeout` is over before that; part of the deadline.
+    expiry: Option<Instant>,
+    /// Something listens again: servers that are kept may be missing.
+    is_keeping: bool,
     /// Where [`place_free`](Engine::place_free) begins to look for a service that waits for a place.
     woken_first: ServiceIndex,
     scratch: [u8; SCRATCH_BYTES],
@@ -280,6 +298,8 @@ impl<B: Backend> Engine<B> {
             full_told: false,
             deadline: None,
             timers_changed: false,
+            expiry: None,
+            is_keeping: false,
             woken_first: 0,
             scratch: [0; SCRATCH_BYTES],
             datagram: [0; DATAGRAM_BYTES],
@@ -411,10 +431,8 @@ impl<B: Backend> Engine<B> {
         };
         let inquiries = self.idents.iter().map(|(_, inquiry)| inquiry.deadline).min();
         let relays = self.relays.iter().filter_map(|(_, relay)| relay.deadline).min();
-        [services, sessions, inquiries, relays, self.waiting_deadline(), self.resolver.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let others = [self.waiting_deadline(), self.resolver.next_deadline(), self.expiry];
+        [services, sessions, inquiries, relays].into_iter().chain(others).flatten().min()
     }
 
     fn refresh_deadline(&mut self) {
@@ -450,6 +468,9 @@ impl<B: Backend> Engine<B> {
             Event::Ended { pid, ending, failed } => self.ended(pid, ending, failed, now, b),
             Event::Tick => self.tick(now, b),
         }
+        if B::RUNS_PROGRAMS && core::mem::take(&mut self.is_keeping) {
+            self.start_kept(now, b);
+        }
         self.refresh_deadline();
         #[cfg(any(test, debug_assertions, feature = "sim"))]
         self.check_invariants();
@@ -458,6 +479,9 @@ impl<B: Backend> Engine<B> {
     /// Something waits at the listener of service `index`.
     fn ready(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
+        if run.state == State::Busy {
+            return self.stirs(index);
+        }
         if run.state != State::Listening {
             return;
         }
@@ -482,7 +506,12 @@ impl<B: Backend> Engine<B> {
     fn take_connections(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
         let mut failures = 0;
         for turn in 0..ACCEPTS_A_TURN {
-            if let Some(obstacle) = self.must_wait(index, now) {
+            let mut obstacle = self.must_wait(index, now);
+            if turn == 0 && obstacle.is_some_and(|obstacle| self.may_make_room(index, obstacle)) {
+                self.make_room(now, b);
+                obstacle = self.must_wait(index, now);
+            }
+            if let Some(obstacle) = obstacle {
                 // Behind the first client nobody may be waiting: then there is nothing to say or to hold back.
                 if turn == 0 {
                     self.hold_back(index, listener, obstacle, b);
@@ -523,10 +552,9 @@ impl<B: Backend> Engine<B> {
         let service = self.table().service(index)?;
         let run = self.runs.get(usize::from(index))?;
         let full = match service.answer {
-            Answer::Builtin(Builtin::Daytime | Builtin::Time) | Answer::Sensor(_) => false,
-            Answer::Builtin(_) | Answer::Tcpmux | Answer::Own(_) => self.sessions.is_full(),
             Answer::Redirect(_) => self.relays.is_full(),
             Answer::Program => self.servers.is_full(),
+            _ => timeout::holds_sessions(service) && self.sessions.is_full(),
         };
         if full {
             return Some(Obstacle::Table);
@@ -578,6 +606,9 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.state = state;
             b.watch(id, listener, false);
+        }
+        if state == State::Full {
+            self.waits_for_room();
         }
     }
 
@@ -791,7 +822,7 @@ impl<B: Backend> Engine<B> {
         let deadline = Some(now.mono.plus_ms(tcpmux::LINE_MS));
         let talk = Talk::Mux(tcpmux::Line::default());
         let session = Session { deadline, ..Session::new(guest, talk, stream, now) };
-        if self.open_session(session, b) {
+        if self.open_session(session, now, b) {
             self.unnamed += 1;
             self.timers_changed = true;
             self.started(index, peer, severity, b);
@@ -909,7 +940,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         let session = Session { waits_for, moved, ..Session::new(guest, talk, stream, now) };
-        if self.open_session(session, b) && !says {
+        if self.open_session(session, now, b) && !says {
             self.started(index, peer, severity, b);
         }
     }
@@ -924,13 +955,13 @@ impl<B: Backend> Engine<B> {
         now: Now,
         b: &mut B,
     ) {
-        if self.open_session(Session::new(guest, Talk::Own(own), stream, now), b) {
+        if self.open_session(Session::new(guest, Talk::Own(own), stream, now), now, b) {
             self.started(guest.service, guest.peer, severity, b);
         }
     }
 
     /// Gives a session its place; if there is none, its client is refused.
-    fn open_session(&mut self, session: Session<B::Stream, B::OwnClient>, b: &mut B) -> bool {
+    fn open_session(&mut self, session: Session<B::Stream, B::OwnClient>, now: Now, b: &mut B) -> bool {
         let (index, peer) = (session.service, session.peer);
         let Ok(id) = self.sessions.insert(session) else {
             self.refuse(index, Refusal::ProcessLimit, peer, b);
@@ -942,6 +973,7 @@ impl<B: Backend> Engine<B> {
             self.sessions.remove(id);
             return false;
         }
+        self.begins_to_stay(index, now);
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running += 1;
         }
@@ -954,6 +986,7 @@ impl<B: Backend> Engine<B> {
         if matches!(session.talk, Talk::Mux(_)) {
             return self.go_on_reading(id, now, b);
         }
+        session.last = now.mono;
         let next = if let Talk::Own(own) = session.talk {
             b.talk(own, &mut session.own, &mut session.stream, now)
         } else {
@@ -1025,7 +1058,19 @@ impl<B: Backend> Engine<B> {
                 return Err(Refusal::Fork);
             }
         };
-        let server = Server { service: index, pid, peer, began: now.mono, holds, blocks: false };
+        let (began, notice) = (now.mono, Notice::None);
+        let server = Server {
+            service: index,
+            pid,
+            peer,
+            began,
+            holds,
+            blocks: false,
+            looked: began,
+            quiet: 0,
+            notice,
+        };
+        self.begins_to_serve(&server);
         let inserted = self.servers.insert(server).is_ok();
         debug_assert!(inserted);
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
@@ -1073,13 +1118,47 @@ impl<B: Backend> Engine<B> {
             }
             return;
         }
-        let entry = admitted.unwrap_or(Entry::Plain);
-        match self.start_server(&guest, entry, Some(listener), None, now, b) {
-            Ok(()) => self.hold(index, listener, State::Busy, b),
+        self.give_socket(&guest, admitted.unwrap_or(Entry::Plain), listener, now, b);
+    }
+
+    /// Starts the server that owns its service's socket.
+    fn give_socket(&mut self, guest: &Guest, entry: Entry, listener: &B::Listener, now: Now, b: &mut B) {
+        let state = match self.start_server(guest, entry, Some(listener), None, now, b) {
+            Ok(()) => State::Busy,
             // Nobody is turned away here either: what waits has its server a little later.
-            Err(_) => {
-                let until = now.mono.plus_ms(STARVED_MS);
-                self.hold(index, listener, State::Paused { until }, b);
+            Err(_) => State::Paused { until: now.mono.plus_ms(STARVED_MS) },
+        };
+        if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
+            // What it was started for.
+            run.stirred = true;
+        }
+        self.hold(guest.service, listener, state, b);
+    }
+
+    /// Starts servers of wait services that are to be there before anybody comes (`keep`). Rules and limits are asked as
+    /// for a client that may be anybody; if they refuse, the server is started when somebody comes whom they admit.
+    fn start_kept(&mut self, now: Now, b: &mut B) {
+        for at in 0..self.runs.len() {
+            let index = at as ServiceIndex;
+            let is_kept = |s: &Service| s.flags.has(Flags::KEEP) && s.is_owned_by_server();
+            if !self.table().service(index).is_some_and(is_kept) || self.must_wait(index, now).is_some() {
+                continue;
+            }
+            let Some(run) = self.runs.get_mut(at).filter(|run| run.state == State::Listening) else {
+                continue;
+            };
+            let Some(listener) = run.listener.take() else { continue };
+            let guest = Guest { service: index, door: index, peer: Peer::Unknown, local: None };
+            if let Ok(entry) = self.admit(&guest, now, b) {
+                self.give_socket(&guest, entry, &listener, now, b);
+                // Whether something came while it was there tells whether it could have worked.
+                if let Some(run) = self.runs.get_mut(at).filter(|run| run.state == State::Busy) {
+                    run.stirred = false;
+                    b.watch_once(ServiceId { index, generation: self.generation }, &listener);
+                }
+            }
+            if let Some(run) = self.runs.get_mut(at) {
+                run.listener = Some(listener);
             }
         }
     }
@@ -1224,14 +1303,20 @@ impl<B: Backend> Engine<B> {
             return;
         };
         run.state = State::Listening;
+        self.is_keeping = true;
         if core::mem::take(&mut run.refits_later) && !self.refit(index, b) {
             self.listen(index, now, b);
             return;
         }
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
         let Some(listener) = &run.listener else { return };
+        // One that was there before anybody came has something to take only if something came.
+        let is_kept = B::RUNS_PROGRAMS
+            && self.tables.serving().service(index).is_some_and(|s| s.flags.has(Flags::KEEP));
         let worked = now.mono.since_ms(began) >= HASTY_MS
-            || mark.is_some_and(|mark| mark == 0 || b.mark(listener) != mark);
+            || mark.is_some_and(|mark| {
+                if is_kept && mark == 0 { run.stirred } else { mark == 0 || b.mark(listener) != mark }
+            });
         run.hasty = if worked { 0 } else { run.hasty.saturating_add(1) };
         if run.hasty <= HASTY_FREE {
             b.watch(ServiceId { index, generation: self.generation }, listener, true);
@@ -1247,6 +1332,10 @@ impl<B: Backend> Engine<B> {
     fn place_free(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running = run.running.saturating_sub(1);
+        }
+        if self.running() == 0 && self.expiry.take().is_some() {
+            // Nobody is timed: an idle daemon never wakes up.
+            self.timers_changed = true;
         }
         self.wake_full(now, b);
     }
@@ -1275,6 +1364,7 @@ impl<B: Backend> Engine<B> {
                 && let Some(listener) = &run.listener
             {
                 run.state = State::Listening;
+                self.is_keeping = true;
                 b.watch(id, listener, true);
                 if !any_woken {
                     any_woken = true;
@@ -1293,6 +1383,7 @@ impl<B: Backend> Engine<B> {
         self.resume_overdue(now, b);
         self.tick_resolver(now, b);
         self.end_silent_sessions(now, b);
+        self.end_overstayers(now, b);
         for index in 0..self.runs.len() {
             let generation = self.generation;
             let late = self.table().service(index as u16).map_or(0, Service::most_waiting);
@@ -1302,6 +1393,7 @@ impl<B: Backend> Engine<B> {
                 State::Paused { until } if until <= now.mono => {
                     let Some(listener) = &run.listener else { continue };
                     run.state = State::Listening;
+                    self.is_keeping = true;
                     b.watch(id, listener, true);
                     if core::mem::take(&mut run.told) {
                         run.late = late;
@@ -1382,6 +1474,7 @@ impl<B: Backend> Engine<B> {
                 b.watch(ServiceId { index, generation: self.generation }, &listener, true);
                 run.listener = Some(listener);
                 run.state = State::Listening;
+                self.is_keeping = true;
                 if run.listen_failures > 0 {
                     run.listen_failures = 0;
                     self.note(index, Fact::ListenRecovered, b);
@@ -1472,6 +1565,9 @@ impl<B: Backend> Engine<B> {
         }
         let services = self.runs.len();
         assert_eq!(services, self.table().services().len());
+        if let Some(at) = self.find_expiry() {
+            assert!(self.expiry.is_some_and(|expiry| expiry <= at), "somebody's time is over unnoticed");
+        }
         let nowhere = |index: ServiceIndex| index != ServiceIndex::MAX && usize::from(index) >= services;
         assert!(!self.tenants().any(|(service, _)| nowhere(service)));
         let unnamed = self.sessions.iter().filter(|(_, s)| matches!(s.talk, Talk::Mux(_))).count();

@@ -83,6 +83,25 @@ pub enum Ending {
     Signalled(u8),
 }
 
+/// Why somebody may stay no longer. Displays as the word in a TIMEOUT line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Overstay {
+    Timeout,
+    IdleTimeout,
+    /// Others wait for a place, and nothing has come from him for long.
+    PlaceNeeded,
+}
+
+impl fmt::Display for Overstay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Overstay::Timeout => "timeout",
+            Overstay::IdleTimeout => "idle_timeout",
+            Overstay::PlaceNeeded => "place_needed",
+        })
+    }
+}
+
 /// The banners of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Banner {
@@ -127,6 +146,8 @@ pub enum Fact<'a> {
     ConnectFailed { to: Option<SocketAddr>, errno: Errno },
     /// After a reload that server may not be there any more: it is told to end.
     Ousted { pid: u32, peer: Peer, refusal: Refusal },
+    /// A client or a server has been there for too long: it is closed, or told to end; `pid` is 0 for a client of our own.
+    TimedOut { pid: u32, peer: Peer, why: Overstay },
     /// So many more datagrams were refused within `seconds`, without a record each.
     FailMore { count: u64, seconds: u64 },
     /// The service could not listen; tried again in `retry` seconds.
@@ -233,7 +254,7 @@ impl Record<'_> {
     /// for, and go to the daemon's log.
     pub fn wanted(&self) -> bool {
         match self.fact {
-            Fact::Start { .. } => !self.service.log_on_success.is_empty(),
+            Fact::Start { .. } | Fact::TimedOut { .. } => !self.service.log_on_success.is_empty(),
             Fact::Exit { .. } => {
                 self.service.log_on_success.has(LogFields::EXIT)
                     || self.service.log_on_success.has(LogFields::DURATION)
@@ -250,6 +271,7 @@ impl Record<'_> {
             self.fact,
             Fact::Start { .. }
                 | Fact::Exit { .. }
+                | Fact::TimedOut { .. }
                 | Fact::Fail { .. }
                 | Fact::FailMore { .. }
                 | Fact::UserId { .. }
@@ -266,6 +288,7 @@ impl Record<'_> {
             Fact::Fail { .. }
             | Fact::FailMore { .. }
             | Fact::NoId { .. }
+            | Fact::TimedOut { .. }
             | Fact::Wrapped { why: Why::Rule | Why::NoRule, .. }
             | Fact::Ousted { .. }
             | Fact::Resumed
@@ -361,6 +384,16 @@ impl fmt::Display for Record<'_> {
             }
             Fact::Ousted { pid, peer, refusal } => {
                 write!(f, "{id}: server {pid} of {peer} is told to end: {refusal}")
+            }
+            Fact::TimedOut { pid, peer, why } => {
+                write!(f, "TIMEOUT: {id} {why}")?;
+                if success.has(LogFields::PID) {
+                    write!(f, " pid={pid}")?;
+                }
+                if success.has(LogFields::HOST) {
+                    write!(f, " from={peer}")?;
+                }
+                Ok(())
             }
             Fact::FailMore { count, seconds } => {
                 write!(f, "FAIL: {id} {count} more datagrams within {seconds} seconds")

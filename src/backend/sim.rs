@@ -164,6 +164,8 @@ struct Socket {
     /// Children that have it open.
     holders: Vec<Pid>,
     watch: Option<ServiceId>,
+    /// It is reported once.
+    is_once: bool,
     /// The place in the line of what is reported next: epoll puts what it has reported, and what is newly watched, at
     /// the end.
     turn: u64,
@@ -616,6 +618,7 @@ impl Backend for Sim {
     type Files = Tree;
 
     const GUARDS: bool = false;
+    const RUNS_PROGRAMS: bool = true;
 
     fn files(&mut self) -> &mut Tree {
         &mut self.files
@@ -739,6 +742,7 @@ impl Backend for Sim {
             ours: true,
             holders: Vec::new(),
             watch: None,
+            is_once: false,
             turn: 0,
             backlog: VecDeque::new(),
             datagrams: VecDeque::new(),
@@ -760,13 +764,24 @@ impl Backend for Sim {
         world.turns += 1;
         let turn = world.turns;
         let socket = &mut world.sockets[listener.number];
-        let was = socket.watch.is_some();
+        let was = socket.watch.is_some() && !socket.is_once;
         socket.watch = on.then_some(id);
+        socket.is_once = false;
         if was != on {
             socket.turn = turn;
             let line = format!("{} {}", if on { "watch" } else { "leave" }, socket.name);
             world.write(line);
         }
+    }
+
+    fn watch_once(&mut self, id: ServiceId, listener: &Listener) {
+        let mut world = self.world.borrow_mut();
+        world.turns += 1;
+        let turn = world.turns;
+        let socket = &mut world.sockets[listener.number];
+        (socket.watch, socket.is_once, socket.turn) = (Some(id), true, turn);
+        let line = format!("watch {} once", socket.name);
+        world.write(line);
     }
 
     fn accept(&mut self, listener: &Listener) -> Result<(Accepted, Peer), Errno> {
@@ -1121,6 +1136,9 @@ impl Simulation {
             let socket = &mut world.sockets[at];
             socket.turn = turn;
             batch.extend(socket.watch.map(Event::Ready));
+            if core::mem::take(&mut socket.is_once) {
+                socket.watch = None;
+            }
         }
         self.sim.sessions.retain(|at| world.clients[*at].session.is_some());
         for at in &self.sim.sessions {
@@ -1447,7 +1465,8 @@ impl Simulation {
             let watched = self
                 .engine
                 .listener(index)
-                .map(|listener| world.sockets[listener.number].watch.map(|id| id.index));
+                .map(|listener| &world.sockets[listener.number])
+                .map(|socket| socket.watch.filter(|_| !socket.is_once).map(|id| id.index));
             let id = table.service(index).map(|s| text(table.bytes(s.id))).unwrap_or_default();
             match status.state {
                 State::Listening => assert_eq!(watched, Some(Some(index)), "{id} listens"),

@@ -902,6 +902,7 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
     }
 
     const GUARDS: bool = false;
+    const RUNS_PROGRAMS: bool = H::HAS_PROGRAMS;
 
     fn refit(&mut self, _: &Table, _: &Service, _: &mut Claim<'a>, _: bool) -> Result<(), Errno> {
         Ok(())

@@ -69,10 +69,13 @@ pub enum Key {
     SocketUser,
     SocketGroup,
     Recheck,
+    Timeout,
+    IdleTimeout,
+    Keep,
 }
 
 /// How many keys there are.
-pub const KEYS: usize = Key::Recheck as usize + 1;
+pub const KEYS: usize = Key::Keep as usize + 1;
 
 /// A set of attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -349,6 +352,12 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
         "group of a unix socket's node"),
     row("recheck", Key::Recheck, Both, One, "yes | no", "no",
         "yes: a reload applies access rules and limits to servers that run, and ends those that may not be there any more (SIGTERM)"),
+    row("timeout", Key::Timeout, Both, One, "SECONDS | UNLIMITED", "UNLIMITED",
+        "how long a client may be served: then his connection is closed, or his server told to end (SIGTERM, five seconds later SIGKILL)"),
+    row("idle_timeout", Key::IdleTimeout, Both, One, "SECONDS | UNLIMITED", "UNLIMITED",
+        "how long a client of `redirect` or of a built-in stream service may be there without a byte that comes or can be sent; with wait = yes: how long a server may stay to whose socket nothing comes, up to a quarter longer. Then as `timeout`. Of other servers the daemon does not see what they do"),
+    row("keep", Key::Keep, Service, One, "yes | no", "no",
+        "yes: the server of a service with wait = yes is started before anybody comes, and again when it has ended"),
 ];
 
 /// A word of `flags` or `type`.

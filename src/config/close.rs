@@ -126,6 +126,36 @@ fn complete<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
         let service = &mut draft.service;
         [service.banner, service.banner_success, service.banner_fail] = [Text::default(); 3];
     }
+    stay(cx, draft);
+}
+
+/// How long clients and servers may stay, where the daemon can tell.
+fn stay<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
+    let service = &draft.service;
+    let is_owned = service.is_owned_by_server();
+    let has_sessions = service.socket == SocketType::Stream && !matches!(service.answer, Answer::Sensor(_));
+    let is_kept = service.flags.has(Flags::KEEP);
+    if draft.has(Key::Timeout) && !has_sessions && !is_owned {
+        let what = format_args!("`timeout` has no effect on this service");
+        cx.warning(0, what, format_args!("nobody stays with it: leave it out"));
+    }
+    if draft.has(Key::IdleTimeout) && draft.service.idle_timeout > 0 {
+        let what = format_args!("`idle_timeout` has no effect on this service");
+        if is_owned && is_kept {
+            let cure = format_args!("leave it out, or `keep`, by which the server stays");
+            cx.warning(0, what, cure);
+        } else if !is_owned && is_program(draft) {
+            let cure = format_args!("what its program sends does not pass the daemon: write `timeout`");
+            cx.warning(0, what, cure);
+        } else if !is_owned && !has_sessions {
+            cx.warning(0, what, format_args!("nobody stays with it: leave it out"));
+        }
+    }
+    if is_kept && !is_owned {
+        let what = format_args!("`keep` has no effect on this service");
+        cx.warning(0, what, format_args!("it is for programs with `wait = yes`: leave it out"));
+        draft.flag(Flags::KEEP, false);
+    }
 }
 
 fn missing<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft, name: &str, example: &str) {

@@ -280,6 +280,16 @@ impl<F: Files> Setting<'_, '_, F> {
                 let recheck = self.good(word, value::yes_no(bytes));
                 self.draft.flag(Flags::RECHECK, recheck == Some(true));
             }
+            Key::Timeout => {
+                self.draft.service.timeout = self.good(word, value::seconds(bytes)).unwrap_or_default();
+            }
+            Key::IdleTimeout => {
+                self.draft.service.idle_timeout = self.good(word, value::seconds(bytes)).unwrap_or_default();
+            }
+            Key::Keep => {
+                let keep = self.good(word, value::yes_no(bytes));
+                self.draft.flag(Flags::KEEP, keep == Some(true));
+            }
             // Not enforced, without effect, or with any number of values.
             _ => {}
         }

@@ -262,6 +262,12 @@ fn inherit(service: &mut Service, wish: &Wish, defaults: &Draft, rules: Rules) {
     if wanted(Key::Recheck) && d.flags.has(Flags::RECHECK) {
         service.flags = service.flags.with(Flags::RECHECK);
     }
+    if wanted(Key::Timeout) {
+        service.timeout = d.timeout;
+    }
+    if wanted(Key::IdleTimeout) {
+        service.idle_timeout = d.idle_timeout;
+    }
     if wish.tcpd {
         // tcpd logged who came and who was turned away; so does the daemon, unless somebody says what to log.
         let unsaid = |key: Key| !wish.given.has(key) && !defaults.wish.given.has(key);

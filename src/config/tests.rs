@@ -923,6 +923,52 @@ mod clients {
     }
 
     #[test]
+    fn how_long_who_may_stay() {
+        let times = |loaded: &Loaded| {
+            let s = loaded.service("s");
+            (s.timeout, s.idle_timeout, s.flags.has(Flags::KEEP))
+        };
+        let builtin = |lines: &str| {
+            conf(&format!(
+                "service s\n{{\ntype = UNLISTED INTERNAL\nport = 7\nsocket_type = stream\nwait = no\n{lines}\n}}\n"
+            ))
+        };
+        let dgram = |lines: &str| {
+            conf(&format!(
+                "service s\n{{\ntype = UNLISTED\nport = 69\nsocket_type = dgram\nwait = yes\nuser = bob\nserver = /bin/s\n{lines}\n}}\n"
+            ))
+        };
+        assert_eq!(times(builtin("timeout = 3600\nidle_timeout = 60").says(&[])), (3600, 60, false));
+        assert_eq!(times(builtin("timeout = UNLIMITED").says(&[])), (0, 0, false));
+        plain("redirect = 192.0.2.1 80\nidle_timeout = 60").says(&[]);
+        assert_eq!(times(dgram("timeout = 5\nidle_timeout = 6").says(&[])), (5, 6, false));
+        assert_eq!(times(dgram("keep = yes").says(&[])), (0, 0, true));
+        // No limit, or no time? Whoever writes it is asked.
+        for zero in ["timeout = 0", "idle_timeout = 0", "timeout = 5m", "idle_timeout = -1"] {
+            assert_eq!(builtin(zero).broken(), ["s"]);
+        }
+        service("timeout = 60").says(&[]);
+        service("idle_timeout = 60").says(&["/x.conf:1: warning: `idle_timeout` has no effect on this service; what its program sends does not pass the daemon: write `timeout`"]);
+        service("idle_timeout = UNLIMITED").says(&[]);
+        dgram("idle_timeout = 60\nkeep = yes").says(&["/x.conf:1: warning: `idle_timeout` has no effect on this service; leave it out, or `keep`, by which the server stays"]);
+        let kept = service("keep = yes");
+        kept.says(&["/x.conf:1: warning: `keep` has no effect on this service; it is for programs with `wait = yes`: leave it out"]);
+        assert!(!times(&kept).2);
+        let answers = "service s\n{\ntype = UNLISTED INTERNAL\nport = 7\nsocket_type = dgram\nwait = yes\ntimeout = 5\nidle_timeout = 5\n}\n";
+        conf(answers).says(&[
+            "/x.conf:1: warning: `timeout` has no effect on this service; nobody stays with it: leave it out",
+            "/x.conf:1: warning: `idle_timeout` has no effect on this service; nobody stays with it: leave it out",
+        ]);
+        // Those of `defaults` are for whom they can mean something.
+        let defaults = "defaults\n{\ntimeout = 100\nidle_timeout = 10\n}\n";
+        let loaded = conf(&format!("{defaults}{TELNET}"));
+        let telnet = loaded.says(&[]).service("telnet");
+        assert_eq!((telnet.timeout, telnet.idle_timeout), (100, 10));
+        let loaded = conf(&format!("{defaults}{}", TELNET.replace("wait", "timeout = UNLIMITED\nwait")));
+        assert_eq!(loaded.says(&[]).service("telnet").timeout, 0);
+    }
+
+    #[test]
     fn facts_that_nobody_can_know_are_told() {
         service("log_on_success = USERID HOST\nlog_on_failure = USERID").says(&[]);
         plain("redirect = 192.0.2.1 80\nlog_on_success = TRAFFIC").says(&[]);

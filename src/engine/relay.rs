@@ -36,6 +36,8 @@ pub(super) struct Relay<S> {
     pub service: ServiceIndex,
     pub peer: Peer,
     pub began: Instant,
+    /// When something came last, or could be sent.
+    pub last: Instant,
     to: SocketAddr,
     /// Until then the other host must have answered; `None` once it has.
     pub deadline: Option<Instant>,
@@ -121,6 +123,7 @@ impl<B: Backend> Engine<B> {
             service: index,
             peer: guest.peer,
             began: now.mono,
+            last: now.mono,
             to,
             deadline: Some(now.mono.plus_ms(CONNECT_MS)),
             near: stream,
@@ -131,6 +134,7 @@ impl<B: Backend> Engine<B> {
         };
         let Ok(id) = self.relays.insert(relay) else { return };
         self.timers_changed = true;
+        self.begins_to_stay(index, now);
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running += 1;
         }
@@ -147,6 +151,7 @@ impl<B: Backend> Engine<B> {
     /// A stream of a relay has something, has room, or is gone.
     pub(super) fn relay_on(&mut self, id: RelayId, is_far: bool, now: Now, b: &mut B) {
         let Some(relay) = self.relays.get_mut(id) else { return };
+        relay.last = now.mono;
         if relay.deadline.is_some() {
             // Before the other host has answered nothing is asked of the client: an event is its end.
             let answer = if is_far { b.connected(&relay.far) } else { Err(Errno::CONNRESET) };

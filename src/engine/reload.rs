@@ -53,6 +53,7 @@ impl<B: Backend> Engine<B> {
         if run.state == State::Full {
             run.state = State::Listening;
         }
+        self.is_keeping = true;
         b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
         if core::mem::take(&mut run.listen_failures) > 0 {
             self.note(index, Fact::ListenRecovered, b);
@@ -181,6 +182,8 @@ impl<B: Backend<Tables = TablePair>> Engine<B> {
                 to.listen_failures = run.listen_failures;
                 to.state = run.state;
                 to.told = run.told;
+                // Nobody looks while the tables change places.
+                to.stirred = true;
             }
         }
         // A place that is in both tables keeps its socket and who waits there, even if its service is another now. Not if
@@ -252,6 +255,10 @@ impl<B: Backend<Tables = TablePair>> Engine<B> {
             self.attend(index as ServiceIndex, now, b);
         }
         self.oust(now, b);
+        if B::RUNS_PROGRAMS && core::mem::take(&mut self.is_keeping) {
+            self.start_kept(now, b);
+        }
+        self.expiry = self.find_expiry();
         self.timers_changed = true;
         self.refresh_deadline();
         #[cfg(any(test, debug_assertions, feature = "sim"))]

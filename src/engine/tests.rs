@@ -18,6 +18,7 @@ use crate::table::{Origin, Pattern, Rule, Span, Text};
 
 mod conformance;
 mod edges;
+mod timeouts;
 mod walks;
 mod wrapped;
 
@@ -1923,6 +1924,13 @@ fn random_draft(dice: &mut Dice) -> Draft {
     if dice.chance(50) {
         draft = draft.with(|s| s.max_load = Some(200));
     }
+    if dice.chance(250) {
+        let (timeout, idle) = (dice.below(120) as u32, dice.below(60) as u32);
+        draft = draft.with(|s| (s.timeout, s.idle_timeout) = (timeout, idle));
+    }
+    if draft.service.is_owned_by_server() && dice.chance(200) {
+        draft = draft.flag(Flags::KEEP);
+    }
     if dice.chance(150) {
         draft = draft.broken();
     }
@@ -1992,9 +2000,10 @@ fn storm(seed: u64, steps: usize) -> Vec<String> {
     if dice.chance(500) {
         sim.marks_by_count();
     }
+    let mut table = Vec::new();
     for step in 0..steps {
         sim.remark(&format!("-- step {step}"));
-        random_step(&mut sim, &mut dice, &tables, &mut connections);
+        random_step(&mut sim, &mut dice, &tables, &mut table, &mut connections);
         sim.check_quiet();
         all.extend(sim.transcript());
     }
@@ -2018,6 +2027,9 @@ fn storm(seed: u64, steps: usize) -> Vec<String> {
     sim.troubles(0, 0);
     sim.engine.set_limit(None);
     sim.sets_load(None);
+    // Those that are kept would always be there.
+    let all_end = |draft: &Draft| draft.clone().with(|s| s.flags = s.flags.without(Flags::KEEP));
+    reload(&mut sim, &table.iter().map(all_end).collect::<Vec<Draft>>());
     let mut rounds = 0;
     let is_busy = |engine: &Engine<_>| engine.running() > 0 || engine.commands() > 0 || engine.outgoing() > 0;
     while is_busy(&sim.engine) || !sim.waiting().is_empty() {
@@ -2049,6 +2061,7 @@ fn random_step(
     sim: &mut Simulation,
     dice: &mut Dice,
     tables: &[Vec<Draft>],
+    table: &mut Vec<Draft>,
     connections: &mut Vec<Connection>,
 ) {
     const CLIENTS: [&str; 6] =
@@ -2131,6 +2144,7 @@ fn random_step(
                 None => random_table(dice),
             };
             reload(sim, &drafts);
+            *table = drafts;
         }
         96 => sim.troubles(dice.roll(), [0, 0, 20, 300][dice.below(4)]),
         97 => sim.engine.set_limit([Some(3), Some(20), None][dice.below(3)]),

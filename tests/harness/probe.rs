@@ -26,6 +26,8 @@ extern "C" fn before_main() {
         Some("udpecho") => udp_echo(500, usize::MAX),
         Some("udponce") => udp_echo(5000, 1),
         Some("acceptecho") => accept_echo(),
+        // A server for `wait` that would stay for ever.
+        Some("udpstays") => udp_echo(-1, usize::MAX),
         Some("attacker") => attack(),
         _ => return,
     }

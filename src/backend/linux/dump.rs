@@ -176,6 +176,14 @@ fn settings(out: &mut Buffered, table: &Table, service: &Service) -> fmt::Result
             write!(out, "\n\t{name} = {limit}")?;
         }
     }
+    for (name, seconds) in [("Timeout", service.timeout), ("Idle timeout", service.idle_timeout)] {
+        if seconds > 0 {
+            write!(out, "\n\t{name} = {seconds}(sec)")?;
+        }
+    }
+    if service.flags.has(Flags::KEEP) {
+        out.write_str("\n\tkeep = yes")?;
+    }
     if let Some(cps) = service.cps {
         write!(out, "\n\tCPS = max conn:{} wait:{}", cps.rate, cps.pause)?;
     }
