@@ -224,6 +224,21 @@ pub trait Backend {
         scratch: &mut [u8],
     ) -> Result<Forward, Errno>;
 
+    /// Whether there can be standby servers: [`pair`](Backend::pair) works.
+    const HAS_STANDBY: bool;
+
+    /// A pair of connected streams: what is written to one is read from the other. A server can be
+    /// [given](Given::Connection) the second, which is dropped then.
+    fn pair(&mut self) -> Result<(Self::Stream, Self::Stream), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    /// Whether the other end of a stream may still say something, as far as is known by now.
+    fn is_there(&mut self, stream: &Self::Stream) -> bool {
+        let _ = stream;
+        true
+    }
+
     /// Tells the other end that nothing more will come (a half-close).
     fn finish(&mut self, stream: &Self::Stream);
 

@@ -11,6 +11,7 @@ mod admission;
 mod inquiry;
 mod relay;
 mod reload;
+mod standby;
 mod tables;
 mod timeout;
 
@@ -23,7 +24,7 @@ use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn, Stre
 use crate::builtin::{self, Chargen, Step, Talk};
 use crate::capacity::{
     ACCEPTS_A_TURN, BANNER_BYTES, COMMANDS, DATAGRAM_BYTES, DATAGRAMS_A_TURN, IDENTS, PATH_BYTES, RELAYS,
-    SCRATCH_BYTES, SERVERS, SERVICES, SESSIONS, WAITING,
+    SCRATCH_BYTES, SERVERS, SERVICES, SESSIONS, STANDBYS, WAITING,
 };
 use crate::config::source::Files;
 use crate::errno::Errno;
@@ -40,6 +41,7 @@ use crate::zone::Zone;
 use admission::{Caller, Command, Entry, Guest, Known, Waiting};
 use inquiry::{Inquiry, Purpose};
 use relay::Relay;
+use standby::{Dismissed, Standby};
 pub use tables::{OneTable, TablePair, Tables};
 pub use timeout::GRACE_MS;
 use timeout::Notice;
@@ -144,6 +146,13 @@ struct Server {
     notice: Notice,
 }
 
+impl Server {
+    fn new(service: ServiceIndex, pid: Pid, peer: Peer, holds: Option<u64>, now: Now) -> Server {
+        let (began, notice) = (now.mono, Notice::None);
+        Server { service, pid, peer, began, holds, blocks: false, looked: began, quiet: 0, notice }
+    }
+}
+
 /// A client of a built-in stream service.
 struct Session<S, C> {
     service: ServiceIndex,
@@ -232,6 +241,9 @@ pub struct Engine<B: Backend> {
     /// Those of tcpmux, which have deadlines.
     unnamed: u16,
     relays: Slots<Relay<B::Stream>, RELAYS>,
+    /// Servers that wait for clients, and those that were told to wait no longer.
+    standbys: Vec<Standby<B::Stream>, STANDBYS>,
+    dismissed: Vec<Dismissed, STANDBYS>,
     /// Clients of whom something has to be found out first.
     waiting: Slots<Waiting<B::Stream>, WAITING>,
     idents: Slots<Inquiry<B::Stream>, IDENTS>,
@@ -261,7 +273,7 @@ pub struct Engine<B: Backend> {
     timers_changed: bool,
     /// Nobody's `timeout` or `idle_timeout` is over before that; part of the deadline.
     expiry: Option<Instant>,
-    /// Something listens again: servers that are kept may be missing.
+    /// Something listens again, or a post is free: servers that are to be there ahead may be missing.
     is_keeping: bool,
     /// Where [`place_free`](Engine::place_free) begins to look for a service that waits for a place.
     woken_first: ServiceIndex,
@@ -279,6 +291,8 @@ impl<B: Backend> Engine<B> {
             sessions: Slots::new(),
             unnamed: 0,
             relays: Slots::new(),
+            standbys: Vec::new(),
+            dismissed: Vec::new(),
             waiting: Slots::new(),
             idents: Slots::new(),
             commands: Vec::new(),
@@ -346,14 +360,21 @@ impl<B: Backend> Engine<B> {
 
     /// Servers that live, and clients of our own.
     pub fn running(&self) -> usize {
+        let ahead = if B::HAS_STANDBY { self.standbys().count() + self.dismissed.len() } else { 0 };
+        self.clients() + ahead
+    }
+
+    /// The same without servers that have no client yet.
+    fn clients(&self) -> usize {
         self.servers.len() + self.sessions.len() + self.relays.len() + self.waiting.len()
     }
 
-    /// The service and address of everything that [`running`](Engine::running) counts.
+    /// The service and address of everybody who is served, and who waits to be. The client of a standby server is that
+    /// server as long as it lives, and then what is still on its way to him.
     fn tenants(&self) -> impl Iterator<Item = (ServiceIndex, Option<IpAddr>)> {
         let servers = self.servers.iter().map(|(_, s)| (s.service, s.peer));
         let sessions = self.sessions.iter().map(|(_, s)| (s.service, s.peer));
-        let relays = self.relays.iter().map(|(_, r)| (r.service, r.peer));
+        let relays = self.relays.iter().filter(|(_, r)| r.is_tenant()).map(|(_, r)| (r.service, r.peer));
         let waiting = self.waiting.iter().map(|(_, w)| (w.guest.service, w.guest.peer));
         servers.chain(sessions).chain(relays).chain(waiting).map(|(service, peer)| (service, peer.address()))
     }
@@ -363,7 +384,7 @@ impl<B: Backend> Engine<B> {
         self.servers.iter().map(|(_, s)| (s.service, s.pid, s.peer, s.began))
     }
 
-    /// Clients of built-in and redirected services.
+    /// Clients of built-in and redirected services, and those whose standby servers are reached through us.
     pub fn sessions(&self) -> impl Iterator<Item = (ServiceIndex, Peer, Instant, u64)> {
         let sessions = self.sessions.iter().map(|(_, s)| (s.service, s.peer, s.began, s.moved));
         sessions.chain(self.relays.iter().map(|(_, r)| (r.service, r.peer, r.began, r.moved())))
@@ -374,9 +395,9 @@ impl<B: Backend> Engine<B> {
         self.waiting.iter().map(|(_, w)| (w.guest.service, w.guest.peer))
     }
 
-    /// Connections of our own: to hosts that services redirect to, and to ident servers.
+    /// Connections of our own: to hosts that services redirect to, to standby servers, and to ident servers.
     pub fn outgoing(&self) -> usize {
-        self.relays.len() + self.idents.len()
+        self.relays.len() + self.idents.len() + self.standbys().count()
     }
 
     /// Commands of hosts.allow and hosts.deny that run.
@@ -469,7 +490,7 @@ impl<B: Backend> Engine<B> {
             Event::Tick => self.tick(now, b),
         }
         if B::RUNS_PROGRAMS && core::mem::take(&mut self.is_keeping) {
-            self.start_kept(now, b);
+            self.start_ahead(now, b);
         }
         self.refresh_deadline();
         #[cfg(any(test, debug_assertions, feature = "sim"))]
@@ -553,7 +574,7 @@ impl<B: Backend> Engine<B> {
         let run = self.runs.get(usize::from(index))?;
         let full = match service.answer {
             Answer::Redirect(_) => self.relays.is_full(),
-            Answer::Program => self.servers.is_full(),
+            Answer::Program => self.servers.is_full() || (Self::is_standby(service) && self.relays.is_full()),
             _ => timeout::holds_sessions(service) && self.sessions.is_full(),
         };
         if full {
@@ -760,6 +781,11 @@ impl<B: Backend> Engine<B> {
                 Answer::Program => {}
             };
         }
+        if entry != Entry::Twisted && Self::is_standby(service) {
+            let handed = self.hand_to_standby(&guest, listener, entry, stream, now, b);
+            let Err((refusal, stream)) = handed else { return };
+            return self.turn_back(&guest, listener, stream, refusal, now, b);
+        }
         // Only what was accepted for a program is as programs expect it.
         let is_ready = (service.is_program() && guest.door == index) || b.hand_over(&stream).is_ok();
         let started = match is_ready {
@@ -767,15 +793,27 @@ impl<B: Backend> Engine<B> {
             false => Err(Refusal::Fork),
         };
         if let Err(refusal) = started {
-            self.refuse(index, refusal, peer, b);
-            b.close(stream);
-            // No process now: the clients behind this one would only meet the same.
-            if let Some(listener) = listener
-                && self.is_taking(guest.door)
-            {
-                let until = now.mono.plus_ms(STARVED_MS);
-                self.hold(guest.door, listener, State::Paused { until }, b);
-            }
+            self.turn_back(&guest, listener, stream, refusal, now, b);
+        }
+    }
+
+    /// No server can be had for an admitted client now: the clients behind this one would only meet the same.
+    fn turn_back(
+        &mut self,
+        guest: &Guest,
+        listener: Option<&B::Listener>,
+        stream: B::Stream,
+        refusal: Refusal,
+        now: Now,
+        b: &mut B,
+    ) {
+        self.refuse(guest.service, refusal, guest.peer, b);
+        b.close(stream);
+        if let Some(listener) = listener
+            && self.is_taking(guest.door)
+        {
+            let until = now.mono.plus_ms(STARVED_MS);
+            self.hold(guest.door, listener, State::Paused { until }, b);
         }
     }
 
@@ -974,6 +1012,9 @@ impl<B: Backend> Engine<B> {
             return false;
         }
         self.begins_to_stay(index, now);
+        if self.sessions.is_full() {
+            self.waits_for_room();
+        }
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running += 1;
         }
@@ -1058,27 +1099,20 @@ impl<B: Backend> Engine<B> {
                 return Err(Refusal::Fork);
             }
         };
-        let (began, notice) = (now.mono, Notice::None);
-        let server = Server {
-            service: index,
-            pid,
-            peer,
-            began,
-            holds,
-            blocks: false,
-            looked: began,
-            quiet: 0,
-            notice,
-        };
-        self.begins_to_serve(&server);
-        let inserted = self.servers.insert(server).is_ok();
-        debug_assert!(inserted);
-        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+        self.serve_with(Server::new(index, pid, peer, holds, now));
+        self.note_as(index, Fact::Start { pid, peer }, severity, b);
+        Ok(())
+    }
+
+    /// A server serves from now on: it has its place, which somebody has seen free.
+    fn serve_with(&mut self, server: Server) {
+        if let Some(run) = self.runs.get_mut(usize::from(server.service)) {
             run.running += 1;
             run.started += 1;
         }
-        self.note_as(index, Fact::Start { pid, peer }, severity, b);
-        Ok(())
+        self.begins_to_serve(&server);
+        let inserted = self.servers.insert(server).is_ok();
+        debug_assert!(inserted);
     }
 
     /// Something waits for a wait service: its server gets the socket itself.
@@ -1133,34 +1167,6 @@ impl<B: Backend> Engine<B> {
             run.stirred = true;
         }
         self.hold(guest.service, listener, state, b);
-    }
-
-    /// Starts servers of wait services that are to be there before anybody comes (`keep`). Rules and limits are asked as
-    /// for a client that may be anybody; if they refuse, the server is started when somebody comes whom they admit.
-    fn start_kept(&mut self, now: Now, b: &mut B) {
-        for at in 0..self.runs.len() {
-            let index = at as ServiceIndex;
-            let is_kept = |s: &Service| s.flags.has(Flags::KEEP) && s.is_owned_by_server();
-            if !self.table().service(index).is_some_and(is_kept) || self.must_wait(index, now).is_some() {
-                continue;
-            }
-            let Some(run) = self.runs.get_mut(at).filter(|run| run.state == State::Listening) else {
-                continue;
-            };
-            let Some(listener) = run.listener.take() else { continue };
-            let guest = Guest { service: index, door: index, peer: Peer::Unknown, local: None };
-            if let Ok(entry) = self.admit(&guest, now, b) {
-                self.give_socket(&guest, entry, &listener, now, b);
-                // Whether something came while it was there tells whether it could have worked.
-                if let Some(run) = self.runs.get_mut(at).filter(|run| run.state == State::Busy) {
-                    run.stirred = false;
-                    b.watch_once(ServiceId { index, generation: self.generation }, &listener);
-                }
-            }
-            if let Some(run) = self.runs.get_mut(at) {
-                run.listener = Some(listener);
-            }
-        }
     }
 
     /// Answers datagrams of a built-in service.
@@ -1266,17 +1272,21 @@ impl<B: Backend> Engine<B> {
         if self.command_ended(pid, passed, now, b) {
             return;
         }
+        if B::HAS_STANDBY
+            && let Some(index) = self.standby_ended(pid, ending, failed.is_some(), now, b)
+        {
+            if let Some((what, errno)) = failed {
+                self.note_failed(index, what, errno, b);
+            }
+            return;
+        }
         // Not a server: an orphan that came to us because we are process 1.
         let Some(id) = self.servers.iter().find(|(_, s)| s.pid == pid).map(|(id, _)| id) else { return };
         let Some(server) = self.servers.remove(id) else { return };
         let Server { service: index, peer, began, holds, blocks, .. } = server;
         match failed {
             Some((what, errno)) => {
-                let fact = match what {
-                    ChildStep::Exec => Fact::ExecFailed { errno },
-                    _ => Fact::ChildFailed { what, errno },
-                };
-                self.note(index, fact, b);
+                self.note_failed(index, what, errno, b);
                 self.refuse(index, Refusal::Exec, peer, b);
             }
             None => {
@@ -1289,10 +1299,23 @@ impl<B: Backend> Engine<B> {
             let mark = failed.is_none().then_some(mark);
             self.take_back(index, mark, began, now, b);
         }
-        self.place_free(index, now, b);
+        if B::HAS_STANDBY && self.inherits(pid, now, b) {
+            self.wake_full(now, b);
+        } else {
+            self.place_free(index, now, b);
+        }
         if blocks {
             self.listen_again(now, b);
         }
+    }
+
+    /// What went wrong in a child before its program began.
+    fn note_failed(&self, index: ServiceIndex, what: ChildStep, errno: Errno, b: &mut B) {
+        let fact = match what {
+            ChildStep::Exec => Fact::ExecFailed { errno },
+            _ => Fact::ChildFailed { what, errno },
+        };
+        self.note(index, fact, b);
     }
 
     /// A wait server ended: its socket is watched again, at once unless it does not do its work.
@@ -1333,7 +1356,7 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running = run.running.saturating_sub(1);
         }
-        if self.running() == 0 && self.expiry.take().is_some() {
+        if self.running() == 0 && self.standbys.is_empty() && self.expiry.take().is_some() {
             // Nobody is timed: an idle daemon never wakes up.
             self.timers_changed = true;
         }
@@ -1504,6 +1527,7 @@ impl<B: Backend> Engine<B> {
             run.state = State::Off;
             run.told = false;
         }
+        self.dismiss_standbys(now, b);
         // What a wait server holds is its own now.
         for server in self.servers.values_mut() {
             server.holds = None;
@@ -1518,6 +1542,9 @@ impl<B: Backend> Engine<B> {
         for (_, server) in self.servers.iter() {
             b.end(server.pid, how);
         }
+        for dismissed in &self.dismissed {
+            b.end(dismissed.pid(), how);
+        }
         self.end_commands(how, b);
     }
 
@@ -1530,7 +1557,8 @@ impl<B: Backend> Engine<B> {
                 b.close(inquiry.stream);
             }
         }
-        while let Some(id) = self.relays.find(|_| true) {
+        // Those who have a server end with it.
+        while let Some(id) = self.relays.find(Relay::is_tenant) {
             self.close_relay(id, now, b);
         }
         loop {
@@ -1613,6 +1641,7 @@ pub(crate) struct BytesEach {
     pub server: usize,
     pub session: usize,
     pub relay: usize,
+    pub standby: usize,
     pub waiting: usize,
     pub ident: usize,
     pub command: usize,
@@ -1626,6 +1655,7 @@ pub(crate) const fn bytes_each<B: Backend>() -> BytesEach {
         server: Slots::<Server, SERVERS>::BYTES_EACH,
         session: Slots::<Session<B::Stream, B::OwnClient>, SESSIONS>::BYTES_EACH,
         relay: Slots::<Relay<B::Stream>, RELAYS>::BYTES_EACH,
+        standby: Engine::<B>::STANDBY_BYTES,
         waiting: Slots::<Waiting<B::Stream>, WAITING>::BYTES_EACH,
         ident: Slots::<Inquiry<B::Stream>, IDENTS>::BYTES_EACH,
         command: size_of::<Command>(),

@@ -170,6 +170,8 @@ pub enum Fact<'a> {
     ExecFailed { errno: Errno },
     /// A banner's file could not be read or sent; the client goes on without it.
     BannerFailed { which: Banner, errno: Errno },
+    /// A standby server ended before it had a client; another is started in `ms` milliseconds.
+    StandbyEnded { pid: u32, ending: Ending, ms: u64 },
     /// A wait server ends again and again without taking what waits for it; started again in `ms` milliseconds.
     Hasty { ms: u64 },
     /// A child setting could not be made; the child ended before it became the program.
@@ -437,6 +439,14 @@ impl fmt::Display for Record<'_> {
                 ms / 1000,
                 ms % 1000 / 100
             ),
+            Fact::StandbyEnded { pid, ending, ms } => {
+                write!(f, "{id}: standby server {pid} ended before anybody came (")?;
+                match ending {
+                    Ending::Exited(status) => write!(f, "status={status}")?,
+                    Ending::Signalled(signal) => write!(f, "signal={signal}")?,
+                }
+                write!(f, "); next one in {} seconds", ms / 1000)
+            }
             Fact::ChildFailed { what, errno } => write!(f, "{id}: {} failed: {errno}", what.call()),
         }
     }

@@ -185,6 +185,18 @@ pub enum Stderr {
     Null,
 }
 
+/// How a server is told who its client is, in front of what the client says (`proxy`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
+pub enum Proxy {
+    #[default]
+    No,
+    /// A line.
+    V1,
+    /// In binary.
+    V2,
+}
+
 /// One bit per yes-or-no property of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
@@ -400,6 +412,9 @@ pub struct Service {
     /// Seconds in which nothing comes and nothing can be sent, after which a client or a server that owns its socket is
     /// told to end; 0: for ever (ours).
     pub idle_timeout: u32,
+    /// Servers that are started ahead, to wait for clients (ours).
+    pub standby: u16,
+    pub proxy: Proxy,
     /// The daemon name of hosts.allow(5) and hosts.deny(5); with [`Flags::LIBWRAP`].
     pub daemon: Text,
     /// Range of the table's `rules`; with [`Flags::ONLY_FROM`] whoever is not in it is refused.

@@ -390,6 +390,16 @@ impl Backend for Linux {
         stream::relay(from, to, self.spills, scratch)
     }
 
+    const HAS_STANDBY: bool = true;
+
+    fn pair(&mut self) -> Result<(Socket, Socket), Errno> {
+        Socket::pair()
+    }
+
+    fn is_there(&mut self, stream: &Socket) -> bool {
+        stream.is_there()
+    }
+
     fn finish(&mut self, stream: &Socket) {
         stream.finish();
     }

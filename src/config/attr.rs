@@ -72,10 +72,12 @@ pub enum Key {
     Timeout,
     IdleTimeout,
     Keep,
+    Standby,
+    Proxy,
 }
 
 /// How many keys there are.
-pub const KEYS: usize = Key::Keep as usize + 1;
+pub const KEYS: usize = Key::Proxy as usize + 1;
 
 /// A set of attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -277,7 +279,7 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
     row("log_type", Key::LogType, Both, Many, "SYSLOG FACILITY [LEVEL] | FILE /PATH [SOFT [HARD]]", "the daemon's log",
         "where the service's records go; sizes in bytes, K or M"),
     row("log_on_success", Key::LogOnSuccess, Both, Any, "PID | HOST | USERID | EXIT | DURATION | TRAFFIC ...", "nothing",
-        "what records of clients tell; USERID: the user that the client's ident server names; TRAFFIC: the bytes of `redirect` and built-in stream services"),
+        "what records of clients tell; USERID: the user that the client's ident server names; TRAFFIC: the bytes of `redirect`, `standby` and built-in stream services"),
     row("log_on_failure", Key::LogOnFailure, Both, Any, "HOST | USERID | ATTEMPT ...", "nothing",
         "what FAIL records tell; USERID: the user that the client's ident server names"),
     row("rpc_version", Key::RpcVersion, Service, One, "N or N-M", "none",
@@ -355,9 +357,13 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
     row("timeout", Key::Timeout, Both, One, "SECONDS | UNLIMITED", "UNLIMITED",
         "how long a client may be served: then his connection is closed, or his server told to end (SIGTERM, five seconds later SIGKILL)"),
     row("idle_timeout", Key::IdleTimeout, Both, One, "SECONDS | UNLIMITED", "UNLIMITED",
-        "how long a client of `redirect` or of a built-in stream service may be there without a byte that comes or can be sent; with wait = yes: how long a server may stay to whose socket nothing comes, up to a quarter longer. Then as `timeout`. Of other servers the daemon does not see what they do"),
+        "how long a client of `redirect`, `standby` or of a built-in stream service may be there without a byte that comes or can be sent; with wait = yes: how long a server may stay to whose socket nothing comes, up to a quarter longer. Then as `timeout`. Of other servers the daemon does not see what they do"),
     row("keep", Key::Keep, Service, One, "yes | no", "no",
         "yes: the server of a service with wait = yes is started before anybody comes, and again when it has ended"),
+    row("standby", Key::Standby, Service, One, "NUMBER", "0",
+        "servers that are started before anybody comes, each to wait for one client; stream services with wait = no. A server then has one end of a socket pair, knows no address of its client (see `proxy`), and what is said passes the daemon"),
+    row("proxy", Key::Proxy, Service, One, "v1 | v2", "nothing",
+        "with `standby` or `redirect`: tell the server, or the other host, who the client is by the header of the PROXY protocol of that version, in front of what the client says"),
 ];
 
 /// A word of `flags` or `type`.

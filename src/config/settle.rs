@@ -17,11 +17,11 @@ use super::draft::{Draft, Lists, Spot, Wish};
 use super::source::Files;
 use super::{Context, Loader, mark, rules};
 use crate::addr::plain;
-use crate::capacity::SERVICES;
+use crate::capacity::{SERVICES, STANDBYS};
 use crate::errno::Errno;
 use crate::names;
 use crate::service::{Answer, Bind, Cps, Dialect, Family, Flags, LogFields, Service, SocketType, Standing};
-use crate::table::{Pattern, Span, Table, Text};
+use crate::table::{Full, Pattern, Span, Table, Text};
 
 /// Supplementary groups of one user.
 const USER_GROUPS: usize = 128;
@@ -67,6 +67,7 @@ impl Loader {
         self.narrow(cx);
         self.doubles(cx);
         self.unreachable(cx);
+        self.standbys(cx);
         let mut wishes = self.wishes.iter();
         cx.table.retain_services(|_| wishes.next().is_none_or(|wish| !wish.off));
         pair(cx.table);
@@ -193,6 +194,22 @@ impl Loader {
             }
         };
         say.say(Severity::Warning, table.bytes(lost.file), lost.line, 0, what, format_args!("{cure}"));
+    }
+
+    /// All standby servers together need room; those who come first in the files have it.
+    fn standbys<F: Files>(&self, cx: &mut Context<'_, F>) {
+        let mut room = STANDBYS;
+        for i in 0..self.wishes.len() {
+            let Some(service) = self.live(cx, i) else { continue };
+            match room.checked_sub(usize::from(service.standby)) {
+                Some(rest) => room = rest,
+                None => {
+                    let full = Full { capacity: "STANDBYS", value: STANDBYS };
+                    let what = format_args!("no room for its standby servers beside those of others");
+                    fail(cx, i, Spot::default(), what, format_args!("{full}"));
+                }
+            }
+        }
     }
 
     /// Service `i`, if it is going to run.

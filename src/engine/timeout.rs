@@ -8,7 +8,7 @@ use super::Tables as _;
 use super::relay::Relay;
 use super::{Engine, Obstacle, Server, ServiceIndex, Session, State};
 use crate::addr::Peer;
-use crate::backend::{Backend, End, ServiceId};
+use crate::backend::{Backend, End, Pid, ServiceId};
 use crate::builtin::Talk;
 use crate::record::{Fact, Overstay};
 use crate::service::{Answer, Builtin, Flags, Service};
@@ -38,11 +38,11 @@ pub(super) enum Notice {
 type Due = (Instant, Overstay);
 
 /// When who came then, and was last heard of then, has to go.
-fn due(service: &Service, began: Instant, last: Instant) -> Option<Due> {
+fn due(timeout: u32, idle_timeout: u32, began: Instant, last: Instant) -> Option<Due> {
     let end =
         |seconds: u32, from: Instant, why| (seconds > 0).then(|| (from.plus_s(u64::from(seconds)), why));
-    let timeout = end(service.timeout, began, Overstay::Timeout);
-    let idle = end(service.idle_timeout, last, Overstay::IdleTimeout);
+    let timeout = end(timeout, began, Overstay::Timeout);
+    let idle = end(idle_timeout, last, Overstay::IdleTimeout);
     timeout.into_iter().chain(idle).min_by_key(|(at, _)| *at)
 }
 
@@ -71,7 +71,10 @@ impl<B: Backend> Engine<B> {
 
     /// A client of our own came to this service now.
     pub(super) fn begins_to_stay(&mut self, index: ServiceIndex, now: Now) {
-        let due = self.table().service(index).and_then(|service| due(service, now.mono, now.mono));
+        let due = self
+            .table()
+            .service(index)
+            .and_then(|service| due(service.timeout, service.idle_timeout, now.mono, now.mono));
         self.expires(due.map(|(at, _)| at));
     }
 
@@ -81,16 +84,20 @@ impl<B: Backend> Engine<B> {
     }
 
     fn session_due(&self, session: &Session<B::Stream, B::OwnClient>) -> Option<Due> {
-        due(self.table().service(session.service)?, session.began, session.last)
+        let service = self.table().service(session.service)?;
+        due(service.timeout, service.idle_timeout, session.began, session.last)
     }
 
     fn relay_due(&self, relay: &Relay<B::Stream>) -> Option<Due> {
-        due(self.table().service(relay.service)?, relay.began, relay.last)
+        let service = self.table().service(relay.service)?;
+        // A server has its own `timeout`, and its client goes when it has ended.
+        let timeout = if relay.is_tenant() { service.timeout } else { 0 };
+        due(timeout, service.idle_timeout, relay.began, relay.last)
     }
 
-    fn tell_overstayer(&self, index: ServiceIndex, peer: Peer, due: Option<Due>, b: &mut B) {
+    fn tell_overstayer(&self, index: ServiceIndex, pid: Pid, peer: Peer, due: Option<Due>, b: &mut B) {
         if let Some((_, why)) = due {
-            self.note(index, Fact::TimedOut { pid: 0, peer, why }, b);
+            self.note(index, Fact::TimedOut { pid, peer, why }, b);
         }
     }
 
@@ -113,7 +120,8 @@ impl<B: Backend> Engine<B> {
         let relays = self.relays.iter().filter_map(|(_, relay)| self.relay_due(relay));
         let clients = sessions.chain(relays).map(|(at, _)| at);
         let servers = self.servers.iter().filter_map(|(_, server)| self.server_due(server));
-        clients.chain(servers).chain(self.yields_at()).min()
+        let ahead = if B::HAS_STANDBY { self.standby_due() } else { None };
+        clients.chain(servers).chain(self.yields_at()).chain(ahead).min()
     }
 
     /// Ends those whose time is over.
@@ -124,13 +132,20 @@ impl<B: Backend> Engine<B> {
         let is_over = |due: &Due| due.0 <= now.mono;
         while let Some(id) = self.sessions.find(|s| self.session_due(s).as_ref().is_some_and(is_over)) {
             let Some(session) = self.sessions.get(id) else { return };
-            self.tell_overstayer(session.service, session.peer, self.session_due(session), b);
+            self.tell_overstayer(session.service, 0, session.peer, self.session_due(session), b);
             self.close_session(id, now, b);
         }
         while let Some(id) = self.relays.find(|r| self.relay_due(r).as_ref().is_some_and(is_over)) {
             let Some(relay) = self.relays.get(id) else { return };
-            self.tell_overstayer(relay.service, relay.peer, self.relay_due(relay), b);
+            let pid = relay.server().unwrap_or(0);
+            self.tell_overstayer(relay.service, pid, relay.peer, self.relay_due(relay), b);
             self.close_relay(id, now, b);
+            if let Some(server) = self.servers.values_mut().find(|server| server.pid == pid)
+                && server.notice == Notice::None
+            {
+                server.notice = Notice::Asked { until: now.mono.plus_ms(GRACE_MS) };
+                b.end(pid, End::Ask);
+            }
         }
         if B::RUNS_PROGRAMS {
             while let Some(id) = self.servers.find(|s| self.server_due(s).is_some_and(|at| at <= now.mono)) {
@@ -139,6 +154,9 @@ impl<B: Backend> Engine<B> {
         }
         if self.yields_at().is_some_and(|at| at <= now.mono) {
             self.make_room(now, b);
+        }
+        if B::HAS_STANDBY {
+            self.look_after_standbys(now, b);
         }
         self.expiry = self.find_expiry();
     }
@@ -157,10 +175,10 @@ impl<B: Backend> Engine<B> {
         let mut why = Overstay::Timeout;
         if timeout == 0 || server.began.plus_s(timeout) > now.mono {
             why = Overstay::IdleTimeout;
+            server.looked = now.mono;
             let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
             let Some(listener) = &run.listener else { return };
             server.quiet = if core::mem::take(&mut run.stirred) { 0 } else { server.quiet + 1 };
-            server.looked = now.mono;
             // What waits just now came after it was told that something had: the next look finds that.
             if server.quiet < QUIET || b.mark(listener) != 0 {
                 server.quiet = server.quiet.min(QUIET - 1);
