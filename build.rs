@@ -75,7 +75,7 @@ const NO_BUILD_ID: &str = "-Wl,--build-id=none";
 const NO_TABLES_HEADER: &str = "-Wl,--no-eh-frame-hdr";
 
 /// Name, default, and what it counts. The environment variable is `USHERD_` and the name.
-const CAPACITIES: [(&str, usize, &str); 36] = [
+const CAPACITIES: [(&str, usize, &str); 37] = [
     ("SERVICES", 128, "Services in a table. A file with more gets a diagnostic for each one too many."),
     (
         "TEXT_BYTES",
@@ -93,6 +93,11 @@ const CAPACITIES: [(&str, usize, &str); 36] = [
     ),
     ("SESSIONS", 512, "Clients of built-in stream services at one time. When full, as SERVERS."),
     ("RELAYS", 256, "Clients of redirected services at one time. When full, as SERVERS."),
+    (
+        "STANDBYS",
+        64,
+        "Servers that are started ahead (standby), of all services together. A service whose servers find no room does not start.",
+    ),
     (
         "WAITING",
         64,

@@ -167,6 +167,15 @@ pub trait Backend {
     /// listener, or never again. Asking for what is so already is allowed.
     fn watch(&mut self, id: ServiceId, listener: &Self::Listener, on: bool);
 
+    /// Reports [`Ready`](crate::engine::Event::Ready) once when something waits at a listener that a server owns, or as soon
+    /// as something does. Until it is asked for again nothing more of it is reported, whatever comes.
+    fn watch_once(&mut self, id: ServiceId, listener: &Self::Listener) {
+        let _ = (id, listener);
+    }
+
+    /// Whether there are programs to run. Where not, what is about them alone is left out.
+    const RUNS_PROGRAMS: bool;
+
     /// Takes a connection, never waits: [`Errno::AGAIN`] if there is none.
     fn accept(&mut self, listener: &Self::Listener) -> Result<(Self::Stream, Peer), Errno>;
 
@@ -216,6 +225,21 @@ pub trait Backend {
         to: &mut Self::Stream,
         scratch: &mut [u8],
     ) -> Result<Forward, Errno>;
+
+    /// Whether there can be standby servers: [`pair`](Backend::pair) works.
+    const HAS_STANDBY: bool;
+
+    /// A pair of connected streams: what is written to one is read from the other. A server can be
+    /// [given](Given::Connection) the second, which is dropped then.
+    fn pair(&mut self) -> Result<(Self::Stream, Self::Stream), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    /// Whether the other end of a stream may still say something, as far as is known by now.
+    fn is_there(&mut self, stream: &Self::Stream) -> bool {
+        let _ = stream;
+        true
+    }
 
     /// Tells the other end that nothing more will come (a half-close).
     fn finish(&mut self, stream: &Self::Stream);

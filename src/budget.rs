@@ -12,7 +12,8 @@ use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Cache, Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
     ACCEPTS_A_TURN, ADJUSTABLE, BOOT_MODULES_BYTES, CACHE_BYTES, CACHED_FILES, DATAGRAMS_A_TURN,
-    EFFECT_VARIABLES, FRAME_BYTES, INCLUDE_DEPTH, NAME_BYTES, SCRATCH_BYTES, SPILLS, TURN_BYTES,
+    EFFECT_VARIABLES, FRAME_BYTES, INCLUDE_DEPTH, NAME_BYTES, SCRATCH_BYTES, SPILLS, STANDBY_STARTS_A_TURN,
+    TURN_BYTES,
 };
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
@@ -55,6 +56,7 @@ fn bytes_each(name: &str) -> (usize, String) {
             (Resolver::<<Linux as Backend>::Question>::BYTES_EACH, "a name, addresses, what is asked".into())
         }
         "RELAYS" => (each.relay, "a slot".into()),
+        "STANDBYS" => (each.standby, "a server that waits, and one that was told not to".into()),
         "WAITING" => (each.waiting, "a slot, with what has been found out".into()),
         "IDENTS" => (each.ident, "a slot, with the answer".into()),
         "COMMANDS" => (each.command, "a process and who waits for it".into()),
@@ -103,7 +105,7 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 10] = [
+const FIXED: [(&str, usize, &str); 11] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
     ("EFFECT_VARIABLES", EFFECT_VARIABLES, "none: how many of the above may be variables"),
@@ -114,6 +116,7 @@ const FIXED: [(&str, usize, &str); 10] = [
     ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),
     ("ACCEPTS_A_TURN", ACCEPTS_A_TURN, "none, likewise"),
     ("DATAGRAMS_A_TURN", DATAGRAMS_A_TURN, "none, likewise"),
+    ("STANDBY_STARTS_A_TURN", STANDBY_STARTS_A_TURN, "none, likewise"),
 ];
 
 // Said above.

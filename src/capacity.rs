@@ -17,6 +17,9 @@ pub const NAME_BYTES: usize = 255;
 /// Bytes a built-in stream service may move for one client before the next client has its turn.
 pub const TURN_BYTES: usize = 64 * 1024;
 
+/// Servers started ahead of their clients before the next event is looked at.
+pub const STANDBY_STARTS_A_TURN: usize = 8;
+
 /// Connections taken from one listener before the next event is looked at.
 pub const ACCEPTS_A_TURN: usize = 32;
 

@@ -11,8 +11,10 @@ mod admission;
 mod inquiry;
 mod relay;
 mod reload;
+mod standby;
 mod succession;
 mod tables;
+mod timeout;
 
 use core::net::IpAddr;
 
@@ -23,7 +25,7 @@ use crate::backend::{Backend, End, Given, Pid, ServiceId, SessionId, Spawn, Stre
 use crate::builtin::{self, Chargen, Step, Talk};
 use crate::capacity::{
     ACCEPTS_A_TURN, BANNER_BYTES, COMMANDS, DATAGRAM_BYTES, DATAGRAMS_A_TURN, IDENTS, PATH_BYTES, RELAYS,
-    SCRATCH_BYTES, SERVERS, SERVICES, SESSIONS, WAITING,
+    SCRATCH_BYTES, SERVERS, SERVICES, SESSIONS, STANDBYS, WAITING,
 };
 use crate::config::source::Files;
 use crate::errno::Errno;
@@ -40,8 +42,11 @@ use crate::zone::Zone;
 use admission::{Caller, Command, Entry, Guest, Known, Waiting};
 use inquiry::{Inquiry, Purpose};
 use relay::Relay;
+use standby::{Dismissed, Standby};
 pub use succession::Tenancy;
 pub use tables::{OneTable, TablePair, Tables};
+pub use timeout::GRACE_MS;
+use timeout::Notice;
 
 /// What can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +117,8 @@ struct Run<L> {
     minute: Window,
     /// Wait servers in a row that ended at once and took nothing.
     hasty: u8,
+    /// Something came to the socket that its server owns since that was last looked at.
+    stirred: bool,
     /// A reload came while a server owned the socket: it is made right when that server has ended.
     refits_later: bool,
     /// Failures in a row to make the socket.
@@ -133,6 +140,7 @@ impl<L> Run<L> {
             late: 0,
             minute: Window::new(),
             hasty: 0,
+            stirred: false,
             refits_later: false,
             listen_failures: 0,
             chargen: None,
@@ -150,6 +158,17 @@ struct Server {
     holds: Option<u64>,
     /// Owns a socket that its service has no more: another that wants the place cannot have it yet.
     blocks: bool,
+    /// When it was looked last whether anything comes to the socket that it owns, and how often in a row nothing had.
+    looked: Instant,
+    quiet: u8,
+    notice: Notice,
+}
+
+impl Server {
+    fn new(service: ServiceIndex, pid: Pid, peer: Peer, holds: Option<u64>, now: Now) -> Server {
+        let (began, notice) = (now.mono, Notice::None);
+        Server { service, pid, peer, began, holds, blocks: false, looked: began, quiet: 0, notice }
+    }
 }
 
 /// A client of a built-in stream service.
@@ -157,6 +176,8 @@ struct Session<S, C> {
     service: ServiceIndex,
     peer: Peer,
     began: Instant,
+    /// When something came or could be sent last.
+    last: Instant,
     /// When it must have said what it wants: tcpmux.
     deadline: Option<Instant>,
     talk: Talk,
@@ -172,7 +193,9 @@ impl<S, C: Default> Session<S, C> {
         let waits_for = talk.first();
         let Guest { service, peer, .. } = *guest;
         let own = C::default();
-        Session { service, peer, began: now.mono, deadline: None, talk, own, waits_for, moved: 0, stream }
+        let began = now.mono;
+        let last = began;
+        Session { service, peer, began, last, deadline: None, talk, own, waits_for, moved: 0, stream }
     }
 }
 
@@ -236,6 +259,9 @@ pub struct Engine<B: Backend> {
     /// Those of tcpmux, which have deadlines.
     unnamed: u16,
     relays: Slots<Relay<B::Stream>, RELAYS>,
+    /// Servers that wait for clients, and those that were told to wait no longer.
+    standbys: Vec<Standby<B::Stream>, STANDBYS>,
+    dismissed: Vec<Dismissed, STANDBYS>,
     /// Clients of whom something has to be found out first.
     waiting: Slots<Waiting<B::Stream>, WAITING>,
     idents: Slots<Inquiry<B::Stream>, IDENTS>,
@@ -263,6 +289,10 @@ pub struct Engine<B: Backend> {
     /// The earliest deadline, and whether it must be looked for again.
     deadline: Option<Instant>,
     timers_changed: bool,
+    /// Nobody's `timeout` or `idle_timeout` is over before that; part of the deadline.
+    expiry: Option<Instant>,
+    /// Something listens again, or a post is free: servers that are to be there ahead may be missing.
+    is_keeping: bool,
     /// Where [`place_free`](Engine::place_free) begins to look for a service that waits for a place.
     woken_first: ServiceIndex,
     scratch: [u8; SCRATCH_BYTES],
@@ -279,6 +309,8 @@ impl<B: Backend> Engine<B> {
             sessions: Slots::new(),
             unnamed: 0,
             relays: Slots::new(),
+            standbys: Vec::new(),
+            dismissed: Vec::new(),
             waiting: Slots::new(),
             idents: Slots::new(),
             commands: Vec::new(),
@@ -298,6 +330,8 @@ impl<B: Backend> Engine<B> {
             full_told: false,
             deadline: None,
             timers_changed: false,
+            expiry: None,
+            is_keeping: false,
             woken_first: 0,
             scratch: [0; SCRATCH_BYTES],
             datagram: [0; DATAGRAM_BYTES],
@@ -344,14 +378,21 @@ impl<B: Backend> Engine<B> {
 
     /// Servers that live, and clients of our own.
     pub fn running(&self) -> usize {
+        let ahead = if B::HAS_STANDBY { self.standbys().count() + self.dismissed.len() } else { 0 };
+        self.clients() + ahead
+    }
+
+    /// The same without servers that have no client yet.
+    fn clients(&self) -> usize {
         self.servers.len() + self.sessions.len() + self.relays.len() + self.waiting.len()
     }
 
-    /// The service and address of everything that [`running`](Engine::running) counts.
+    /// The service and address of everybody who is served, and who waits to be. The client of a standby server is that
+    /// server as long as it lives, and then what is still on its way to him.
     fn tenants(&self) -> impl Iterator<Item = (ServiceIndex, Option<IpAddr>)> {
         let servers = self.servers.iter().map(|(_, s)| (s.service, s.peer));
         let sessions = self.sessions.iter().map(|(_, s)| (s.service, s.peer));
-        let relays = self.relays.iter().map(|(_, r)| (r.service, r.peer));
+        let relays = self.relays.iter().filter(|(_, r)| r.is_tenant()).map(|(_, r)| (r.service, r.peer));
         let waiting = self.waiting.iter().map(|(_, w)| (w.guest.service, w.guest.peer));
         servers.chain(sessions).chain(relays).chain(waiting).map(|(service, peer)| (service, peer.address()))
     }
@@ -361,7 +402,7 @@ impl<B: Backend> Engine<B> {
         self.servers.iter().map(|(_, s)| (s.service, s.pid, s.peer, s.began))
     }
 
-    /// Clients of built-in and redirected services.
+    /// Clients of built-in and redirected services, and those whose standby servers are reached through us.
     pub fn sessions(&self) -> impl Iterator<Item = (ServiceIndex, Peer, Instant, u64)> {
         let sessions = self.sessions.iter().map(|(_, s)| (s.service, s.peer, s.began, s.moved));
         sessions.chain(self.relays.iter().map(|(_, r)| (r.service, r.peer, r.began, r.moved())))
@@ -372,9 +413,9 @@ impl<B: Backend> Engine<B> {
         self.waiting.iter().map(|(_, w)| (w.guest.service, w.guest.peer))
     }
 
-    /// Connections of our own: to hosts that services redirect to, and to ident servers.
+    /// Connections of our own: to hosts that services redirect to, to standby servers, and to ident servers.
     pub fn outgoing(&self) -> usize {
-        self.relays.len() + self.idents.len()
+        self.relays.len() + self.idents.len() + self.standbys().count()
     }
 
     /// Commands of hosts.allow and hosts.deny that run.
@@ -429,10 +470,8 @@ impl<B: Backend> Engine<B> {
         };
         let inquiries = self.idents.iter().map(|(_, inquiry)| inquiry.deadline).min();
         let relays = self.relays.iter().filter_map(|(_, relay)| relay.deadline).min();
-        [services, sessions, inquiries, relays, self.waiting_deadline(), self.resolver.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let others = [self.waiting_deadline(), self.resolver.next_deadline(), self.expiry];
+        [services, sessions, inquiries, relays].into_iter().chain(others).flatten().min()
     }
 
     fn refresh_deadline(&mut self) {
@@ -469,6 +508,9 @@ impl<B: Backend> Engine<B> {
             Event::Ended { pid, ending, failed } => self.ended(pid, ending, failed, now, b),
             Event::Tick => self.tick(now, b),
         }
+        if B::RUNS_PROGRAMS && core::mem::take(&mut self.is_keeping) {
+            self.start_ahead(now, b);
+        }
         self.refresh_deadline();
         #[cfg(any(test, debug_assertions, feature = "sim"))]
         self.check_invariants();
@@ -477,6 +519,9 @@ impl<B: Backend> Engine<B> {
     /// Something waits at the listener of service `index`.
     fn ready(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
+        if run.state == State::Busy {
+            return self.stirs(index);
+        }
         if run.state != State::Listening {
             return;
         }
@@ -501,7 +546,12 @@ impl<B: Backend> Engine<B> {
     fn take_connections(&mut self, index: ServiceIndex, listener: &B::Listener, now: Now, b: &mut B) {
         let mut failures = 0;
         for turn in 0..ACCEPTS_A_TURN {
-            if let Some(obstacle) = self.must_wait(index, now) {
+            let mut obstacle = self.must_wait(index, now);
+            if turn == 0 && obstacle.is_some_and(|obstacle| self.may_make_room(index, obstacle)) {
+                self.make_room(now, b);
+                obstacle = self.must_wait(index, now);
+            }
+            if let Some(obstacle) = obstacle {
                 // Behind the first client nobody may be waiting: then there is nothing to say or to hold back.
                 if turn == 0 {
                     self.hold_back(index, listener, obstacle, b);
@@ -542,10 +592,9 @@ impl<B: Backend> Engine<B> {
         let service = self.table().service(index)?;
         let run = self.runs.get(usize::from(index))?;
         let full = match service.answer {
-            Answer::Builtin(Builtin::Daytime | Builtin::Time) | Answer::Sensor(_) => false,
-            Answer::Builtin(_) | Answer::Tcpmux | Answer::Own(_) => self.sessions.is_full(),
             Answer::Redirect(_) => self.relays.is_full(),
-            Answer::Program => self.servers.is_full(),
+            Answer::Program => self.servers.is_full() || (Self::is_standby(service) && self.relays.is_full()),
+            _ => timeout::holds_sessions(service) && self.sessions.is_full(),
         };
         if full {
             return Some(Obstacle::Table);
@@ -597,6 +646,9 @@ impl<B: Backend> Engine<B> {
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.state = state;
             b.watch(id, listener, false);
+        }
+        if state == State::Full {
+            self.waits_for_room();
         }
     }
 
@@ -748,6 +800,11 @@ impl<B: Backend> Engine<B> {
                 Answer::Program => {}
             };
         }
+        if entry != Entry::Twisted && Self::is_standby(service) {
+            let handed = self.hand_to_standby(&guest, listener, entry, stream, now, b);
+            let Err((refusal, stream)) = handed else { return };
+            return self.turn_back(&guest, listener, stream, refusal, now, b);
+        }
         // Only what was accepted for a program is as programs expect it.
         let is_ready = (service.is_program() && guest.door == index) || b.hand_over(&stream).is_ok();
         let started = match is_ready {
@@ -755,15 +812,27 @@ impl<B: Backend> Engine<B> {
             false => Err(Refusal::Fork),
         };
         if let Err(refusal) = started {
-            self.refuse(index, refusal, peer, b);
-            b.close(stream);
-            // No process now: the clients behind this one would only meet the same.
-            if let Some(listener) = listener
-                && self.is_taking(guest.door)
-            {
-                let until = now.mono.plus_ms(STARVED_MS);
-                self.hold(guest.door, listener, State::Paused { until }, b);
-            }
+            self.turn_back(&guest, listener, stream, refusal, now, b);
+        }
+    }
+
+    /// No server can be had for an admitted client now: the clients behind this one would only meet the same.
+    fn turn_back(
+        &mut self,
+        guest: &Guest,
+        listener: Option<&B::Listener>,
+        stream: B::Stream,
+        refusal: Refusal,
+        now: Now,
+        b: &mut B,
+    ) {
+        self.refuse(guest.service, refusal, guest.peer, b);
+        b.close(stream);
+        if let Some(listener) = listener
+            && self.is_taking(guest.door)
+        {
+            let until = now.mono.plus_ms(STARVED_MS);
+            self.hold(guest.door, listener, State::Paused { until }, b);
         }
     }
 
@@ -810,7 +879,7 @@ impl<B: Backend> Engine<B> {
         let deadline = Some(now.mono.plus_ms(tcpmux::LINE_MS));
         let talk = Talk::Mux(tcpmux::Line::default());
         let session = Session { deadline, ..Session::new(guest, talk, stream, now) };
-        if self.open_session(session, b) {
+        if self.open_session(session, now, b) {
             self.unnamed += 1;
             self.timers_changed = true;
             self.started(index, peer, severity, b);
@@ -928,7 +997,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         let session = Session { waits_for, moved, ..Session::new(guest, talk, stream, now) };
-        if self.open_session(session, b) && !says {
+        if self.open_session(session, now, b) && !says {
             self.started(index, peer, severity, b);
         }
     }
@@ -943,13 +1012,13 @@ impl<B: Backend> Engine<B> {
         now: Now,
         b: &mut B,
     ) {
-        if self.open_session(Session::new(guest, Talk::Own(own), stream, now), b) {
+        if self.open_session(Session::new(guest, Talk::Own(own), stream, now), now, b) {
             self.started(guest.service, guest.peer, severity, b);
         }
     }
 
     /// Gives a session its place; if there is none, its client is refused.
-    fn open_session(&mut self, session: Session<B::Stream, B::OwnClient>, b: &mut B) -> bool {
+    fn open_session(&mut self, session: Session<B::Stream, B::OwnClient>, now: Now, b: &mut B) -> bool {
         let (index, peer) = (session.service, session.peer);
         let Ok(id) = self.sessions.insert(session) else {
             self.refuse(index, Refusal::ProcessLimit, peer, b);
@@ -960,6 +1029,10 @@ impl<B: Backend> Engine<B> {
             self.refuse(index, Refusal::ProcessLimit, peer, b);
             self.sessions.remove(id);
             return false;
+        }
+        self.begins_to_stay(index, now);
+        if self.sessions.is_full() {
+            self.waits_for_room();
         }
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running += 1;
@@ -973,6 +1046,7 @@ impl<B: Backend> Engine<B> {
         if matches!(session.talk, Talk::Mux(_)) {
             return self.go_on_reading(id, now, b);
         }
+        session.last = now.mono;
         let next = if let Talk::Own(own) = session.talk {
             b.talk(own, &mut session.own, &mut session.stream, now)
         } else {
@@ -1044,15 +1118,20 @@ impl<B: Backend> Engine<B> {
                 return Err(Refusal::Fork);
             }
         };
-        let server = Server { service: index, pid, peer, began: now.mono, holds, blocks: false };
-        let inserted = self.servers.insert(server).is_ok();
-        debug_assert!(inserted);
-        if let Some(run) = self.runs.get_mut(usize::from(index)) {
+        self.serve_with(Server::new(index, pid, peer, holds, now));
+        self.note_as(index, Fact::Start { pid, peer }, severity, b);
+        Ok(())
+    }
+
+    /// A server serves from now on: it has its place, which somebody has seen free.
+    fn serve_with(&mut self, server: Server) {
+        if let Some(run) = self.runs.get_mut(usize::from(server.service)) {
             run.running += 1;
             run.started += 1;
         }
-        self.note_as(index, Fact::Start { pid, peer }, severity, b);
-        Ok(())
+        self.begins_to_serve(&server);
+        let inserted = self.servers.insert(server).is_ok();
+        debug_assert!(inserted);
     }
 
     /// Something waits for a wait service: its server gets the socket itself.
@@ -1092,15 +1171,21 @@ impl<B: Backend> Engine<B> {
             }
             return;
         }
-        let entry = admitted.unwrap_or(Entry::Plain);
-        match self.start_server(&guest, entry, Some(listener), None, now, b) {
-            Ok(()) => self.hold(index, listener, State::Busy, b),
+        self.give_socket(&guest, admitted.unwrap_or(Entry::Plain), listener, now, b);
+    }
+
+    /// Starts the server that owns its service's socket.
+    fn give_socket(&mut self, guest: &Guest, entry: Entry, listener: &B::Listener, now: Now, b: &mut B) {
+        let state = match self.start_server(guest, entry, Some(listener), None, now, b) {
+            Ok(()) => State::Busy,
             // Nobody is turned away here either: what waits has its server a little later.
-            Err(_) => {
-                let until = now.mono.plus_ms(STARVED_MS);
-                self.hold(index, listener, State::Paused { until }, b);
-            }
+            Err(_) => State::Paused { until: now.mono.plus_ms(STARVED_MS) },
+        };
+        if let Some(run) = self.runs.get_mut(usize::from(guest.service)) {
+            // What it was started for.
+            run.stirred = true;
         }
+        self.hold(guest.service, listener, state, b);
     }
 
     /// Answers datagrams of a built-in service.
@@ -1206,17 +1291,21 @@ impl<B: Backend> Engine<B> {
         if self.command_ended(pid, passed, now, b) {
             return;
         }
+        if B::HAS_STANDBY
+            && let Some(index) = self.standby_ended(pid, ending, failed.is_some(), now, b)
+        {
+            if let Some((what, errno)) = failed {
+                self.note_failed(index, what, errno, b);
+            }
+            return;
+        }
         // Not a server: an orphan that came to us because we are process 1.
         let Some(id) = self.servers.iter().find(|(_, s)| s.pid == pid).map(|(id, _)| id) else { return };
         let Some(server) = self.servers.remove(id) else { return };
         let Server { service: index, peer, began, holds, blocks, .. } = server;
         match failed {
             Some((what, errno)) => {
-                let fact = match what {
-                    ChildStep::Exec => Fact::ExecFailed { errno },
-                    _ => Fact::ChildFailed { what, errno },
-                };
-                self.note(index, fact, b);
+                self.note_failed(index, what, errno, b);
                 self.refuse(index, Refusal::Exec, peer, b);
             }
             None => {
@@ -1229,10 +1318,23 @@ impl<B: Backend> Engine<B> {
             let mark = failed.is_none().then_some(mark);
             self.take_back(index, mark, began, now, b);
         }
-        self.place_free(index, now, b);
+        if B::HAS_STANDBY && self.inherits(pid, now, b) {
+            self.wake_full(now, b);
+        } else {
+            self.place_free(index, now, b);
+        }
         if blocks {
             self.listen_again(now, b);
         }
+    }
+
+    /// What went wrong in a child before its program began.
+    fn note_failed(&self, index: ServiceIndex, what: ChildStep, errno: Errno, b: &mut B) {
+        let fact = match what {
+            ChildStep::Exec => Fact::ExecFailed { errno },
+            _ => Fact::ChildFailed { what, errno },
+        };
+        self.note(index, fact, b);
     }
 
     /// A wait server ended: its socket is watched again, at once unless it does not do its work.
@@ -1243,14 +1345,20 @@ impl<B: Backend> Engine<B> {
             return;
         };
         run.state = State::Listening;
+        self.is_keeping = true;
         if core::mem::take(&mut run.refits_later) && !self.refit(index, b) {
             self.listen(index, now, b);
             return;
         }
         let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
         let Some(listener) = &run.listener else { return };
+        // One that was there before anybody came has something to take only if something came.
+        let is_kept = B::RUNS_PROGRAMS
+            && self.tables.serving().service(index).is_some_and(|s| s.flags.has(Flags::KEEP));
         let worked = now.mono.since_ms(began) >= HASTY_MS
-            || mark.is_some_and(|mark| mark == 0 || b.mark(listener) != mark);
+            || mark.is_some_and(|mark| {
+                if is_kept && mark == 0 { run.stirred } else { mark == 0 || b.mark(listener) != mark }
+            });
         run.hasty = if worked { 0 } else { run.hasty.saturating_add(1) };
         if run.hasty <= HASTY_FREE {
             b.watch(ServiceId { index, generation: self.generation }, listener, true);
@@ -1266,6 +1374,10 @@ impl<B: Backend> Engine<B> {
     fn place_free(&mut self, index: ServiceIndex, now: Now, b: &mut B) {
         if let Some(run) = self.runs.get_mut(usize::from(index)) {
             run.running = run.running.saturating_sub(1);
+        }
+        if self.running() == 0 && self.standbys.is_empty() && self.expiry.take().is_some() {
+            // Nobody is timed: an idle daemon never wakes up.
+            self.timers_changed = true;
         }
         self.wake_full(now, b);
     }
@@ -1294,6 +1406,7 @@ impl<B: Backend> Engine<B> {
                 && let Some(listener) = &run.listener
             {
                 run.state = State::Listening;
+                self.is_keeping = true;
                 b.watch(id, listener, true);
                 if !any_woken {
                     any_woken = true;
@@ -1312,6 +1425,7 @@ impl<B: Backend> Engine<B> {
         self.resume_overdue(now, b);
         self.tick_resolver(now, b);
         self.end_silent_sessions(now, b);
+        self.end_overstayers(now, b);
         for index in 0..self.runs.len() {
             let generation = self.generation;
             let late = self.table().service(index as u16).map_or(0, Service::most_waiting);
@@ -1321,6 +1435,7 @@ impl<B: Backend> Engine<B> {
                 State::Paused { until } if until <= now.mono => {
                     let Some(listener) = &run.listener else { continue };
                     run.state = State::Listening;
+                    self.is_keeping = true;
                     b.watch(id, listener, true);
                     if core::mem::take(&mut run.told) {
                         run.late = late;
@@ -1401,6 +1516,7 @@ impl<B: Backend> Engine<B> {
                 b.watch(ServiceId { index, generation: self.generation }, &listener, true);
                 run.listener = Some(listener);
                 run.state = State::Listening;
+                self.is_keeping = true;
                 if run.listen_failures > 0 {
                     run.listen_failures = 0;
                     self.note(index, Fact::ListenRecovered, b);
@@ -1430,6 +1546,7 @@ impl<B: Backend> Engine<B> {
             run.state = State::Off;
             run.told = false;
         }
+        self.dismiss_standbys(now, b);
         // What a wait server holds is its own now.
         for server in self.servers.values_mut() {
             server.holds = None;
@@ -1444,6 +1561,9 @@ impl<B: Backend> Engine<B> {
         for (_, server) in self.servers.iter() {
             b.end(server.pid, how);
         }
+        for dismissed in &self.dismissed {
+            b.end(dismissed.pid(), how);
+        }
         self.end_commands(how, b);
     }
 
@@ -1456,7 +1576,8 @@ impl<B: Backend> Engine<B> {
                 b.close(inquiry.stream);
             }
         }
-        while let Some(id) = self.relays.find(|_| true) {
+        // Those who have a server end with it.
+        while let Some(id) = self.relays.find(Relay::is_tenant) {
             self.close_relay(id, now, b);
         }
         loop {
@@ -1491,6 +1612,9 @@ impl<B: Backend> Engine<B> {
         }
         let services = self.runs.len();
         assert_eq!(services, self.table().services().len());
+        if let Some(at) = self.find_expiry() {
+            assert!(self.expiry.is_some_and(|expiry| expiry <= at), "somebody's time is over unnoticed");
+        }
         let nowhere = |index: ServiceIndex| index != ServiceIndex::MAX && usize::from(index) >= services;
         assert!(!self.tenants().any(|(service, _)| nowhere(service)));
         let unnamed = self.sessions.iter().filter(|(_, s)| matches!(s.talk, Talk::Mux(_))).count();
@@ -1536,6 +1660,7 @@ pub(crate) struct BytesEach {
     pub server: usize,
     pub session: usize,
     pub relay: usize,
+    pub standby: usize,
     pub waiting: usize,
     pub ident: usize,
     pub command: usize,
@@ -1549,6 +1674,7 @@ pub(crate) const fn bytes_each<B: Backend>() -> BytesEach {
         server: Slots::<Server, SERVERS>::BYTES_EACH,
         session: Slots::<Session<B::Stream, B::OwnClient>, SESSIONS>::BYTES_EACH,
         relay: Slots::<Relay<B::Stream>, RELAYS>::BYTES_EACH,
+        standby: Engine::<B>::STANDBY_BYTES,
         waiting: Slots::<Waiting<B::Stream>, WAITING>::BYTES_EACH,
         ident: Slots::<Inquiry<B::Stream>, IDENTS>::BYTES_EACH,
         command: size_of::<Command>(),

@@ -62,6 +62,7 @@ pub mod errno;
 pub mod ident;
 pub mod limits;
 pub mod names;
+pub mod proxy;
 pub mod record;
 pub mod resolver;
 pub mod service;

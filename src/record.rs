@@ -86,6 +86,27 @@ pub enum Ending {
     Signalled(u8),
 }
 
+/// Why somebody may stay no longer. Displays as the word in a TIMEOUT line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Overstay {
+    Timeout,
+    IdleTimeout,
+    /// Others wait for a place, and nothing has come from him for long.
+    PlaceNeeded,
+}
+
+told!(Overstay, |why, f| {
+    let why = *why;
+    spell!(
+        f,
+        match why {
+            Overstay::Timeout => "timeout",
+            Overstay::IdleTimeout => "idle_timeout",
+            Overstay::PlaceNeeded => "place_needed",
+        }
+    )
+});
+
 /// The banners of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Banner {
@@ -130,6 +151,8 @@ pub enum Fact<'a> {
     ConnectFailed { to: Option<SocketAddr>, errno: Errno },
     /// After a reload that server may not be there any more: it is told to end.
     Ousted { pid: u32, peer: Peer, refusal: Refusal },
+    /// A client or a server has been there for too long: it is closed, or told to end; `pid` is 0 for a client of our own.
+    TimedOut { pid: u32, peer: Peer, why: Overstay },
     /// So many more datagrams were refused within `seconds`, without a record each.
     FailMore { count: u64, seconds: u64 },
     /// The service could not listen; tried again in `retry` seconds.
@@ -152,6 +175,8 @@ pub enum Fact<'a> {
     ExecFailed { errno: Errno },
     /// A banner's file could not be read or sent; the client goes on without it.
     BannerFailed { which: Banner, errno: Errno },
+    /// A standby server ended before it had a client; another is started in `ms` milliseconds.
+    StandbyEnded { pid: u32, ending: Ending, ms: u64 },
     /// A wait server ends again and again without taking what waits for it; started again in `ms` milliseconds.
     Hasty { ms: u64 },
     /// A child setting could not be made; the child ended before it became the program.
@@ -237,7 +262,7 @@ impl Record<'_> {
     /// for, and go to the daemon's log.
     pub fn wanted(&self) -> bool {
         match self.fact {
-            Fact::Start { .. } => !self.service.log_on_success.is_empty(),
+            Fact::Start { .. } | Fact::TimedOut { .. } => !self.service.log_on_success.is_empty(),
             Fact::Exit { .. } => {
                 self.service.log_on_success.has(LogFields::EXIT)
                     || self.service.log_on_success.has(LogFields::DURATION)
@@ -254,6 +279,7 @@ impl Record<'_> {
             self.fact,
             Fact::Start { .. }
                 | Fact::Exit { .. }
+                | Fact::TimedOut { .. }
                 | Fact::Fail { .. }
                 | Fact::FailMore { .. }
                 | Fact::UserId { .. }
@@ -270,6 +296,7 @@ impl Record<'_> {
             Fact::Fail { .. }
             | Fact::FailMore { .. }
             | Fact::NoId { .. }
+            | Fact::TimedOut { .. }
             | Fact::Wrapped { why: Why::Rule | Why::NoRule, .. }
             | Fact::Ousted { .. }
             | Fact::Resumed
@@ -375,6 +402,16 @@ told!(Record<'_>, |record, f| {
         Fact::Ousted { pid, peer, refusal } => {
             tell!(f, "{}: server {} of {} is told to end: {}", id, pid, peer, refusal)
         }
+        Fact::TimedOut { pid, peer, why } => {
+            tell!(f, "TIMEOUT: {} {}", id, why)?;
+            if success.has(LogFields::PID) {
+                tell!(f, " pid={}", pid)?;
+            }
+            if success.has(LogFields::HOST) {
+                tell!(f, " from={}", peer)?;
+            }
+            Ok(())
+        }
         Fact::FailMore { count, seconds } => {
             tell!(f, "FAIL: {} {} more datagrams within {} seconds", id, count, seconds)
         }
@@ -428,6 +465,14 @@ told!(Record<'_>, |record, f| {
             ms / 1000,
             ms % 1000 / 100
         ),
+        Fact::StandbyEnded { pid, ending, ms } => {
+            tell!(f, "{}: standby server {} ended before anybody came (", id, pid)?;
+            match ending {
+                Ending::Exited(status) => tell!(f, "status={}", status)?,
+                Ending::Signalled(signal) => tell!(f, "signal={}", signal)?,
+            }
+            tell!(f, "); next one in {} seconds", ms / 1000)
+        }
         Fact::ChildFailed { what, errno } => tell!(f, "{}: {} failed: {}", id, what.call(), errno),
     }
 });

@@ -185,6 +185,18 @@ pub enum Stderr {
     Null,
 }
 
+/// How a server is told who its client is, in front of what the client says (`proxy`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
+pub enum Proxy {
+    #[default]
+    No,
+    /// A line.
+    V1,
+    /// In binary.
+    V2,
+}
+
 /// One bit per yes-or-no property of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
@@ -223,6 +235,8 @@ impl Flags {
     pub const IDONLY: Flags = Flags(1 << 15);
     /// A reload applies access rules and limits to servers that run (ours).
     pub const RECHECK: Flags = Flags(1 << 16);
+    /// The server that owns the socket is started before anybody comes, and again when it has ended (ours).
+    pub const KEEP: Flags = Flags(1 << 17);
 
     pub const fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 == flag.0
@@ -393,6 +407,14 @@ pub struct Service {
     pub per_minute: Option<u32>,
     /// Starts per minute for one client address (FreeBSD's third number, NetBSD's ip_max).
     pub per_minute_source: Option<u32>,
+    /// Seconds that a client may be served, or a server may run; 0: for ever (ours).
+    pub timeout: u32,
+    /// Seconds in which nothing comes and nothing can be sent, after which a client or a server that owns its socket is
+    /// told to end; 0: for ever (ours).
+    pub idle_timeout: u32,
+    /// Servers that are started ahead, to wait for clients (ours).
+    pub standby: u16,
+    pub proxy: Proxy,
     /// The daemon name of hosts.allow(5) and hosts.deny(5); with [`Flags::LIBWRAP`].
     pub daemon: Text,
     /// Range of the table's `rules`; with [`Flags::ONLY_FROM`] whoever is not in it is refused.

@@ -259,6 +259,7 @@ impl Backend for Linux {
     }
 
     const GUARDS: bool = true;
+    const RUNS_PROGRAMS: bool = true;
 
     fn refit(
         &mut self,
@@ -293,6 +294,16 @@ impl Backend for Linux {
             // Servers may write while their service takes nobody.
             self.set_watch(pipe.read_end(), Source::Stderr(id), &pipe.is_watched, true);
         }
+    }
+
+    fn watch_once(&mut self, id: ServiceId, listener: &Listener) {
+        let (fd, data) = (listener.fd.as_fd(), Source::Listener(id).data());
+        let once = EventFlags::IN | EventFlags::ONESHOT;
+        let result = match listener.is_watched.get() {
+            true => epoll::modify(&self.epoll, fd, data, once),
+            false => epoll::add(&self.epoll, fd, data, once),
+        };
+        listener.is_watched.set(result.is_ok());
     }
 
     fn accept(&mut self, listener: &Listener) -> Result<(Socket, Peer), Errno> {
@@ -411,6 +422,16 @@ impl Backend for Linux {
 
     fn relay(&mut self, from: &mut Socket, to: &mut Socket, scratch: &mut [u8]) -> Result<Forward, Errno> {
         stream::relay(from, to, self.spills, scratch)
+    }
+
+    const HAS_STANDBY: bool = true;
+
+    fn pair(&mut self) -> Result<(Socket, Socket), Errno> {
+        Socket::pair()
+    }
+
+    fn is_there(&mut self, stream: &Socket) -> bool {
+        stream.is_there()
     }
 
     fn finish(&mut self, stream: &Socket) {

@@ -78,10 +78,11 @@ pub enum Call {
     Open,
     Spawn,
     Connect,
+    Pair,
 }
 
 impl Call {
-    const ALL: [Call; 5] = [Call::Listen, Call::Accept, Call::Open, Call::Spawn, Call::Connect];
+    const ALL: [Call; 6] = [Call::Listen, Call::Accept, Call::Open, Call::Spawn, Call::Connect, Call::Pair];
 
     /// What the system says when it fails.
     const fn errnos(self) -> &'static [Errno] {
@@ -91,6 +92,7 @@ impl Call {
             Call::Open => &[Errno::NOMEM],
             Call::Spawn => &[Errno::AGAIN, Errno::NOMEM],
             Call::Connect => &[Errno::MFILE, Errno::HOSTUNREACH],
+            Call::Pair => &[Errno::MFILE],
         }
     }
 }
@@ -142,6 +144,8 @@ pub struct Spawned {
     socket: Option<usize>,
     connection: Option<usize>,
     alive: bool,
+    /// It was killed, and need not be known any more.
+    is_killed: bool,
 }
 
 /// A place to listen at, comparable over tables.
@@ -164,6 +168,8 @@ struct Socket {
     /// Children that have it open.
     holders: Vec<Pid>,
     watch: Option<ServiceId>,
+    /// It is reported once.
+    is_once: bool,
     /// The place in the line of what is reported next: epoll puts what it has reported, and what is newly watched, at
     /// the end.
     turn: u64,
@@ -340,6 +346,10 @@ struct Client {
     ours: bool,
     holder: Option<Pid>,
     session: Option<(StreamId, Step)>,
+    /// The other end is a server's, by a pair.
+    is_paired: bool,
+    /// The server at the other end, while it lives.
+    partner: Option<Pid>,
 }
 
 impl Client {
@@ -360,7 +370,14 @@ impl Client {
             ours: false,
             holder: None,
             session: None,
+            is_paired: false,
+            partner: None,
         }
+    }
+
+    /// The server at the other end has ended: what is sent to it fails.
+    fn is_deaf(&self) -> bool {
+        self.is_paired && self.partner.is_none()
     }
 
     fn room(&self) -> usize {
@@ -386,6 +403,7 @@ impl Client {
         let reads = !self.to_server.is_empty() || self.half_closed;
         self.vanished
             || self.dialled != Dialled::No
+            || self.is_deaf()
             || match step {
                 Step::Read => reads,
                 Step::Write => self.room() > 0,
@@ -500,12 +518,18 @@ pub struct Accepted {
     number: usize,
     world: Rc<RefCell<World>>,
     closing: bool,
+    /// The other end of a pair, which a server is to get.
+    is_theirs: bool,
 }
 
 impl Drop for Accepted {
     fn drop(&mut self) {
         let mut world = self.world.borrow_mut();
         let client = &mut world.clients[self.number];
+        if self.is_theirs {
+            client.half_closed |= client.partner.is_none();
+            return;
+        }
         client.ours = false;
         client.session = None;
         let handed_over = client.holder.is_some();
@@ -616,6 +640,7 @@ impl Backend for Sim {
     type Files = Tree;
 
     const GUARDS: bool = false;
+    const RUNS_PROGRAMS: bool = true;
 
     fn files(&mut self) -> &mut Tree {
         &mut self.files
@@ -656,7 +681,32 @@ impl Backend for Sim {
             ours: true,
             ..Client::new(peer, to.port().to_string(), Pace::AtOnce)
         });
-        Ok(Accepted { number: world.clients.len() - 1, world: Rc::clone(&self.world), closing: false })
+        let number = world.clients.len() - 1;
+        Ok(Accepted { number, world: Rc::clone(&self.world), closing: false, is_theirs: false })
+    }
+
+    const HAS_STANDBY: bool = true;
+
+    fn pair(&mut self) -> Result<(Accepted, Accepted), Errno> {
+        let mut world = self.world.borrow_mut();
+        if let Some(errno) = world.fault(Call::Pair) {
+            world.write(format!("pair: {errno}"));
+            return Err(errno);
+        }
+        world.clients.push(Client {
+            sight: Sight::Taken,
+            ours: true,
+            is_paired: true,
+            ..Client::new(Peer::Local, "pair".into(), Pace::WhenTold)
+        });
+        let number = world.clients.len() - 1;
+        let end = |is_theirs| Accepted { number, world: Rc::clone(&self.world), closing: false, is_theirs };
+        Ok((end(false), end(true)))
+    }
+
+    fn is_there(&mut self, stream: &Accepted) -> bool {
+        let client = &self.world.borrow().clients[stream.number];
+        !client.to_server.is_empty() || !client.half_closed
     }
 
     fn connected(&mut self, stream: &Accepted) -> Result<(), Errno> {
@@ -690,6 +740,9 @@ impl Backend for Sim {
                 (_, false, _) => to.room(),
             }
         };
+        if self.world.borrow().clients[to.number].is_deaf() {
+            return Err(Errno::CONNRESET);
+        }
         if room == 0 {
             return Ok(Forward::Blocked);
         }
@@ -738,6 +791,7 @@ impl Backend for Sim {
             ours: true,
             holders: Vec::new(),
             watch: None,
+            is_once: false,
             turn: 0,
             backlog: VecDeque::new(),
             datagrams: VecDeque::new(),
@@ -759,13 +813,24 @@ impl Backend for Sim {
         world.turns += 1;
         let turn = world.turns;
         let socket = &mut world.sockets[listener.number];
-        let was = socket.watch.is_some();
+        let was = socket.watch.is_some() && !socket.is_once;
         socket.watch = on.then_some(id);
+        socket.is_once = false;
         if was != on {
             socket.turn = turn;
             let line = format!("{} {}", if on { "watch" } else { "leave" }, socket.name);
             world.write(line);
         }
+    }
+
+    fn watch_once(&mut self, id: ServiceId, listener: &Listener) {
+        let mut world = self.world.borrow_mut();
+        world.turns += 1;
+        let turn = world.turns;
+        let socket = &mut world.sockets[listener.number];
+        (socket.watch, socket.is_once, socket.turn) = (Some(id), true, turn);
+        let line = format!("watch {} once", socket.name);
+        world.write(line);
     }
 
     fn accept(&mut self, listener: &Listener) -> Result<(Accepted, Peer), Errno> {
@@ -794,7 +859,7 @@ impl Backend for Sim {
         client.sight = Sight::Taken;
         let peer = client.peer;
         world.write(format!("accept {name} {peer}"));
-        Ok((Accepted { number, world: Rc::clone(&self.world), closing: false }, peer))
+        Ok((Accepted { number, world: Rc::clone(&self.world), closing: false, is_theirs: false }, peer))
     }
 
     fn receive(&mut self, listener: &Listener, buf: &mut [u8]) -> Result<(usize, Peer), Errno> {
@@ -898,6 +963,12 @@ impl Backend for Sim {
             |span| table.words(span).iter().map(|word| text(table.bytes(*word))).collect::<Vec<String>>();
         let (mut socket, mut connection) = (None, None);
         match given {
+            Given::Connection(stream) if stream.is_theirs => {
+                let client = &mut world.clients[stream.number];
+                client.partner = Some(pid);
+                client.peer = Peer::Local;
+                client.name = format!("pair-{pid}");
+            }
             Given::Connection(stream) => {
                 world.clients[stream.number].holder = Some(pid);
                 connection = Some(stream.number);
@@ -926,6 +997,7 @@ impl Backend for Sim {
             socket,
             connection,
             alive: true,
+            is_killed: false,
         });
         world.write(match command {
             Some(command) => format!("spawn {id} pid={pid} sh -c {command}"),
@@ -939,7 +1011,13 @@ impl Backend for Sim {
             End::Ask => "TERM",
             End::Kill => "KILL",
         };
-        self.world.borrow_mut().write(format!("end pid={pid} {how}"));
+        let mut world = self.world.borrow_mut();
+        world.write(format!("end pid={pid} {how}"));
+        if how == "KILL"
+            && let Some(server) = world.spawned.get_mut(pid as usize - 1)
+        {
+            server.is_killed = true;
+        }
     }
 
     fn load(&mut self) -> Option<u32> {
@@ -1120,6 +1198,9 @@ impl Simulation {
             let socket = &mut world.sockets[at];
             socket.turn = turn;
             batch.extend(socket.watch.map(Event::Ready));
+            if core::mem::take(&mut socket.is_once) {
+                socket.watch = None;
+            }
         }
         self.sim.sessions.retain(|at| world.clients[*at].session.is_some());
         for at in &self.sim.sessions {
@@ -1359,6 +1440,21 @@ impl Simulation {
         .collect()
     }
 
+    /// Our end of the pair whose other end that server has: what it says, reads and closes goes through here.
+    pub fn partner(&self, pid: Pid) -> Connection {
+        let name = format!("pair-{pid}");
+        let world = self.world.borrow();
+        let at = world.clients.iter().position(|client| client.name == name);
+        Connection(at.unwrap_or_else(|| panic!("server {pid} has no pair")))
+    }
+
+    /// Servers that live at one end of a pair, and our ends.
+    pub fn paired(&self) -> Vec<(Pid, Connection)> {
+        let world = self.world.borrow();
+        let clients = world.clients.iter().enumerate();
+        clients.filter_map(|(at, client)| Some((client.partner?, Connection(at)))).collect()
+    }
+
     /// Pids of servers that live.
     pub fn alive(&self) -> Vec<Pid> {
         self.world.borrow().spawned.iter().filter(|s| s.alive).map(|s| s.pid).collect()
@@ -1405,6 +1501,10 @@ impl Simulation {
                 world.abandon(socket);
             }
             for at in 0..world.clients.len() {
+                if world.clients[at].partner == Some(pid) {
+                    world.clients[at].partner = None;
+                    world.clients[at].half_closed = true;
+                }
                 if world.clients[at].holder == Some(pid) {
                     world.clients[at].holder = None;
                     world.hang_up(at, false);
@@ -1427,7 +1527,8 @@ impl Simulation {
 
     /// A newer program is told of a server by the one whose place it takes.
     pub fn inherits(&mut self, tenancy: Tenancy) -> bool {
-        self.engine.inherit(tenancy, &mut self.sim)
+        let now = self.now();
+        self.engine.inherit(tenancy, now, &mut self.sim)
     }
 
     /// A newer program has taken this one's place.
@@ -1439,7 +1540,7 @@ impl Simulation {
     }
 
     /// Every kind of call that can fail, for scripts that choose one.
-    pub const fn calls() -> [Call; 5] {
+    pub const fn calls() -> [Call; 6] {
         Call::ALL
     }
 
@@ -1459,7 +1560,8 @@ impl Simulation {
             let watched = self
                 .engine
                 .listener(index)
-                .map(|listener| world.sockets[listener.number].watch.map(|id| id.index));
+                .map(|listener| &world.sockets[listener.number])
+                .map(|socket| socket.watch.filter(|_| !socket.is_once).map(|id| id.index));
             let id = table.service(index).map(|s| text(table.bytes(s.id))).unwrap_or_default();
             match status.state {
                 State::Listening => assert_eq!(watched, Some(Some(index)), "{id} listens"),
@@ -1477,8 +1579,11 @@ impl Simulation {
             }
         }
         let alive = world.spawned.iter().filter(|s| s.alive).count();
-        let children = self.engine.servers().count() + self.engine.commands();
-        assert_eq!(children, alive, "every child is a server or a command");
+        let ahead = self.engine.standbys().count() + self.engine.dismissed();
+        let children = self.engine.servers().count() + self.engine.commands() + ahead;
+        let killed = world.spawned.iter().filter(|s| s.alive && s.is_killed).count();
+        assert!(children <= alive, "every server and command is a child");
+        assert!(children >= alive - killed, "every child is a server or a command");
         let sessions = world
             .clients
             .iter()

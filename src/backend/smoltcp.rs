@@ -51,7 +51,7 @@ use crate::engine::{Engine, Event, Tables};
 use crate::errno::Errno;
 use crate::record::Record;
 use crate::resolver::QuestionId;
-use crate::service::{Answer, Bind, Family, Service, SocketType};
+use crate::service::{Answer, Bind, Family, Proxy, Service, SocketType};
 use crate::sntp::{self, Clock};
 use crate::table::Table;
 use crate::time::{Instant, Now};
@@ -914,7 +914,9 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
 
     fn listen(&mut self, table: &Table, service: &Service) -> Result<Claim<'a>, Errno> {
         // A server that owns its socket wants one of the system's.
-        if service.is_owned_by_server() || (service.is_program() && !H::HAS_PROGRAMS) {
+        // And one that is to be told of its client needs somebody between the two.
+        let is_told = service.is_program() && service.proxy != Proxy::No;
+        if service.is_owned_by_server() || (service.is_program() && !H::HAS_PROGRAMS) || is_told {
             return Err(Errno::NOSYS);
         }
         let mut line = None;
@@ -980,6 +982,8 @@ impl<'a, D: Device, H: Host> Backend for Smoltcp<'a, D, H> {
     }
 
     const GUARDS: bool = false;
+    const HAS_STANDBY: bool = false;
+    const RUNS_PROGRAMS: bool = H::HAS_PROGRAMS;
 
     fn refit(&mut self, _: &Table, _: &Service, _: &mut Claim<'a>, _: bool) -> Result<(), Errno> {
         Ok(())

@@ -71,10 +71,15 @@ pub enum Key {
     SocketUser,
     SocketGroup,
     Recheck,
+    Timeout,
+    IdleTimeout,
+    Keep,
+    Standby,
+    Proxy,
 }
 
 /// How many keys there are.
-pub const KEYS: usize = Key::Recheck as usize + 1;
+pub const KEYS: usize = Key::Proxy as usize + 1;
 
 /// A set of attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -276,7 +281,7 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
     row("log_type", Key::LogType, Both, Many, "SYSLOG FACILITY [LEVEL] | FILE /PATH [SOFT [HARD]]", "the daemon's log",
         "where the service's records go; sizes in bytes, K or M"),
     row("log_on_success", Key::LogOnSuccess, Both, Any, "PID | HOST | USERID | EXIT | DURATION | TRAFFIC ...", "nothing",
-        "what records of clients tell; USERID: the user that the client's ident server names; TRAFFIC: the bytes of `redirect` and built-in stream services"),
+        "what records of clients tell; USERID: the user that the client's ident server names; TRAFFIC: the bytes of `redirect`, `standby` and built-in stream services"),
     row("log_on_failure", Key::LogOnFailure, Both, Any, "HOST | USERID | ATTEMPT ...", "nothing",
         "what FAIL records tell; USERID: the user that the client's ident server names"),
     row("rpc_version", Key::RpcVersion, Service, One, "N or N-M", "none",
@@ -351,6 +356,16 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
         "group of a unix socket's node"),
     row("recheck", Key::Recheck, Both, One, "yes | no", "no",
         "yes: a reload applies access rules and limits to servers that run, and ends those that may not be there any more (SIGTERM)"),
+    row("timeout", Key::Timeout, Both, One, "SECONDS | UNLIMITED", "UNLIMITED",
+        "how long a client may be served: then his connection is closed, or his server told to end (SIGTERM, five seconds later SIGKILL)"),
+    row("idle_timeout", Key::IdleTimeout, Both, One, "SECONDS | UNLIMITED", "UNLIMITED",
+        "how long a client of `redirect`, `standby` or of a built-in stream service may be there without a byte that comes or can be sent. Then as `timeout`. Of other servers the daemon does not see what they do"),
+    row("keep", Key::Keep, Service, One, "yes | no", "no",
+        "yes: the server of a service with wait = yes is started before anybody comes, and again when it has ended"),
+    row("standby", Key::Standby, Service, One, "NUMBER", "0",
+        "servers that are started before anybody comes, each to wait for one client; stream services with wait = no. A server then has one end of a socket pair, knows no address of its client (see `proxy`), and what is said passes the daemon"),
+    row("proxy", Key::Proxy, Service, One, "v1 | v2", "nothing",
+        "with `standby` or `redirect`: tell the server, or the other host, who the client is by the header of the PROXY protocol of that version, in front of what the client says"),
 ];
 
 /// A word of `flags` or `type`.

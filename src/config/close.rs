@@ -7,10 +7,10 @@ use super::diagnostic::{Bytes, Severity};
 use super::draft::{Draft, Kind, Lists, Spot, Wish};
 use super::source::Files;
 use super::{Context, base_name, behind_tcpd, is_tcpd, rules};
-use crate::capacity::DRAFT_WORDS;
+use crate::capacity::{DRAFT_WORDS, STANDBYS};
 use crate::names;
 use crate::service::{
-    Answer, Builtin, DenyTime, Dialect, Family, Flags, LogFields, Service, SocketType, Standing,
+    Answer, Builtin, DenyTime, Dialect, Family, Flags, LogFields, Proxy, Service, SocketType, Standing,
 };
 use crate::table::{Full, Text};
 
@@ -125,6 +125,70 @@ fn complete<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
         }
         let service = &mut draft.service;
         [service.banner, service.banner_success, service.banner_fail] = [Text::default(); 3];
+    }
+    ahead(cx, draft);
+    stay(cx, draft);
+}
+
+/// Servers that are started ahead, and who is told who comes.
+fn ahead<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
+    if draft.service.standby > 0 {
+        let is_fit = is_program(draft) && !draft.service.is_owned_by_server() && draft.mux.is_none();
+        if !is_fit {
+            let what = format_args!("`standby` has no effect on this service");
+            let cure = "it is for programs with `wait = no` and a port of their own: leave it out";
+            cx.warning(0, what, format_args!("{cure}"));
+            draft.service.standby = 0;
+        } else if draft.service.flags.has(Flags::EXPAND) {
+            let what = format_args!("`standby` and `expand` do not go together");
+            let cure = "its server is started before its client is known: leave one of the two out";
+            cx.wrong(draft, 0, what, format_args!("{cure}"));
+        } else if usize::from(draft.service.standby) > STANDBYS {
+            let full = Full { capacity: "STANDBYS", value: STANDBYS };
+            cx.full(draft, 0, "this many standby servers", full);
+        }
+    }
+    let is_told = draft.service.standby > 0 || draft.has(Key::Redirect);
+    if draft.service.proxy != Proxy::No && !is_told {
+        let what = format_args!("`proxy` needs `standby` or `redirect`");
+        let cure = format_args!("a server that is given its client's connection can ask for his address");
+        cx.wrong(draft, 0, what, cure);
+    }
+}
+
+/// How long clients and servers may stay, where the daemon can tell.
+fn stay<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
+    let service = &draft.service;
+    let is_owned = service.is_owned_by_server();
+    let has_sessions = service.socket == SocketType::Stream && !matches!(service.answer, Answer::Sensor(_));
+    let is_kept = service.flags.has(Flags::KEEP);
+    if draft.has(Key::Timeout) && !has_sessions && !is_owned {
+        let what = format_args!("`timeout` has no effect on this service");
+        cx.warning(0, what, format_args!("nobody stays with it: leave it out"));
+    }
+    if draft.has(Key::IdleTimeout) && draft.service.idle_timeout > 0 {
+        let what = format_args!("`idle_timeout` has no effect on this service");
+        if is_owned {
+            let cure =
+                "what comes to a socket that its server owns does not pass the daemon: write `timeout`";
+            let cure = format_args!("{cure}");
+            cx.warning(0, what, cure);
+        } else if !is_owned && is_program(draft) && draft.service.standby == 0 {
+            let cure = "what its program sends does not pass the daemon: write `timeout`, or `standby`";
+            let cure = format_args!("{cure}");
+            cx.warning(0, what, cure);
+        } else if !is_owned && !has_sessions {
+            cx.warning(0, what, format_args!("nobody stays with it: leave it out"));
+        }
+    }
+    if is_owned {
+        // epoll(7) tells of what waits, and not of what a quick server has taken already: a busy one would look idle.
+        draft.service.idle_timeout = 0;
+    }
+    if is_kept && !is_owned {
+        let what = format_args!("`keep` has no effect on this service");
+        cx.warning(0, what, format_args!("it is for programs with `wait = yes`: leave it out"));
+        draft.flag(Flags::KEEP, false);
     }
 }
 
@@ -318,6 +382,7 @@ fn facts<F: Files>(cx: &mut Context<'_, F>, draft: &Draft) {
     let stream = service.socket == SocketType::Stream;
     let counted = match service.answer {
         Answer::Redirect(_) => true,
+        Answer::Program => service.standby > 0,
         Answer::Builtin(_) => stream,
         _ => false,
     };
@@ -328,7 +393,7 @@ fn facts<F: Files>(cx: &mut Context<'_, F>, draft: &Draft) {
     };
     let at = draft.traffic_at;
     if at.line > 0 && !counted && service.log_on_success.has(LogFields::TRAFFIC) {
-        let what = "TRAFFIC is recorded of `redirect` and of built-in stream services alone";
+        let what = "TRAFFIC is recorded of `redirect`, `standby` and of built-in stream services alone";
         warn(at, what, "leave it out: what a program sends does not pass the daemon");
     }
     let at = draft.userid_at;

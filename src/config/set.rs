@@ -14,7 +14,7 @@ use super::{Context, base_name, init, is_tcpd, mark};
 use crate::addr::{Prefix, plain};
 use crate::capacity::{BANNER_BYTES, DRAFT_RULES, DRAFT_WORDS, NAME_BYTES};
 use crate::names;
-use crate::service::{Cps, Flags, Host, LogFields, LogFile, LogType, SocketType, Stderr, Target};
+use crate::service::{Cps, Flags, Host, LogFields, LogFile, LogType, Proxy, SocketType, Stderr, Target};
 use crate::table::{Full, Origin, Pattern, Rule, Text};
 
 /// One attribute line of a section.
@@ -285,6 +285,22 @@ impl<F: Files> Setting<'_, '_, F> {
                 let recheck = self.good(word, value::yes_no(bytes));
                 self.draft.flag(Flags::RECHECK, recheck == Some(true));
             }
+            Key::Timeout => {
+                self.draft.service.timeout = self.good(word, value::seconds(bytes)).unwrap_or_default();
+            }
+            Key::IdleTimeout => {
+                self.draft.service.idle_timeout = self.good(word, value::seconds(bytes)).unwrap_or_default();
+            }
+            Key::Keep => {
+                let keep = self.good(word, value::yes_no(bytes));
+                self.draft.flag(Flags::KEEP, keep == Some(true));
+            }
+            Key::Standby => self.draft.service.standby = self.good(word, value::number(bytes)).unwrap_or(0),
+            Key::Proxy => match () {
+                () if word.is("v1") => self.draft.service.proxy = Proxy::V1,
+                () if word.is("v2") => self.draft.service.proxy = Proxy::V2,
+                () => self.bad(word),
+            },
             // Not enforced, without effect, or with any number of values.
             _ => {}
         }

@@ -17,11 +17,11 @@ use super::draft::{Draft, Lists, Spot, Wish};
 use super::source::Files;
 use super::{Context, Loader, mark, rules};
 use crate::addr::plain;
-use crate::capacity::SERVICES;
+use crate::capacity::{SERVICES, STANDBYS};
 use crate::errno::Errno;
 use crate::names;
 use crate::service::{Answer, Bind, Cps, Dialect, Family, Flags, LogFields, Service, SocketType, Standing};
-use crate::table::{Pattern, Span, Table, Text};
+use crate::table::{Full, Pattern, Span, Table, Text};
 
 /// Supplementary groups of one user.
 const USER_GROUPS: usize = 128;
@@ -67,6 +67,7 @@ impl Loader {
         self.narrow(cx);
         self.doubles(cx);
         self.unreachable(cx);
+        self.standbys(cx);
         let mut wishes = self.wishes.iter();
         cx.table.retain_services(|_| wishes.next().is_none_or(|wish| !wish.off));
         pair(cx.table);
@@ -195,6 +196,22 @@ impl Loader {
         say.say(Severity::Warning, table.bytes(lost.file), lost.line, 0, what, format_args!("{cure}"));
     }
 
+    /// All standby servers together need room; those who come first in the files have it.
+    fn standbys<F: Files>(&self, cx: &mut Context<'_, F>) {
+        let mut room = STANDBYS;
+        for i in 0..self.wishes.len() {
+            let Some(service) = self.live(cx, i) else { continue };
+            match room.checked_sub(usize::from(service.standby)) {
+                Some(rest) => room = rest,
+                None => {
+                    let full = Full { capacity: "STANDBYS", value: STANDBYS };
+                    let what = format_args!("no room for its standby servers beside those of others");
+                    fail(cx, i, Spot::default(), what, format_args!("{full}"));
+                }
+            }
+        }
+    }
+
     /// Service `i`, if it is going to run.
     fn live<F: Files>(&self, cx: &Context<'_, F>, i: usize) -> Option<Service> {
         let off = self.wishes.get(i).is_none_or(|wish| wish.off);
@@ -261,6 +278,12 @@ fn inherit(service: &mut Service, wish: &Wish, defaults: &Draft, rules: Rules) {
     }
     if wanted(Key::Recheck) && d.flags.has(Flags::RECHECK) {
         service.flags = service.flags.with(Flags::RECHECK);
+    }
+    if wanted(Key::Timeout) {
+        service.timeout = d.timeout;
+    }
+    if wanted(Key::IdleTimeout) {
+        service.idle_timeout = d.idle_timeout;
     }
     if wish.tcpd {
         // tcpd logged who came and who was turned away; so does the daemon, unless somebody says what to log.

@@ -10,7 +10,8 @@ use std::vec::Vec;
 use super::source::memory::{Tree, text};
 use super::*;
 use crate::service::{
-    Answer, Bind, Cps, DenyTime, Family, Flags, Host, Limit, LogFields, LogType, Service, Standing, Target,
+    Answer, Bind, Cps, DenyTime, Family, Flags, Host, Limit, LogFields, LogType, Proxy, Service, Standing,
+    Target,
 };
 use crate::table::Pattern;
 
@@ -923,10 +924,81 @@ mod clients {
     }
 
     #[test]
+    fn how_long_who_may_stay() {
+        let times = |loaded: &Loaded| {
+            let s = loaded.service("s");
+            (s.timeout, s.idle_timeout, s.flags.has(Flags::KEEP))
+        };
+        let builtin = |lines: &str| {
+            conf(&format!(
+                "service s\n{{\ntype = UNLISTED INTERNAL\nport = 7\nsocket_type = stream\nwait = no\n{lines}\n}}\n"
+            ))
+        };
+        let dgram = |lines: &str| {
+            conf(&format!(
+                "service s\n{{\ntype = UNLISTED\nport = 69\nsocket_type = dgram\nwait = yes\nuser = bob\nserver = /bin/s\n{lines}\n}}\n"
+            ))
+        };
+        assert_eq!(times(builtin("timeout = 3600\nidle_timeout = 60").says(&[])), (3600, 60, false));
+        assert_eq!(times(builtin("timeout = UNLIMITED").says(&[])), (0, 0, false));
+        plain("redirect = 192.0.2.1 80\nidle_timeout = 60").says(&[]);
+        let unseen = "/x.conf:1: warning: `idle_timeout` has no effect on this service; what comes to a socket that its server owns does not pass the daemon: write `timeout`";
+        assert_eq!(times(dgram("timeout = 5\nidle_timeout = 6").says(&[unseen])), (5, 0, false));
+        assert_eq!(times(dgram("keep = yes").says(&[])), (0, 0, true));
+        // No limit, or no time? Whoever writes it is asked.
+        for zero in ["timeout = 0", "idle_timeout = 0", "timeout = 5m", "idle_timeout = -1"] {
+            assert_eq!(builtin(zero).broken(), ["s"]);
+        }
+        service("timeout = 60").says(&[]);
+        service("idle_timeout = 60").says(&["/x.conf:1: warning: `idle_timeout` has no effect on this service; what its program sends does not pass the daemon: write `timeout`, or `standby`"]);
+        service("idle_timeout = UNLIMITED").says(&[]);
+        dgram("idle_timeout = 60\nkeep = yes").says(&[unseen]);
+        let kept = service("keep = yes");
+        kept.says(&["/x.conf:1: warning: `keep` has no effect on this service; it is for programs with `wait = yes`: leave it out"]);
+        assert!(!times(&kept).2);
+        let answers = "service s\n{\ntype = UNLISTED INTERNAL\nport = 7\nsocket_type = dgram\nwait = yes\ntimeout = 5\nidle_timeout = 5\n}\n";
+        conf(answers).says(&[
+            "/x.conf:1: warning: `timeout` has no effect on this service; nobody stays with it: leave it out",
+            "/x.conf:1: warning: `idle_timeout` has no effect on this service; nobody stays with it: leave it out",
+        ]);
+        // Those of `defaults` are for whom they can mean something.
+        let defaults = "defaults\n{\ntimeout = 100\nidle_timeout = 10\n}\n";
+        let loaded = conf(&format!("{defaults}{TELNET}"));
+        let telnet = loaded.says(&[]).service("telnet");
+        assert_eq!((telnet.timeout, telnet.idle_timeout), (100, 10));
+        let loaded = conf(&format!("{defaults}{}", TELNET.replace("wait", "timeout = UNLIMITED\nwait")));
+        assert_eq!(loaded.says(&[]).service("telnet").timeout, 0);
+    }
+
+    #[test]
+    fn who_starts_before_anybody_comes() {
+        let loaded = service("standby = 4\nproxy = v2\nidle_timeout = 60\nlog_on_success = TRAFFIC");
+        let s = loaded.says(&[]).service("s");
+        assert_eq!((s.standby, s.proxy), (4, Proxy::V2));
+        plain("redirect = 192.0.2.1 80\nproxy = v1").says(&[]);
+        for lines in ["standby = many", "standby = -1", "standby = 1\nproxy = 1", "standby = 65"] {
+            assert_eq!(service(lines).broken(), ["s"], "{lines}");
+        }
+        service("standby = 65").says(&["/x.conf:1: error: no room for this many standby servers; this build holds 64 (STANDBYS); build with USHERD_STANDBYS=128 or more"]);
+        service("proxy = v1").says(&["/x.conf:1: error: `proxy` needs `standby` or `redirect`; a server that is given its client's connection can ask for his address"]);
+        service("standby = 1\nexpand = yes").says(&["/x.conf:1: error: `standby` and `expand` do not go together; its server is started before its client is known: leave one of the two out"]);
+        let none = "/x.conf:1: warning: `standby` has no effect on this service; it is for programs with `wait = no` and a port of their own: leave it out";
+        plain("redirect = 192.0.2.1 80\nstandby = 4").says(&[none]);
+        let waits = conf(&TELNET.replace("wait = no", "wait = yes\nstandby = 4"));
+        assert_eq!(waits.says(&[none]).service("telnet").standby, 0);
+        // All together have one room; who is first has it.
+        let two = TELNET.replace("wait", "standby = 40\nwait");
+        let loaded = conf(&format!("{two}{}", two.replace("service telnet", "service ftp")));
+        assert_eq!(loaded.ready(), ["telnet"]);
+        assert_eq!(loaded.broken(), ["ftp"]);
+        loaded.mentions("no room for its standby servers beside those of others");
+    }
+
+    #[test]
     fn facts_that_nobody_can_know_are_told() {
         service("log_on_success = USERID HOST\nlog_on_failure = USERID").says(&[]);
         plain("redirect = 192.0.2.1 80\nlog_on_success = TRAFFIC").says(&[]);
-        service("log_on_success = TRAFFIC").says(&["/x.conf:9:18: warning: TRAFFIC is recorded of `redirect` and of built-in stream services alone; leave it out: what a program sends does not pass the daemon"]);
+        service("log_on_success = TRAFFIC").says(&["/x.conf:9:18: warning: TRAFFIC is recorded of `redirect`, `standby` and of built-in stream services alone; leave it out: what a program sends does not pass the daemon"]);
         // Of `defaults` it is for the others, and xinetd's way to drop every other service.
         assert_eq!(
             conf(&format!("defaults\n{{\nlog_on_success = TRAFFIC\n}}\n{TELNET}")).says(&[]).ready(),

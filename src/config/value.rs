@@ -34,6 +34,14 @@ pub fn limit(word: &[u8]) -> Option<Option<u32>> {
     if word.eq_ignore_ascii_case(b"UNLIMITED") { Some(None) } else { number(word).map(Some) }
 }
 
+/// A number of seconds, or UNLIMITED: 0. Not 0 itself, which some would take for no limit and others for no time.
+pub fn seconds(word: &[u8]) -> Option<u32> {
+    match limit(word)? {
+        None => Some(0),
+        Some(seconds) => Some(seconds).filter(|seconds| *seconds > 0),
+    }
+}
+
 /// A number with K, M or G behind it.
 pub fn size(word: &[u8]) -> Option<u64> {
     let (digits, shift) = match word {

@@ -53,6 +53,7 @@ impl<B: Backend> Engine<B> {
         if run.state == State::Full {
             run.state = State::Listening;
         }
+        self.is_keeping = true;
         b.watch(ServiceId { index, generation }, listener, run.state == State::Listening);
         if core::mem::take(&mut run.listen_failures) > 0 {
             self.note(index, Fact::ListenRecovered, b);
@@ -72,6 +73,9 @@ impl<B: Backend<Tables = TablePair>> Engine<B> {
     pub fn adopt(&mut self, now: Now, b: &mut B) -> Changes {
         // Now, while their services are surely there.
         self.tell_refusals(true, now, b);
+        if B::HAS_STANDBY {
+            self.dismiss_standbys(now, b);
+        }
         let mut changes = Changes::default();
         let (old, new) = self.tables.both_mut();
         // Successor of each old service.
@@ -181,6 +185,8 @@ impl<B: Backend<Tables = TablePair>> Engine<B> {
                 to.listen_failures = run.listen_failures;
                 to.state = run.state;
                 to.told = run.told;
+                // Nobody looks while the tables change places.
+                to.stirred = true;
             }
         }
         // A place that is in both tables keeps its socket and who waits there, even if its service is another now. Not if
@@ -252,6 +258,10 @@ impl<B: Backend<Tables = TablePair>> Engine<B> {
             self.attend(index as ServiceIndex, now, b);
         }
         self.oust(now, b);
+        if B::RUNS_PROGRAMS && core::mem::take(&mut self.is_keeping) {
+            self.start_ahead(now, b);
+        }
+        self.expiry = self.find_expiry();
         self.timers_changed = true;
         self.refresh_deadline();
         #[cfg(any(test, debug_assertions, feature = "sim"))]
@@ -279,7 +289,10 @@ impl<B: Backend> Engine<B> {
             self.note(service, Fact::Ousted { pid: 0, peer, refusal }, b);
             self.close_session(id, now, b);
         }
-        while let Some(id) = self.relays.find(|r| self.ousts(r.service, r.peer, r.began, now).is_some()) {
+        let is_own = |relay: &Relay<B::Stream>| relay.is_tenant();
+        while let Some(id) =
+            self.relays.find(|r| is_own(r) && self.ousts(r.service, r.peer, r.began, now).is_some())
+        {
             let Some(&Relay { service, peer, began, .. }) = self.relays.get(id) else { return };
             let Some(refusal) = self.ousts(service, peer, began, now) else { return };
             self.note(service, Fact::Ousted { pid: 0, peer, refusal }, b);
@@ -307,7 +320,8 @@ impl<B: Backend> Engine<B> {
         let earlier = |peer: Option<Peer>| {
             let servers = self.servers.iter().map(|(_, s)| (s.service, s.peer, s.began));
             let sessions = self.sessions.iter().map(|(_, s)| (s.service, s.peer, s.began));
-            let relays = self.relays.iter().map(|(_, r)| (r.service, r.peer, r.began));
+            let relays = self.relays.iter().filter(|(_, r)| r.is_tenant());
+            let relays = relays.map(|(_, r)| (r.service, r.peer, r.began));
             servers
                 .chain(sessions)
                 .chain(relays)

@@ -25,13 +25,13 @@ impl<B: Backend> Engine<B> {
     /// What there is to tell an heir.
     pub fn tenancies(&self) -> impl Iterator<Item = Tenancy> {
         self.servers.iter().map(|(_, server)| {
-            let Server { service, pid, peer, began, holds, blocks } = *server;
+            let Server { service, pid, peer, began, holds, blocks, .. } = *server;
             Tenancy { service, pid, peer, began, holds, blocks }
         })
     }
 
     /// Takes in a server that the predecessor started, after the table was adopted; false if there is no place for it.
-    pub fn inherit(&mut self, tenancy: Tenancy, b: &mut B) -> bool {
+    pub fn inherit(&mut self, tenancy: Tenancy, now: Now, b: &mut B) -> bool {
         let Tenancy { service, pid, peer, began, mut holds, mut blocks } = tenancy;
         let generation = self.generation;
         let run = self.runs.get_mut(usize::from(service));
@@ -41,7 +41,9 @@ impl<B: Backend> Engine<B> {
             holds = None;
             blocks = true;
         }
-        if self.servers.insert(Server { service, pid, peer, began, holds, blocks }).is_err() {
+        // It is looked at anew from here on, whether anything comes to its socket.
+        let server = Server { began, blocks, ..Server::new(service, pid, peer, holds, now) };
+        if self.servers.insert(server).is_err() {
             return false;
         }
         if let Some(run) = run {

@@ -13,12 +13,14 @@ use super::*;
 use crate::addr::Prefix;
 use crate::backend::sim::{Call, Connection, Dice, Pace, Sight, Simulation};
 use crate::capacity::TEXT_BYTES;
-use crate::service::{Bind, Cps, Host, LogFields, Minutes, Service, Standing, Target};
+use crate::service::{Bind, Cps, Host, LogFields, Minutes, Proxy, Service, Standing, Target};
 use crate::table::{Origin, Pattern, Rule, Span, Text};
 
 mod conformance;
 mod edges;
+mod standby;
 mod succession;
+mod timeouts;
 mod walks;
 mod wrapped;
 
@@ -1924,6 +1926,19 @@ fn random_draft(dice: &mut Dice) -> Draft {
     if dice.chance(50) {
         draft = draft.with(|s| s.max_load = Some(200));
     }
+    if dice.chance(250) {
+        let (timeout, idle) = (dice.below(120) as u32, dice.below(60) as u32);
+        draft = draft.with(|s| (s.timeout, s.idle_timeout) = (timeout, idle));
+    }
+    if draft.service.is_program() && !draft.service.is_owned_by_server() && dice.chance(400) {
+        draft = draft.with(|s| s.standby = 1 + dice.below(4) as u16);
+    }
+    if dice.chance(200) {
+        draft = draft.with(|s| s.proxy = Proxy::V1);
+    }
+    if draft.service.is_owned_by_server() && dice.chance(200) {
+        draft = draft.flag(Flags::KEEP);
+    }
     if dice.chance(150) {
         draft = draft.broken();
     }
@@ -1993,19 +2008,23 @@ fn storm(seed: u64, steps: usize) -> Vec<String> {
     if dice.chance(500) {
         sim.marks_by_count();
     }
+    let mut table = Vec::new();
     for step in 0..steps {
         sim.remark(&format!("-- step {step}"));
-        random_step(&mut sim, &mut dice, &tables, &mut connections);
+        random_step(&mut sim, &mut dice, &tables, &mut table, &mut connections);
         sim.check_quiet();
         all.extend(sim.transcript());
     }
     if dice.chance(300) {
         // TERM in the middle of it: servers may take their time.
         sim.terminates();
-        assert_eq!(sim.engine.sessions().count(), 0);
         for pid in sim.alive() {
             sim.passes_ms(dice.below(2000) as u64);
             sim.exits(pid, 0);
+        }
+        // What standby servers said last has been on its way to these.
+        for c in &connections {
+            sim.vanishes(*c);
         }
         // What was asked of name servers ends by itself.
         sim.passes_s(6);
@@ -2019,6 +2038,14 @@ fn storm(seed: u64, steps: usize) -> Vec<String> {
     sim.troubles(0, 0);
     sim.engine.set_limit(None);
     sim.sets_load(None);
+    // Those that are kept would always be there.
+    let all_end = |draft: &Draft| {
+        draft.clone().with(|s| {
+            (s.standing, s.standby) = (Standing::Ready, 0);
+            s.flags = s.flags.without(Flags::KEEP);
+        })
+    };
+    reload(&mut sim, &table.iter().map(all_end).collect::<Vec<Draft>>());
     let mut rounds = 0;
     let is_busy = |engine: &Engine<_>| engine.running() > 0 || engine.commands() > 0 || engine.outgoing() > 0;
     while is_busy(&sim.engine) || !sim.waiting().is_empty() {
@@ -2050,6 +2077,7 @@ fn random_step(
     sim: &mut Simulation,
     dice: &mut Dice,
     tables: &[Vec<Draft>],
+    table: &mut Vec<Draft>,
     connections: &mut Vec<Connection>,
 ) {
     const CLIENTS: [&str; 6] =
@@ -2058,7 +2086,7 @@ fn random_step(
         // Those who came last are most likely to be there still.
         connections.get(connections.len().saturating_sub(1 + dice.below(12))).copied()
     };
-    match dice.below(120) {
+    match dice.below(130) {
         0..25 => {
             let together = dice.chance(300);
             let clients = if together { 1 + dice.below(40) } else { 1 };
@@ -2132,6 +2160,7 @@ fn random_step(
                 None => random_table(dice),
             };
             reload(sim, &drafts);
+            *table = drafts;
         }
         96 => sim.troubles(dice.roll(), [0, 0, 20, 300][dice.below(4)]),
         97 => sim.engine.set_limit([Some(3), Some(20), None][dice.below(3)]),
@@ -2175,6 +2204,20 @@ fn random_step(
         115..118 => {
             let path = ["/etc/hosts.allow", "/etc/hosts.deny"][dice.below(2)];
             sim.has_file(path, &random_rules(dice));
+        }
+        // Servers at one end of a pair.
+        118..128 => {
+            for _ in 0..1 + dice.below(4) {
+                let pairs = sim.paired();
+                let Some((pid, at)) = pairs.get(dice.below(pairs.len())).copied() else { break };
+                match dice.below(8) {
+                    0 => sim.half_closes(at),
+                    1 => sim.exits(pid, 0),
+                    2 => sim.dies(pid, 9),
+                    3 | 4 => sim.reads(at, dice.below(100_000)),
+                    _ => sim.says(at, &vec![b'z'; dice.below(200_000)]),
+                }
+            }
         }
         // Events that are late, early or made up.
         _ => {

@@ -22,7 +22,8 @@ use std::time::Duration;
 pub const DIR: &str = "/run/test";
 
 /// The service programs that [`super::probe`] implements, under the names they are executed by.
-pub const PROGRAMS: [&str; 5] = ["probe", "udpecho", "udponce", "acceptecho", "attacker"];
+pub const PROGRAMS: [&str; 7] =
+    ["probe", "udpecho", "udponce", "udpstays", "acceptecho", "sessionecho", "attacker"];
 
 pub struct Net {
     namespace: PathBuf,

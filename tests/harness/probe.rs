@@ -26,6 +26,9 @@ extern "C" fn before_main() {
         Some("udpecho") => udp_echo(500, usize::MAX),
         Some("udponce") => udp_echo(5000, 1),
         Some("acceptecho") => accept_echo(),
+        Some("sessionecho") => copy(0, 1),
+        // A server for `wait` that would stay for ever.
+        Some("udpstays") => udp_echo(-1, usize::MAX),
         Some("attacker") => attack(),
         _ => return,
     }
@@ -279,13 +282,19 @@ fn udp_echo(idle: c_int, most: usize) {
 
 /// A server for `wait` on a listening socket: one connection, then it ends and the daemon listens again.
 fn accept_echo() {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::accept(0, std::ptr::null_mut(), std::ptr::null_mut()) };
+    copy(fd, fd);
+}
+
+/// Says what it hears, to the end.
+fn copy(from: c_int, to: c_int) {
     let mut buffer = [0u8; 4096];
     // SAFETY: the buffer is valid for the lengths given.
     unsafe {
-        let fd = libc::accept(0, std::ptr::null_mut(), std::ptr::null_mut());
         loop {
-            let n = libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len());
-            if n <= 0 || libc::write(fd, buffer.as_ptr().cast(), n as usize) != n {
+            let n = libc::read(from, buffer.as_mut_ptr().cast(), buffer.len());
+            if n <= 0 || libc::write(to, buffer.as_ptr().cast(), n as usize) != n {
                 return;
             }
         }

@@ -30,7 +30,7 @@ use crate::config::diagnostic::{Bytes, Diagnostic, Severity};
 use crate::config::source::Files;
 use crate::config::value::number;
 use crate::config::{self, Loader, Outcome};
-use crate::engine::{Changes, Engine, Event};
+use crate::engine::{Changes, Engine, Event, GRACE_MS};
 use crate::errno::Errno;
 use crate::record::{Ending, Level, ListensAt};
 use crate::service::{Bind, Builtin, Dialect, Flags, LogFields, Service, SocketType, Standing};
@@ -93,9 +93,7 @@ const HANDLED: SignalSet = SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, TERM, CHL
 /// Blocked: those, and SIGPIPE, which a broken pipe's errno says as well.
 const BLOCKED: SignalSet = SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, PIPE, TERM, CHLD]);
 
-/// After TERM, servers have this long to end before they are killed.
-const GRACE_MS: u64 = 5000;
-/// And this long to be gone after that.
+/// After they are killed at the end, servers have this long to be gone.
 const KILL_GRACE_MS: u64 = 1000;
 /// Between attempts to reload while a child still reads the table that would be overwritten.
 const RELOAD_AGAIN_MS: u64 = 20;
@@ -1490,7 +1488,7 @@ impl Daemon<'_, '_> {
     /// Takes over what an older program has left.
     #[inline(never)]
     fn inherit(&mut self, will: &Will) {
-        let (known, lost) = will.inherit(self.engine, &mut self.linux);
+        let (known, lost) = will.inherit(self.engine, read_clocks(), &mut self.linux);
         let earlier = self.predecessors.len();
         self.linux.log.message(
             Level::Notice,

@@ -10,7 +10,7 @@ use crate::config::diagnostic::Bytes;
 use crate::engine::{Engine, State};
 use crate::errno::Errno;
 use crate::record::ListensAt;
-use crate::service::{Answer, DenyTime, Flags, Host, LogType, Service, Standing, Target};
+use crate::service::{Answer, DenyTime, Flags, Host, LogType, Proxy, Service, Standing, Target};
 use crate::table::{Pattern, Span, Table};
 use crate::time::Now;
 
@@ -113,7 +113,12 @@ fn text(out: &mut Buffered, engine: &Engine<Linux>, now: Now) -> fmt::Result {
         let seconds = now.mono.since_s(began);
         writeln!(out, "\t{} pid={pid} from={peer} since={seconds}(sec)", Bytes(name(service)))?;
     }
-    out.write_str("\nSessions of built-in and redirected services:\n")?;
+    out.write_str("\nStandby servers:\n")?;
+    for (service, pid, since) in engine.standbys() {
+        let seconds = now.mono.since_s(since);
+        writeln!(out, "\t{} pid={pid} since={seconds}(sec)", Bytes(name(service)))?;
+    }
+    out.write_str("\nSessions of built-in, redirected and standby services:\n")?;
     for (service, peer, began, moved) in engine.sessions() {
         let seconds = now.mono.since_s(began);
         writeln!(out, "\t{} from={peer} since={seconds}(sec) moved={moved}(bytes)", Bytes(name(service)))?;
@@ -174,6 +179,22 @@ fn settings(out: &mut Buffered, table: &Table, service: &Service) -> fmt::Result
         if let Some(limit) = limit {
             write!(out, "\n\t{name} = {limit}")?;
         }
+    }
+    for (name, seconds) in [("Timeout", service.timeout), ("Idle timeout", service.idle_timeout)] {
+        if seconds > 0 {
+            write!(out, "\n\t{name} = {seconds}(sec)")?;
+        }
+    }
+    if service.flags.has(Flags::KEEP) {
+        out.write_str("\n\tkeep = yes")?;
+    }
+    if service.standby > 0 {
+        write!(out, "\n\tstandby = {}", service.standby)?;
+    }
+    match service.proxy {
+        Proxy::No => {}
+        Proxy::V1 => out.write_str("\n\tproxy = v1")?,
+        Proxy::V2 => out.write_str("\n\tproxy = v2")?,
     }
     if let Some(cps) = service.cps {
         write!(out, "\n\tCPS = max conn:{} wait:{}", cps.rate, cps.pause)?;

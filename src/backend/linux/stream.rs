@@ -14,7 +14,7 @@ use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind, getpeername, getsockname,
-    recv, send, shutdown, socket_with, sockopt,
+    recv, send, shutdown, socket_with, socketpair, sockopt,
 };
 
 use super::sys;
@@ -65,6 +65,20 @@ impl Socket {
         let socket = Socket::new(fd);
         socket.is_pending.set(true);
         Ok(socket)
+    }
+
+    /// See [`Backend::pair`](crate::backend::Backend::pair). Both block, as programs expect; ours is never asked to.
+    pub fn pair() -> Result<(Socket, Socket), Errno> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        Ok((Socket::new(ours), Socket::new(theirs)))
+    }
+
+    /// See [`Backend::is_there`](crate::backend::Backend::is_there).
+    pub fn is_there(&self) -> bool {
+        match recv(&self.fd, &mut [0; 1], RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+            Ok((n, _)) => n > 0,
+            Err(errno) => errno == rustix::io::Errno::AGAIN,
+        }
     }
 
     /// See [`Backend::connected`](crate::backend::Backend::connected).

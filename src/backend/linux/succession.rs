@@ -30,7 +30,7 @@ use crate::capacity::PATH_BYTES;
 use crate::engine::{Engine, Tenancy};
 use crate::errno::Errno;
 use crate::table::ServiceIndex;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 /// The variable that names the will's descriptor.
 pub const NAME: &[u8] = b"USHERD_HEIR";
@@ -187,7 +187,7 @@ impl Will {
 
     /// Gives the servers to the services that have their sockets now, or their names; how many there are, and for how many
     /// there was no place.
-    pub fn inherit(&self, engine: &mut Engine<Linux>, linux: &mut Linux) -> (usize, usize) {
+    pub fn inherit(&self, engine: &mut Engine<Linux>, now: Now, linux: &mut Linux) -> (usize, usize) {
         let (mut known, mut lost) = (0, 0);
         for entry in self.entries() {
             let [SERVER, pid, socket, id, flags, began, began_high, mark, mark_high, port, a, b, c, d, ..] =
@@ -217,7 +217,7 @@ impl Will {
                 holds: (flags & 1 != 0).then_some(wide(mark, mark_high)),
                 blocks: flags & 2 != 0,
             };
-            if engine.inherit(tenancy, linux) { known += 1 } else { lost += 1 }
+            if engine.inherit(tenancy, now, linux) { known += 1 } else { lost += 1 }
         }
         (known, lost)
     }

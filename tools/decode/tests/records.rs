@@ -9,7 +9,7 @@ use usherd::backend::{ServiceId, StreamId};
 use usherd::config::diagnostic::Bytes;
 use usherd::engine::Event;
 use usherd::errno::Errno;
-use usherd::record::{Banner, ChildStep, Ending, Fact, Record, Refusal};
+use usherd::record::{Banner, ChildStep, Ending, Fact, Overstay, Record, Refusal};
 use usherd::service::{Answer, Bind, Family, Host, LogFields, Service, SocketType, Target};
 use usherd::slots::Handle;
 use usherd::table::Table;
@@ -207,10 +207,12 @@ fn kind(fact: &Fact<'_>) -> usize {
         Fact::ExecFailed { .. } => 20,
         Fact::BannerFailed { .. } => 21,
         Fact::Hasty { .. } => 22,
-        Fact::ChildFailed { .. } => 23,
+        Fact::TimedOut { .. } => 23,
+        Fact::StandbyEnded { .. } => 24,
+        Fact::ChildFailed { .. } => 25,
     }
 }
-const KINDS: usize = 24;
+const KINDS: usize = 26;
 
 const REFUSALS: [Refusal; 16] = [
     Refusal::Address,
@@ -263,14 +265,12 @@ fn fact(kind: usize, random: &mut Random, addresses: &[IpAddr]) -> Fact<'static>
     let errno = Errno(one_of(random, &[1, 2, 11, 24, 98, 111, 133, 4095]));
     let refusal = one_of(random, &REFUSALS);
     let (seconds, count) = (number(random), number(random));
+    let byte = random.next() as u8;
+    let ending = one_of(random, &[Ending::Exited(byte), Ending::Signalled(byte)]);
     let place = Place { which: one_of(random, &[Which::Allow, Which::Deny]), line: pid, last: pid };
     match kind {
         0 => Fact::Start { pid, peer },
-        1 => {
-            let byte = random.next() as u8;
-            let ending = one_of(random, &[Ending::Exited(byte), Ending::Signalled(byte)]);
-            Fact::Exit { pid, peer, ending, seconds }
-        }
+        1 => Fact::Exit { pid, peer, ending, seconds },
         2 => Fact::Fail { refusal, peer },
         3 => Fact::UserId { text: one_of(random, NAMES) },
         4 => Fact::NoId { peer, why: one_of(random, &["", "no answer", "the port is not there: {}"]) },
@@ -307,6 +307,11 @@ fn fact(kind: usize, random: &mut Random, addresses: &[IpAddr]) -> Fact<'static>
             Fact::BannerFailed { which, errno }
         }
         22 => Fact::Hasty { ms: seconds },
+        23 => {
+            let why = one_of(random, &[Overstay::Timeout, Overstay::IdleTimeout, Overstay::PlaceNeeded]);
+            Fact::TimedOut { pid, peer, why }
+        }
+        24 => Fact::StandbyEnded { pid, ending, ms: seconds },
         _ => Fact::ChildFailed { what: one_of(random, &ChildStep::ALL), errno },
     }
 }
