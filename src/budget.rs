@@ -12,7 +12,7 @@ use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Cache, Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
     ACCEPTS_A_TURN, ADJUSTABLE, BOOT_MODULES_BYTES, CACHE_BYTES, CACHED_FILES, DATAGRAMS_A_TURN,
-    EFFECT_VARIABLES, FRAME_BYTES, INCLUDE_DEPTH, LINES, NAME_BYTES, SCRATCH_BYTES, SPILLS,
+    EFFECT_VARIABLES, FRAME_BYTES, INCLUDE_DEPTH, LINES, NAME_BYTES, PREDECESSORS, SCRATCH_BYTES, SPILLS,
     STANDBY_STARTS_A_TURN, TURN_BYTES,
 };
 use crate::config::{self, Loader};
@@ -105,10 +105,11 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 12] = [
+const FIXED: [(&str, usize, &str); 13] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
     ("LINES", LINES, "with smoltcp, less than 50 each"),
+    ("PREDECESSORS", PREDECESSORS, "4 each, on the stack"),
     ("EFFECT_VARIABLES", EFFECT_VARIABLES, "none: how many of the above may be variables"),
     ("CACHED_FILES", CACHED_FILES, "as many buffers of CACHE_BYTES"),
     ("CACHE_BYTES", CACHE_BYTES, "a buffer for each of CACHED_FILES"),

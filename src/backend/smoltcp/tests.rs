@@ -590,7 +590,9 @@ fn a_serial_line_is_served_as_far_as_it_takes_bytes() {
     let bench = Bench::new(&on_line("counter", "").replace("uart1", "uart2"));
     let records = bench.records.borrow();
     assert!(
-        records.iter().any(|r| r.starts_with("bind failed (No such device). service = counter, ")),
+        records
+            .iter()
+            .any(|r| r.starts_with("bind failed (No such device (errno = 19)). service = counter, ")),
         "{records:?}"
     );
 }
