@@ -10,7 +10,6 @@ mod log;
 #[path = "log/frames.rs"]
 mod log;
 
-use core::marker::PhantomData;
 use core::net::IpAddr;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
