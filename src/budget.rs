@@ -121,7 +121,6 @@ const FIXED: [(&str, usize, &str); 13] = [
     ("STANDBY_STARTS_A_TURN", STANDBY_STARTS_A_TURN, "none, likewise"),
 ];
 
-
 struct Page;
 
 impl fmt::Display for Page {
