@@ -336,6 +336,10 @@ fn keeps_its_budget(machine: &'static Machine, most_flash: usize, most_ram: usiz
         // All that goes deep: some clients at one time, refusals, datagrams, records.
         for _ in 0..3 {
             let mut echoes: Vec<_> = (0..3).map(|_| tcp("127.0.0.1:7")).collect();
+            for echo in &echoes {
+                // Who finds no socket tries again, and QEMU's network waits longer each time: 6 seconds, 12, 24.
+                echo.set_read_timeout(Some(6 * PATIENCE)).expect("a time-out");
+            }
             echoes.iter_mut().for_each(|echo| round_trip(echo, &[b'x'; 2000]));
             let mut chargen = tcp("127.0.0.1:19");
             read_n(&mut chargen, 5000);
@@ -393,11 +397,6 @@ fn clients_at_once(to: SocketAddr) -> usize {
 #[test]
 fn a_bad_network_leaves_lm3s6965evb_as_it_was() {
     leaves_it_as_it_was(&LM3S6965EVB);
-}
-
-#[test]
-fn a_bad_network_leaves_virt_cortex_a53_as_it_was() {
-    leaves_it_as_it_was(&VIRT_CORTEX_A53);
 }
 
 /// A bad network: frames lost, doubled, swapped, in parts, overlapping ones; then a flood of handshakes, whole ones and
