@@ -399,6 +399,11 @@ fn a_bad_network_leaves_lm3s6965evb_as_it_was() {
     leaves_it_as_it_was(&LM3S6965EVB);
 }
 
+#[test]
+fn a_bad_network_leaves_virt_cortex_a53_as_it_was() {
+    leaves_it_as_it_was(&VIRT_CORTEX_A53);
+}
+
 /// A bad network: frames lost, doubled, swapped, in parts, overlapping ones; then a flood of handshakes, whole ones and
 /// spoiled ones. The board goes on serving, is not switched on anew, and has as many places for clients as before.
 fn leaves_it_as_it_was(machine: &'static Machine) {

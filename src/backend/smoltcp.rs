@@ -256,6 +256,8 @@ pub struct Smoltcp<'a, D: Device, H: Host> {
     now: Instant,
     /// When the stack itself has something to send.
     due: Option<StackInstant>,
+    /// The last turn ended before the device had no frame left. It told of those already, and will not again.
+    may_have_more: bool,
     pub host: H,
 }
 
@@ -336,6 +338,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             clock: Clock::new(),
             now,
             due: None,
+            may_have_more: false,
             host,
         };
         let ipv4 = match addresses.ipv4 {
@@ -396,9 +399,11 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         self.take_back();
         self.interface.poll_maintenance(at);
         self.arm();
+        self.may_have_more = true;
         for _ in 0..FRAMES_A_TURN {
             let taken = self.interface.poll_ingress_single(at, &mut self.device, &mut self.sockets);
             if taken == PollIngressSingleResult::None {
+                self.may_have_more = false;
                 break;
             }
             // A client may have taken the spare of a service, or left a place to one that has none, and the next frame may
@@ -866,7 +871,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             engine.handle(Event::Tick, now, stack);
         }
         stack.send();
-        if stack.is_busy() {
+        if stack.may_have_more || stack.is_busy() {
             return Some(now.mono);
         }
         let deadlines = [engine.next_deadline(), stack.next_deadline()];

@@ -633,6 +633,27 @@ fn a_burst_is_served_whole() {
     bench.is_clean();
 }
 
+/// A device that tells of each frame once told of these before the turn. One that was left would have waited for the next one
+/// to come, and a virtio device whose buffers all held frames waited for ever.
+#[test]
+fn a_turn_that_leaves_frames_is_followed_by_another() {
+    let mut bench = Bench::new(&configuration("10.7.0.13"));
+    bench.settle();
+    let now = bench.now();
+    for n in 0..FRAMES_A_TURN as u32 + 1 {
+        let mut frame = handshake(n, ECHO);
+        // For somebody else.
+        frame[5] ^= 0x55;
+        bench.cable.going.borrow_mut().push_back(frame);
+    }
+    let mut turns = 1;
+    while Smoltcp::turn(&mut bench.engine, &mut bench.daemon, now) == Some(now.mono) {
+        turns += 1;
+    }
+    assert!(turns > 1, "they are more than one turn takes");
+    assert!(bench.cable.going.borrow().is_empty());
+}
+
 /// The pool is empty: nobody is reset, and who waits comes in when another leaves.
 #[test]
 fn who_finds_no_socket_comes_in_later() {
