@@ -173,6 +173,13 @@ pub trait Backend {
         let _ = (id, listener);
     }
 
+    /// A number that stays the same for as long as nothing is taken from a socket that a server owns; 0 if nothing ever was.
+    /// `None` where the system does not say.
+    fn taken(&mut self, listener: &Self::Listener) -> Option<u64> {
+        let _ = listener;
+        None
+    }
+
     /// Whether there are programs to run. Where not, what is about them alone is left out.
     const RUNS_PROGRAMS: bool;
 

@@ -161,13 +161,15 @@ struct Server {
     /// When it was looked last whether anything comes to the socket that it owns, and how often in a row nothing had.
     looked: Instant,
     quiet: u8,
+    /// How much had been taken from it then ([`Backend::taken`]).
+    taken: u64,
     notice: Notice,
 }
 
 impl Server {
     fn new(service: ServiceIndex, pid: Pid, peer: Peer, holds: Option<u64>, now: Now) -> Server {
         let (began, notice) = (now.mono, Notice::None);
-        Server { service, pid, peer, began, holds, blocks: false, looked: began, quiet: 0, notice }
+        Server { service, pid, peer, began, holds, blocks: false, looked: began, quiet: 0, taken: 0, notice }
     }
 }
 

@@ -145,3 +145,27 @@ fn a_kept_server_that_cannot_start_is_tried_ever_more_slowly() {
         round_trip(&mut client, b"at last");
     });
 }
+
+/// Whoever asks while it is there, while it ends or after it has ended is answered. A quick server has taken what came before
+/// the daemon could see that it waits: the kernel's stamp tells all the same.
+#[test]
+fn a_wait_server_ends_when_nobody_comes_and_nobody_notices() {
+    in_net(|net| {
+        let daemon = start(net, &datagrams("idle_timeout = 1"), &["udp/9901"]);
+        let first = ask_udp("127.0.0.1:9901", b"one");
+        assert_eq!(first, b"one");
+        let pid = server(&daemon);
+        // It stays as long as somebody comes.
+        for _ in 0..15 {
+            std::thread::sleep(Duration::from_millis(200));
+            assert_eq!(ask_udp("127.0.0.1:9901", b"more"), b"more");
+        }
+        assert_eq!(children(daemon.pid()), [pid]);
+        for round in 1..=3 {
+            daemon.wait_log_times("TIMEOUT: datagrams idle_timeout", round);
+            daemon.wait_log_times("EXIT: datagrams signal=15", round);
+            assert_eq!(ask_udp("127.0.0.1:9901", b"again"), b"again");
+        }
+        assert_eq!(daemon.log().matches("START").count(), 4);
+    });
+}

@@ -350,6 +350,10 @@ impl Backend for Linux {
         }
     }
 
+    fn taken(&mut self, listener: &Listener) -> Option<u64> {
+        sys::last_taken(listener.fd.as_fd())
+    }
+
     fn mark(&mut self, listener: &Listener) -> u64 {
         listener.mark()
     }

@@ -897,6 +897,10 @@ impl Backend for Sim {
         }
     }
 
+    fn taken(&mut self, listener: &Listener) -> Option<u64> {
+        Some(self.world.borrow().sockets[listener.number].taken)
+    }
+
     fn is_own(&mut self, peer: Peer) -> bool {
         peer.address().is_some_and(|address| self.world.borrow().own.contains(&address))
     }

@@ -359,7 +359,7 @@ pub static ATTRIBUTES: [Attribute; KEYS + 1] = [
     row("timeout", Key::Timeout, Both, One, "SECONDS | UNLIMITED", "UNLIMITED",
         "how long a client may be served: then his connection is closed, or his server told to end (SIGTERM, five seconds later SIGKILL)"),
     row("idle_timeout", Key::IdleTimeout, Both, One, "SECONDS | UNLIMITED", "UNLIMITED",
-        "how long a client of `redirect`, `standby` or of a built-in stream service may be there without a byte that comes or can be sent. Then as `timeout`. Of other servers the daemon does not see what they do"),
+        "how long a client of `redirect`, `standby` or of a built-in stream service may be there without a byte that comes or can be sent; of datagrams with wait = yes: how long a server may stay that takes none, up to a quarter longer. Then as `timeout`. Of other servers the daemon does not see what they do"),
     row("keep", Key::Keep, Service, One, "yes | no", "no",
         "yes: the server of a service with wait = yes is started before anybody comes, and again when it has ended"),
     row("standby", Key::Standby, Service, One, "NUMBER", "0",

@@ -162,17 +162,19 @@ fn stay<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
     let is_owned = service.is_owned_by_server();
     let has_sessions = service.socket == SocketType::Stream && !matches!(service.answer, Answer::Sensor(_));
     let is_kept = service.flags.has(Flags::KEEP);
+    // Of other sockets that a server owns the kernel does not say when something was taken from them.
+    let is_seen = is_owned && service.socket == SocketType::Dgram && service.family != Family::Unix;
     if draft.has(Key::Timeout) && !has_sessions && !is_owned {
         let what = format_args!("`timeout` has no effect on this service");
         cx.warning(0, what, format_args!("nobody stays with it: leave it out"));
     }
     if draft.has(Key::IdleTimeout) && draft.service.idle_timeout > 0 {
         let what = format_args!("`idle_timeout` has no effect on this service");
-        if is_owned {
-            let cure =
-                "what comes to a socket that its server owns does not pass the daemon: write `timeout`";
-            let cure = format_args!("{cure}");
-            cx.warning(0, what, cure);
+        if is_owned && is_kept {
+            cx.warning(0, what, format_args!("leave it out, or `keep`, by which the server stays"));
+        } else if is_owned && !is_seen {
+            let cure = "the connections that its server takes do not pass the daemon: write `timeout`";
+            cx.warning(0, what, format_args!("{cure}"));
         } else if !is_owned && is_program(draft) && draft.service.standby == 0 {
             let cure = "what its program sends does not pass the daemon: write `timeout`, or `standby`";
             let cure = format_args!("{cure}");
@@ -181,8 +183,7 @@ fn stay<F: Files>(cx: &mut Context<'_, F>, draft: &mut Draft) {
             cx.warning(0, what, format_args!("nobody stays with it: leave it out"));
         }
     }
-    if is_owned {
-        // epoll(7) tells of what waits, and not of what a quick server has taken already: a busy one would look idle.
+    if is_owned && !is_seen {
         draft.service.idle_timeout = 0;
     }
     if is_kept && !is_owned {

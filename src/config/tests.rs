@@ -942,8 +942,10 @@ mod clients {
         assert_eq!(times(builtin("timeout = 3600\nidle_timeout = 60").says(&[])), (3600, 60, false));
         assert_eq!(times(builtin("timeout = UNLIMITED").says(&[])), (0, 0, false));
         plain("redirect = 192.0.2.1 80\nidle_timeout = 60").says(&[]);
-        let unseen = "/x.conf:1: warning: `idle_timeout` has no effect on this service; what comes to a socket that its server owns does not pass the daemon: write `timeout`";
-        assert_eq!(times(dgram("timeout = 5\nidle_timeout = 6").says(&[unseen])), (5, 0, false));
+        assert_eq!(times(dgram("timeout = 5\nidle_timeout = 6").says(&[])), (5, 6, false));
+        let unseen = "/x.conf:1: warning: `idle_timeout` has no effect on this service; the connections that its server takes do not pass the daemon: write `timeout`";
+        let stream = "service s\n{\ntype = UNLISTED\nport = 7\nsocket_type = stream\nwait = yes\nuser = bob\nserver = /s\nidle_timeout = 6\n}\n";
+        assert_eq!(times(conf(stream).says(&[unseen])), (0, 0, false));
         assert_eq!(times(dgram("keep = yes").says(&[])), (0, 0, true));
         // No limit, or no time? Whoever writes it is asked.
         for zero in ["timeout = 0", "idle_timeout = 0", "timeout = 5m", "idle_timeout = -1"] {
@@ -952,7 +954,7 @@ mod clients {
         service("timeout = 60").says(&[]);
         service("idle_timeout = 60").says(&["/x.conf:1: warning: `idle_timeout` has no effect on this service; what its program sends does not pass the daemon: write `timeout`, or `standby`"]);
         service("idle_timeout = UNLIMITED").says(&[]);
-        dgram("idle_timeout = 60\nkeep = yes").says(&[unseen]);
+        dgram("idle_timeout = 60\nkeep = yes").says(&["/x.conf:1: warning: `idle_timeout` has no effect on this service; leave it out, or `keep`, by which the server stays"]);
         let kept = service("keep = yes");
         kept.says(&["/x.conf:1: warning: `keep` has no effect on this service; it is for programs with `wait = yes`: leave it out"]);
         assert!(!times(&kept).2);

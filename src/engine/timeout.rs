@@ -8,7 +8,7 @@ use super::Tables as _;
 use super::relay::Relay;
 use super::{Engine, Obstacle, Server, ServiceIndex, Session, State};
 use crate::addr::Peer;
-use crate::backend::{Backend, End, Pid, ServiceId};
+use crate::backend::{Backend, End, Pid};
 use crate::builtin::Talk;
 use crate::record::{Fact, Overstay};
 use crate::service::{Answer, Builtin, Flags, Service};
@@ -176,13 +176,15 @@ impl<B: Backend> Engine<B> {
         if timeout == 0 || server.began.plus_s(timeout) > now.mono {
             why = Overstay::IdleTimeout;
             server.looked = now.mono;
-            let Some(run) = self.runs.get_mut(usize::from(index)) else { return };
-            let Some(listener) = &run.listener else { return };
-            server.quiet = if core::mem::take(&mut run.stirred) { 0 } else { server.quiet + 1 };
-            // What waits just now came after it was told that something had: the next look finds that.
-            if server.quiet < QUIET || b.mark(listener) != 0 {
-                server.quiet = server.quiet.min(QUIET - 1);
-                b.watch_once(ServiceId { index, generation: self.generation }, listener);
+            let Some(listener) = self.runs.get(usize::from(index)).and_then(|run| run.listener.as_ref())
+            else {
+                return;
+            };
+            let taken = b.taken(listener);
+            let is_quiet = taken == Some(server.taken) && b.mark(listener) == 0;
+            server.taken = taken.unwrap_or(0);
+            server.quiet = if is_quiet { server.quiet + 1 } else { 0 };
+            if server.quiet < QUIET {
                 return;
             }
         }

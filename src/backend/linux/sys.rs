@@ -268,6 +268,20 @@ pub fn accept_queue(fd: BorrowedFd<'_>) -> Option<u32> {
     if len as usize >= size_of_val(&info) { Some(info[6]) } else { None }
 }
 
+/// When the datagram arrived that was taken last from a socket of IP, by whichever process: a number for it, 0 if there was
+/// none (socket(7), SIOCGSTAMP). Other sockets do not tell.
+pub fn last_taken(fd: BorrowedFd<'_>) -> Option<u64> {
+    const SIOCGSTAMPNS: usize = 0x8907;
+    // Seconds and nanoseconds, each as long as the kernel's `long`.
+    let mut stamp = [0usize; 2];
+    // SAFETY: the kernel writes two of its longs to `stamp`.
+    match unsafe { syscall!(Sysno::ioctl, fd.as_raw_fd(), SIOCGSTAMPNS, &raw mut stamp) } {
+        Ok(_) => Some((stamp[0] as u64).wrapping_mul(1_000_000_000).wrapping_add(stamp[1] as u64)),
+        Err(syscalls::Errno::ENOENT) => Some(0),
+        Err(_) => None,
+    }
+}
+
 /// The datagram that waits first at a socket.
 pub struct Head {
     /// How much of it is in the buffer.

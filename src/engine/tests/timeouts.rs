@@ -194,7 +194,7 @@ fn a_wait_server_to_whom_nobody_comes_is_told_to_end() {
     sim.transcript();
     // Looked at every ten seconds: it was started for something, and then nothing came four times.
     sim.passes_s(49);
-    assert_eq!(sim.transcript(), ["watch talk once"; 4]);
+    sim.expect(&[]);
     sim.passes_s(1);
     sim.expect(&["record TIMEOUT: talk idle_timeout pid=1 from=192.0.2.1", "end pid=1 TERM"]);
     // Whoever comes meanwhile is not lost: the next server has him.
