@@ -17,11 +17,12 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use heapless::Vec;
 use smoltcp::phy::Device;
 pub use static_cell::{ConstStaticCell, StaticCell};
-use usherd::backend::smoltcp::{Addresses, Buffers, Host, Ipv4, NoPipe, Smoltcp, Sockets};
-pub use usherd::backend::smoltcp::{Line, NoLine};
+use usherd::backend::smoltcp::{Addresses, Host, Ipv4, NoPipe, Smoltcp};
+pub use usherd::backend::smoltcp::{Buffers, Line, NoLine, Sockets};
 use usherd::capacity::LINES;
 use usherd::config::source::NoFiles;
-use usherd::engine::{Engine, OneTable};
+pub use usherd::engine::Engine;
+use usherd::engine::OneTable;
 use usherd::record::Record;
 use usherd::time::{Instant, Now};
 
@@ -113,6 +114,27 @@ pub struct Memory<B: Board, C: Card + 'static> {
     pub buffers: &'static mut Buffers,
     pub sockets: &'static mut Sockets<'static>,
     pub stack: &'static StaticCell<Stack<B, C>>,
+}
+
+/// All of it, in statics: what a `main` gives to [`run`], once.
+#[macro_export]
+macro_rules! memory {
+    ($board:ty, $card:ty) => {{
+        use $crate::{Buffers, ConstStaticCell, Engine, Memory, Sockets, Stack, StaticCell};
+        static ENGINE: ConstStaticCell<Engine<Stack<$board, $card>>> = ConstStaticCell::new(Engine::new());
+        static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
+        static SOCKETS: ConstStaticCell<Sockets<'static>> = ConstStaticCell::new(Sockets::new());
+        static STACK: StaticCell<Stack<$board, $card>> = StaticCell::new();
+        Memory { engine: ENGINE.take(), buffers: BUFFERS.take(), sockets: SOCKETS.take(), stack: &STACK }
+    }};
+}
+
+/// The table of the board, as its `build.rs` has packed it.
+#[macro_export]
+macro_rules! table {
+    () => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/table"))
+    };
 }
 
 /// Serves what `table` says, for ever.

@@ -9,9 +9,7 @@ mod uart;
 
 use core::panic::PanicInfo;
 
-use usherd::backend::smoltcp::{Buffers, Sockets};
-use usherd::engine::Engine;
-use usherd_firmware::{ConstStaticCell, Memory, Stack, StaticCell, run, tell};
+use usherd_firmware::{ConstStaticCell, memory, run, table, tell};
 
 use board::Lm3s6965;
 use stellaris::{Frames, Stellaris};
@@ -19,22 +17,13 @@ use stellaris::{Frames, Stellaris};
 /// Locally administered; a board of one's own gets one of one's own.
 const ETHERNET: [u8; 6] = [0x02, b'u', b's', b'h', 0, 1];
 
-/// The table, as `build.rs` has packed it.
-static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/table"));
-
-static ENGINE: ConstStaticCell<Engine<Stack<Lm3s6965, Stellaris>>> = ConstStaticCell::new(Engine::new());
-static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
-static SOCKETS: ConstStaticCell<Sockets<'static>> = ConstStaticCell::new(Sockets::new());
 static FRAMES: ConstStaticCell<Frames> = ConstStaticCell::new(Frames::new());
-static STACK: StaticCell<Stack<Lm3s6965, Stellaris>> = StaticCell::new();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let board = Lm3s6965::start();
     let card = Stellaris::start(ETHERNET, FRAMES.take());
-    let memory =
-        Memory { engine: ENGINE.take(), buffers: BUFFERS.take(), sockets: SOCKETS.take(), stack: &STACK };
-    run(board, card, ETHERNET, TABLE, memory)
+    run(board, card, ETHERNET, table!(), memory!(Lm3s6965, Stellaris))
 }
 
 #[panic_handler]

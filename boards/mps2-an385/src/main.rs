@@ -8,9 +8,7 @@ mod lan9118;
 
 use core::panic::PanicInfo;
 
-use usherd::backend::smoltcp::{Buffers, Sockets};
-use usherd::engine::Engine;
-use usherd_firmware::{ConstStaticCell, Memory, Stack, StaticCell, run, tell};
+use usherd_firmware::{ConstStaticCell, memory, run, table, tell};
 
 use board::Mps2;
 use lan9118::{Frames, Lan9118};
@@ -18,22 +16,13 @@ use lan9118::{Frames, Lan9118};
 /// Locally administered; a board of one's own gets one of one's own.
 const ETHERNET: [u8; 6] = [0x02, b'u', b's', b'h', 0, 2];
 
-/// The table, as `build.rs` has packed it.
-static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/table"));
-
-static ENGINE: ConstStaticCell<Engine<Stack<Mps2, Lan9118>>> = ConstStaticCell::new(Engine::new());
-static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
-static SOCKETS: ConstStaticCell<Sockets<'static>> = ConstStaticCell::new(Sockets::new());
 static FRAMES: ConstStaticCell<Frames> = ConstStaticCell::new(Frames::new());
-static STACK: StaticCell<Stack<Mps2, Lan9118>> = StaticCell::new();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let board = Mps2::start();
     let card = Lan9118::start(ETHERNET, FRAMES.take());
-    let memory =
-        Memory { engine: ENGINE.take(), buffers: BUFFERS.take(), sockets: SOCKETS.take(), stack: &STACK };
-    run(board, card, ETHERNET, TABLE, memory)
+    run(board, card, ETHERNET, table!(), memory!(Mps2, Lan9118))
 }
 
 #[panic_handler]

@@ -5,28 +5,17 @@
 
 use core::panic::PanicInfo;
 
-use usherd::backend::smoltcp::{Buffers, Sockets};
-use usherd::engine::Engine;
-use usherd_firmware::{ConstStaticCell, Memory, Stack, StaticCell, run, tell};
+use usherd_firmware::{ConstStaticCell, memory, run, table, tell};
 use usherd_virt::{Frames, Virt, VirtioNet, halt};
 
-/// The table, as `build.rs` has packed it.
-static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/table"));
-
-static ENGINE: ConstStaticCell<Engine<Stack<Virt, VirtioNet>>> = ConstStaticCell::new(Engine::new());
-static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
-static SOCKETS: ConstStaticCell<Sockets<'static>> = ConstStaticCell::new(Sockets::new());
 static FRAMES: ConstStaticCell<Frames> = ConstStaticCell::new(Frames::new());
-static STACK: StaticCell<Stack<Virt, VirtioNet>> = StaticCell::new();
 
 #[aarch32_rt::entry]
 fn main() -> ! {
     let board = Virt::start();
     let card = VirtioNet::start(FRAMES.take());
     let ethernet = card.ethernet();
-    let memory =
-        Memory { engine: ENGINE.take(), buffers: BUFFERS.take(), sockets: SOCKETS.take(), stack: &STACK };
-    run(board, card, ethernet, TABLE, memory)
+    run(board, card, ethernet, table!(), memory!(Virt, VirtioNet))
 }
 
 #[aarch32_rt::exception(Undefined)]
