@@ -152,6 +152,10 @@ pub struct Loader {
 #[cfg(all(test, feature = "linux"))]
 pub(crate) const SERVICE_BYTES: usize = size_of::<Wish>() + size_of::<u64>();
 
+/// What of it the feature `init` adds: what is said in the section being read, and in all of them.
+#[cfg(all(test, feature = "linux"))]
+pub(crate) const INIT_BYTES: usize = 2 * size_of::<init::Said>();
+
 /// A line with CR LF behind it.
 const BUFFER: usize = LINE_BYTES + 2;
 

@@ -1,9 +1,7 @@
 //! Who may come in: where the daemon itself never sees who comes (wait services, whose servers own the socket), whom a
 //! sensor keeps out, who may stay after a reload, and how many.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};

@@ -1,9 +1,7 @@
 //! Hostile clients, hostile users of the same machine, careless administrators: whatever they do, everybody else is
 //! served as if nothing were, and nothing is left behind. Ours alone; what the older daemons make of it is their affair.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read, Write};

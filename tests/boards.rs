@@ -1,19 +1,12 @@
 //! Firmware on boards in QEMU: the conformance scripts, memory, boots.
 
-#[path = "boards/cable.rs"]
 mod cable;
-mod harness;
-#[path = "conformance/outside.rs"]
-mod outside;
-#[path = "conformance/script.rs"]
-mod script;
-#[path = "boards/wire.rs"]
 mod wire;
 
+use crate::conformance::outside::{Outside, play};
+use crate::conformance::script::configuration;
+use crate::harness::*;
 use cable::Cable;
-use harness::*;
-use outside::{Outside, play};
-use script::configuration;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,13 +1,7 @@
 //! usherd as a machine's first process: in a process namespace of its own, where the kernel treats it as that and a machine
 //! that goes down is a namespace that ends; and on boards in QEMU, with Debian's kernel.
 
-mod harness;
-#[path = "conformance/outside.rs"]
-mod outside;
-#[path = "conformance/script.rs"]
-mod script;
-
-use harness::*;
+use crate::harness::*;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
@@ -34,8 +28,7 @@ impl<'n> First<'n> {
         net.write("cmdline", line);
         let init = net.dir().join("init");
         if !init.exists() {
-            let usherd = std::env::var("USHERD_BIN").unwrap_or(env!("CARGO_BIN_EXE_usherd").into());
-            symlink(usherd, &init).expect("a link");
+            symlink(usherd(), &init).expect("a link");
         }
         let log = File::create(net.dir().join("console")).expect("a file");
         let script =
@@ -350,8 +343,8 @@ fn a_dhcp_server_gives_an_address_and_is_asked_again_in_time() {
 
 mod qemu {
     use super::*;
-    use outside::{Outside, play};
-    use script::configuration;
+    use crate::conformance::outside::{Outside, play};
+    use crate::conformance::script::configuration;
     use std::io::{BufRead, BufReader};
     use std::net::Ipv4Addr;
     use std::os::unix::net::UnixStream;

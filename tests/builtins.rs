@@ -1,9 +1,7 @@
 //! The built-in services, byte for byte, over both transports and in both flavours.
 
-mod harness;
-
-use harness::net::A_WHILE;
-use harness::*;
+use crate::harness::net::A_WHILE;
+use crate::harness::*;
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};

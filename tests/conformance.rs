@@ -1,12 +1,9 @@
 //! The conformance scripts against the daemon on Linux sockets and behind a TAP device, from clients in a network of their own.
 
-mod harness;
-#[path = "conformance/outside.rs"]
-mod outside;
-#[path = "conformance/script.rs"]
-mod script;
+pub mod outside;
+pub mod script;
 
-use harness::*;
+use crate::harness::*;
 use outside::{Outside, play};
 use script::configuration;
 use std::net::{IpAddr, Ipv4Addr};
@@ -29,7 +26,7 @@ fn linux_sockets() {
 #[cfg(feature = "tap")]
 mod tap {
     use super::*;
-    use harness::ethernet::{handshake, spoil};
+    use crate::harness::ethernet::{handshake, spoil};
     use std::io::{Read, Write};
     use std::path::Path;
     use std::time::Duration;

@@ -1,8 +1,6 @@
 //! What the one who runs the daemon does: signals, reloads, the pid file, the log, checks of a file.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -378,4 +376,27 @@ fn an_unknown_option_is_an_error() {
         assert!(code.is_some_and(|c| c != 0), "{code:?}");
         assert!(said.contains("-dontfrok"), "{said}");
     });
+}
+
+/// A section for a first process: built without the feature `init`, a daemon passes it over and reads on.
+#[test]
+fn an_init_section_belongs_to_a_first_process() {
+    in_net(|net| {
+        net.write("conf", "init\n{\n\tbogus = 1\n}\ndefaults\n{\n\tnice = 3\n}\n");
+        let (code, said) = usherd_ends(net, &["-t", "-f", "/run/test/conf"]);
+        let first = if is_built_with_init() {
+            "/run/test/conf:3:2: error: `bogus` is no attribute of `init`"
+        } else {
+            "/run/test/conf:1: warning: `init` has no effect: this program is no first process; build it with `--features init`"
+        };
+        assert!(said.contains(first), "{said}");
+        let second = "/run/test/conf:7:2: error: `nice` cannot stand in `defaults`; write it in each service that needs it";
+        assert!(said.contains(second), "{said}");
+        assert_eq!(code, Some(1));
+    });
+}
+
+/// Whether the daemon under test is: that of `USHERD_BIN` is built as it is installed.
+fn is_built_with_init() -> bool {
+    cfg!(feature = "init") && std::env::var_os("USHERD_BIN").is_none()
 }

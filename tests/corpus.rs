@@ -5,14 +5,12 @@
 //! tests/data/corpus-differences.tsv says why; a difference that is not listed there fails the test, and so does a
 //! listed one that is gone.
 
-mod harness;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-use harness::{Random, corpus};
+use crate::harness::{Random, corpus};
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::{FileKind, Files};
 use usherd::config::value::{self, Address};

@@ -1,9 +1,7 @@
 //! What the daemon is to the system it runs on: becoming a daemon, service managers, one service from the command
 //! line, sockets and logs that come and go.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};

@@ -4,9 +4,7 @@
 //! that the row expects, and usherd's transcript must equal that of the daemon it replaces, but for the differences
 //! on purpose in [`DIFFERENCES`].
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 

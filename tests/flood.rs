@@ -4,9 +4,7 @@
 //! Times are those of a machine that does other things too: each comparison has a few rounds, and the best of them counts.
 //! What is really wrong is wrong in all of them.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};

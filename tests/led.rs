@@ -1,8 +1,6 @@
 //! Clients that are led on: by `redirect` to another host, by tcpmux to the service they name.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;

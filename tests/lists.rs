@@ -4,9 +4,7 @@
 //! else: where both lists match a client, and in the forms that xinetd misreads (`Form::seen_by`). `USHERD_CASES` says
 //! how many configurations, `USHERD_SEED` which.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::fmt::Write;
 use std::net::IpAddr;
 

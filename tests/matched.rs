@@ -1,8 +1,6 @@
 //! `usherd -match` and `usherd -t`: what they say of a configuration, and that the daemon then does just that.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::time::{Duration, Instant};
 
 /// Exit status, and all that it says.

@@ -1,9 +1,7 @@
 //! What the daemon asks of others before it lets somebody in: the names of clients from name servers, their users from
 //! ident servers. Whoever answers, lies, or keeps silent, the right ones come in and everybody else is served meanwhile.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 use std::{env, fs, path::PathBuf};
 
+use crate::harness::usherd;
 use usherd::args::USAGE;
 
 fn page(path: &str) -> String {
     fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
 }
 
-fn usherd(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_usherd"));
-    command
+fn run(args: &[&str]) -> Output {
+    Command::new(usherd())
         .args(args)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
@@ -48,7 +48,7 @@ fn the_manual_page_has_the_files_of_the_usage_text() {
 
 #[test]
 fn the_example_is_right() {
-    let output = usherd(&["-t", "-f", "contrib/usherd.conf"]);
+    let output = run(&["-t", "-f", "contrib/usherd.conf"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.ends_with(" 0 errors, 0 warnings\n"), "{said}");
@@ -70,11 +70,7 @@ fn the_readmes_mistakes_are_reported_as_it_shows() {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("readme");
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("backup.conf"), block(&readme, "mistakes")).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_usherd"))
-        .args(["-t", "-f", "backup.conf"])
-        .current_dir(&dir)
-        .output()
-        .unwrap();
+    let output = Command::new(usherd()).args(["-t", "-f", "backup.conf"]).current_dir(&dir).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).replace(&format!("{}/", dir.display()), "");
     let shown = block(&readme, "reported");

@@ -1,8 +1,6 @@
 //! Servers that were written to be started by inetd, with the clients that people use: telnet, ftp, tftp, git.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};

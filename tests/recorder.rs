@@ -1,14 +1,11 @@
 //! The flight recorder (`-recorder FILE`): what it keeps, through restarts, kills and lack of room.
 
-mod harness;
-
-use harness::frames::{Told, build_decoder, decode, logged, stripped};
-use harness::*;
+use crate::harness::frames::{Told, build_decoder, decode, logged, stripped};
+use crate::harness::*;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-const USHERD: &str = env!("CARGO_BIN_EXE_usherd");
 const FILE: &str = "/run/test/frames";
 /// `RECORDER_BYTES`, as it is by default.
 const FULL: u64 = 131_072;
@@ -63,7 +60,7 @@ fn what_is_recorded_is_what_is_logged() {
         daemon.wait_log("Reconfigured:");
         daemon.signal(libc::SIGTERM);
         assert_eq!(daemon.wait_exit().code(), Some(0));
-        let (frames, notes, status) = decode(Path::new(USHERD), Path::new(FILE));
+        let (frames, notes, status) = decode(&usherd(), Path::new(FILE));
         assert_eq!(status, Some(0), "{notes:?}");
         let all = logged(&daemon.log(), |_| true);
         assert!(all.iter().any(|(level, text)| level == "ERROR" && text.contains("7O02")), "{all:?}");
@@ -85,7 +82,7 @@ fn a_restart_keeps_what_the_run_before_wrote() {
     in_net(|net| {
         let conf = net.write("conf", configuration(net));
         let installed = net.dir().join("installed");
-        stripped(Path::new(USHERD), &installed);
+        stripped(&usherd(), &installed);
         let script = format!("shift; exec {} \"$@\"", installed.display());
         let args =
             ["-dontfork", "-format", "xinetd", "-recorder", FILE, "-f", conf.to_str().expect("a path")];
@@ -101,7 +98,7 @@ fn a_restart_keeps_what_the_run_before_wrote() {
             daemon.signal(if run == 2 { libc::SIGKILL } else { libc::SIGQUIT });
             daemon.wait_exit();
         }
-        let (frames, notes, status) = decode(Path::new(USHERD), Path::new(FILE));
+        let (frames, notes, status) = decode(&usherd(), Path::new(FILE));
         assert_eq!(status, Some(0), "{notes:?}");
         let runs: Vec<_> = pids.iter().map(|pid| format!("-- process {pid}, build ")).collect();
         assert!(notes.iter().zip(&runs).all(|(note, run)| note.starts_with(run)), "{notes:?}");
@@ -141,7 +138,7 @@ fn the_file_does_not_grow_and_the_last_frames_are_kept() {
         let newer = fs::metadata(FILE).expect("the newer half");
         assert!(older.size() <= FULL && older.size() > FULL - 1000, "{}", older.size());
         assert!(newer.size() < 4000, "{}", newer.size());
-        let (frames, notes, status) = decode(Path::new(USHERD), Path::new(FILE));
+        let (frames, notes, status) = decode(&usherd(), Path::new(FILE));
         assert_eq!(status, Some(3), "the torn one is told");
         assert!(notes.iter().any(|note| note == &format!("-- {rest} bytes that are no frame")), "{notes:?}");
         assert_eq!(frames.iter().filter(|told| told.text.starts_with("TRAFFIC: echo")).count(), often + 20);
@@ -183,7 +180,7 @@ fn what_cannot_be_recorded_is_told_and_counted() {
         // A short frame may have found the room that a longer one has not.
         let times = daemon.log().matches("flight recorder: No space").count();
         assert!(times <= 3, "{times} times");
-        let (frames, _, status) = decode(Path::new(USHERD), &disk.join("frames"));
+        let (frames, _, status) = decode(&usherd(), &disk.join("frames"));
         assert_eq!(status, Some(0));
         assert!(frames.iter().any(|told| told.text.starts_with("flight recorder: goes on; ")), "{frames:?}");
 
@@ -199,7 +196,7 @@ fn what_cannot_be_recorded_is_told_and_counted() {
 #[test]
 fn a_path_must_be_absolute() {
     let output =
-        std::process::Command::new(USHERD).args(["-recorder", "frames"]).output().expect("the daemon");
+        std::process::Command::new(usherd()).args(["-recorder", "frames"]).output().expect("the daemon");
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("option -recorder: frames is not an absolute path"));
 }

@@ -1,8 +1,6 @@
 //! Servers that are started ahead (`standby`): who is served by them, what becomes of them, and that nothing is lost.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};

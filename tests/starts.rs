@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::{Command, Output};
 
-const USHERD: &str = env!("CARGO_BIN_EXE_usherd");
+use crate::harness::usherd;
 
 fn run(args: &[&str]) -> Output {
-    Command::new(USHERD).args(args).output().expect("the daemon was built with this test")
+    Command::new(usherd()).args(args).output().expect("the daemon was built with this test")
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn the_file_is_static_movable_and_protected() {
     const EXECUTE: u32 = 1;
     const WRITE: u32 = 2;
 
-    let file = fs::read(USHERD).unwrap();
+    let file = fs::read(usherd()).unwrap();
     let u16_at = |at: usize| u16::from_ne_bytes(file[at..at + 2].try_into().unwrap());
     let u32_at = |at: usize| u32::from_ne_bytes(file[at..at + 4].try_into().unwrap());
     let u64_at = |at: usize| u64::from_ne_bytes(file[at..at + 8].try_into().unwrap());

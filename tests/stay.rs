@@ -1,9 +1,7 @@
 //! How long clients and servers may stay (`timeout`, `idle_timeout`), and servers that are there before anybody comes
 //! (`keep`).
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

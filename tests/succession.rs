@@ -1,8 +1,6 @@
 //! A newer program takes the daemon's place (USR2): nobody who is there is cut off, and nobody who comes is turned away.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,9 +15,8 @@ const PROGRAM: &str = "/run/test/usherd";
 
 /// Puts a program of its own there, as an installation does: a new file under the old name.
 fn install() -> u64 {
-    let built = std::env::var_os("USHERD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_usherd").into());
     let new = format!("{PROGRAM}.new");
-    fs::copy(built, &new).expect("copy");
+    fs::copy(usherd(), &new).expect("copy");
     fs::rename(&new, PROGRAM).expect("rename");
     fs::metadata(PROGRAM).expect("stat").ino()
 }

@@ -1,9 +1,7 @@
 //! The steps that every tutorial about super-servers takes: a name in the services file, a small file for the
 //! service, a reload, and a program that never heard of sockets serves the network.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::io::Write;
 use std::path::PathBuf;
 

@@ -1,8 +1,6 @@
 //! hosts.allow and hosts.deny in front of real servers: who comes in, and what a rule does besides.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use std::fs;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};

@@ -8,15 +8,13 @@
 //!   which. They have mounts of their own, for which they need root.
 //! - Storms of broken text, which must not break anything.
 
-mod harness;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use harness::{Random, cases, corpus};
+use crate::harness::{Random, cases, corpus};
 use usherd::config::diagnostic::Diagnostic;
 use usherd::config::source::Files;
 use usherd::errno::Errno;
@@ -573,7 +571,7 @@ fn rules(random: &mut Random, dir: &str, is_clean: bool) -> String {
 }
 
 fn tcpdmatch() -> PathBuf {
-    let program = harness::net::peers_dir().join("tcpd/usr/sbin/tcpdmatch");
+    let program = crate::harness::net::peers_dir().join("tcpd/usr/sbin/tcpdmatch");
     assert!(program.exists(), "there is no {}: run tools/peers", program.display());
     program
 }

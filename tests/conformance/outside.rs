@@ -1,7 +1,7 @@
 //! Clients on the sockets of this machine, of a daemon or a board wherever it is, for the scripts.
 
+use super::script::{SCRIPTS, Script, Sight, World};
 use crate::harness::*;
-use crate::script::{SCRIPTS, Script, Sight, World};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};

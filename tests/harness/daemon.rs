@@ -317,7 +317,8 @@ impl Drop for Daemon<'_> {
     }
 }
 
-fn usherd() -> PathBuf {
+/// The daemon under test, of ours: `USHERD_BIN`, or the one that cargo has built with the tests.
+pub fn usherd() -> PathBuf {
     let built = option_env!("CARGO_BIN_EXE_usherd").map(PathBuf::from);
     let path = std::env::var_os("USHERD_BIN").map(PathBuf::from).or(built);
     path.expect("the daemon is only built with the feature linux")

@@ -22,7 +22,7 @@ pub mod world;
 pub use client::*;
 pub use conf::*;
 pub use corpus::corpus;
-pub use daemon::{Conf, Daemon, Launch, Subject, is_open};
+pub use daemon::{Conf, Daemon, Launch, Subject, is_open, usherd};
 pub use net::{Net, in_net, ip};
 pub use process::*;
 pub use random::*;
