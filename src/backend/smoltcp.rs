@@ -541,12 +541,16 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         self.sort_families();
         // Of every port: whether it has a spare, and how many connections wait for it.
         let mut spares = [(false, 0usize); SERVICES];
-        for connection in &self.connections {
-            let Role::Spare { port, .. } = connection.role else { continue };
+        for connection in &mut self.connections {
+            let Role::Spare { port, since } = &mut connection.role else { continue };
             let socket = self.sockets.get::<tcp::Socket>(connection.handle);
-            if let Some((is_listening, waiting)) = spares.get_mut(port) {
+            if let Some((is_listening, waiting)) = spares.get_mut(*port) {
                 match socket.state() {
-                    tcp::State::Listen => *is_listening = true,
+                    tcp::State::Listen => {
+                        *is_listening = true;
+                        // Whoever comes from now on begins now.
+                        *since = self.now;
+                    }
                     // Left again before it was accepted; `accept` sees it, or the next sweep.
                     tcp::State::Closed => {}
                     _ => *waiting += 1,
@@ -696,10 +700,6 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
                 Role::Spare { .. } if socket.state() == tcp::State::Closed => {
                     forget(socket);
                     self.set_role(at, Role::Free);
-                }
-                Role::Spare { port, .. } if socket.state() == tcp::State::Listen => {
-                    // Whoever comes from now on begins now.
-                    self.set_role(at, Role::Spare { port, since: now });
                 }
                 _ => {}
             }

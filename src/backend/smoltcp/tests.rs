@@ -701,6 +701,26 @@ fn a_flood_of_handshakes_leaves_the_service_up() {
     bench.is_clean();
 }
 
+/// A spare that had listened for a while before its client came was taken for a handshake of that age, and given to the next
+/// one who found none.
+#[test]
+fn a_handshake_begins_with_its_client() {
+    let mut bench = Bench::new(&configuration("10.7.0.13"));
+    let before = bench.connect(1, ECHO);
+    assert_eq!(bench.send(before, b"hello"), 5);
+    // No turn in between.
+    bench.clock += 10_000;
+    let client = bench.connect(1, ECHO);
+    let at = stack_time(Instant(bench.clock));
+    bench.clients.poll(at, &mut bench.cable, &mut bench.sockets);
+    for n in 0..BACKLOG as u32 {
+        bench.cable.going.borrow_mut().push_back(handshake(n, ECHO));
+    }
+    bench.patience = 100;
+    assert_eq!(bench.send(client, b"hello"), 5);
+    bench.is_clean();
+}
+
 /// Frames of anything: cut, lengthened, changed anywhere. The board goes on serving.
 #[test]
 fn no_frames_stop_it() {
