@@ -64,6 +64,8 @@ const HANDSHAKE_MS: u64 = 20_000;
 /// A handshake that is younger is not given up for a newcomer, in milliseconds: as long as a client far away needs.
 const HANDSHAKE_LEAST_MS: u64 = 300;
 /// How long the other end may take to close once we have, in milliseconds. Linux waits as long (tcp_fin_timeout).
+/// Who has still not heard of the end then gets a reset; smoltcp 0.14 does not send a FIN again that was lost and answered
+/// with three duplicate acknowledgements: it looks for data to send in its place, and there is none.
 const CLOSING_MS: u64 = 60_000;
 /// How long a reset may take to leave, in milliseconds. To somebody who is not there it never does.
 const RESET_MS: u64 = 10;
@@ -543,9 +545,14 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         let mut spares = [(false, 0usize); SERVICES];
         for connection in &mut self.connections {
             let Role::Spare { port, since } = &mut connection.role else { continue };
-            let socket = self.sockets.get::<tcp::Socket>(connection.handle);
+            let socket = self.sockets.get_mut::<tcp::Socket>(connection.handle);
             if let Some((is_listening, waiting)) = spares.get_mut(*port) {
                 match socket.state() {
+                    // Back from a handshake that the client has reset (RFC 9293 section 3.10.7.4), when there is another.
+                    tcp::State::Listen if *is_listening => {
+                        socket.close();
+                        connection.role = Role::Free;
+                    }
                     tcp::State::Listen => {
                         *is_listening = true;
                         // Whoever comes from now on begins now.

@@ -386,9 +386,11 @@ impl World for Bench {
     }
 
     fn send(&mut self, client: usize, bytes: &[u8]) -> usize {
-        self.until(self.patience, |bench| {
+        self.until(self.patience, |bench| bench.socket(client).state() != tcp::State::SynSent);
+        // Not for ever: the other end may wait for its bytes to be read, and gives up after SILENCE_MS.
+        self.until(self.patience.min(SILENCE_MS / 4), |bench| {
             let socket = bench.socket(client);
-            socket.can_send() || !matches!(socket.state(), tcp::State::SynSent | tcp::State::Established)
+            socket.can_send() || socket.state() != tcp::State::Established
         });
         let sent = self.socket(client).send_slice(bytes).unwrap_or(0);
         self.settle();
@@ -718,6 +720,23 @@ fn a_handshake_begins_with_its_client() {
     }
     bench.patience = 100;
     assert_eq!(bench.send(client, b"hello"), 5);
+    bench.is_clean();
+}
+
+/// Who resets his handshake puts its socket back into LISTEN, where another had taken its place already: each time one socket
+/// more was lost to all other services.
+#[test]
+fn handshakes_that_are_reset_leave_one_spare() {
+    let mut bench = Bench::new(&configuration("10.7.0.13"));
+    let before = bench.connect(1, ECHO);
+    assert_eq!(bench.send(before, b"hello"), 5);
+    for _ in 0..3 {
+        let client = bench.connect(1, ECHO);
+        let now = bench.now();
+        bench.clients.poll(stack_time(now.mono), &mut bench.cable, &mut bench.sockets);
+        Smoltcp::turn(&mut bench.engine, &mut bench.daemon, now);
+        bench.reset(client);
+    }
     bench.is_clean();
 }
 
