@@ -38,6 +38,16 @@ fn check_addresses() {
     });
 }
 
+/// What the linker is told, with a script that is in the board's folder. Not among the compiler's flags, so that `core` is
+/// built once for all boards of a target, and the library alone.
+pub fn link(args: &[&str], script: &str) {
+    println!("cargo::rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));
+    println!("cargo::rerun-if-changed={script}");
+    for arg in args {
+        println!("cargo::rustc-link-arg-bins={arg}");
+    }
+}
+
 /// Packs `usherd.conf`, or the file that `USHERD_BOARD_CONF` names. `own` are the firmware's own services, by place.
 pub fn pack(own: &[&[u8]]) {
     check_addresses();

@@ -2,7 +2,6 @@
 mod pack;
 
 fn main() {
-    println!("cargo::rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));
-    println!("cargo::rerun-if-changed=memory.x");
+    pack::link(&["-Tlink.x"], "memory.x");
     pack::pack(&[b"console"]);
 }
