@@ -237,6 +237,8 @@ impl Flags {
     pub const RECHECK: Flags = Flags(1 << 16);
     /// The server that owns the socket is started before anybody comes, and again when it has ended (ours).
     pub const KEEP: Flags = Flags(1 << 17);
+    /// Other daemons of the same user may listen there as well (ours).
+    pub const REUSE_PORT: Flags = Flags(1 << 18);
 
     pub const fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 == flag.0

@@ -1190,3 +1190,41 @@ fn refused_datagrams_do_not_fill_the_log() {
         assert_eq!(counted, 1, "{log}");
     });
 }
+
+// ---- several daemons ----
+
+/// With REUSEPORT several daemons are at one port, and each has clients; when one ends, the others have them all.
+#[test]
+fn several_daemons_share_a_port() {
+    in_net(|net| {
+        net.write("conf", NO_BRAKE.to_owned() + &echo_at(9907, "flags = REUSEPORT; log_on_success = HOST"));
+        let log = |n: u32| fs::read_to_string(format!("/run/test/log{n}")).unwrap_or_default();
+        let start = |n: u32| {
+            let (log, pid) = (format!("/run/test/log{n}"), format!("/run/pid{n}"));
+            run(net, &["-dontfork", "-filelog", &log, "-pidfile", &pid, "-f", "/run/test/conf"])
+        };
+        let (first, second) = (start(1), start(2));
+        for n in [1, 2] {
+            until("it is ready", || log(n).contains("Started working").then_some(()));
+        }
+        let clients: Vec<_> = (0..64)
+            .map(|_| {
+                let mut client = tcp("127.0.0.1:9907");
+                round_trip(&mut client, b"hello");
+                client
+            })
+            .collect();
+        let served = |n: u32| log(n).matches("START: echo").count();
+        until("all have a record", || (served(1) + served(2) == 64).then_some(()));
+        // The kernel deals them out by a hash of both ends: one of 2^63 times all go to one.
+        assert!(served(1) > 0 && served(2) > 0, "{} and {}", served(1), served(2));
+        drop(clients);
+        drop(first);
+        let before = served(2);
+        for _ in 0..16 {
+            assert!(echoes("127.0.0.1:9907"));
+        }
+        until("the other one has them all", || (served(2) == before + 16).then_some(()));
+        drop(second);
+    });
+}

@@ -396,13 +396,14 @@ pub enum Flag {
     V4,
     V6,
     Labeled,
+    ReusePort,
 }
 
 const fn flag(name: &'static str, meaning: Flag, effect: Effect, help: &'static str) -> Choice<Flag> {
     Choice { name, meaning, help, effect }
 }
 
-pub static FLAGS: [Choice<Flag>; 12] = [
+pub static FLAGS: [Choice<Flag>; 13] = [
     flag("REUSE", Flag::Reuse, Effect::Enforced, "nothing: SO_REUSEADDR is always set"),
     flag(
         "INTERCEPT",
@@ -435,6 +436,12 @@ pub static FLAGS: [Choice<Flag>; 12] = [
         "an IPv6 socket, which takes IPv4 clients too unless v6only or an IPv4 service on the same port says otherwise",
     ),
     flag("LABELED", Flag::Labeled, Effect::NotYet, "run the server in the SELinux context of its client"),
+    flag(
+        "REUSEPORT",
+        Flag::ReusePort,
+        Effect::Enforced,
+        "set SO_REUSEPORT: several daemons listen on the port, and the kernel deals clients out; limits are each daemon's own",
+    ),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

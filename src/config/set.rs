@@ -426,6 +426,7 @@ impl<F: Files> Setting<'_, '_, F> {
                 attr::Flag::IdOnly => self.draft.flag(Flags::IDONLY, true),
                 attr::Flag::Intercept => self.draft.intercept = true,
                 attr::Flag::Sensor => self.draft.sensor = true,
+                attr::Flag::ReusePort => self.draft.flag(Flags::REUSE_PORT, true),
                 attr::Flag::V4 => self.draft.wish.v4 = true,
                 attr::Flag::V6 => self.draft.wish.v6 = true,
                 attr::Flag::Reuse | attr::Flag::Labeled => {}

@@ -356,7 +356,7 @@ fn same_place(old: &Table, a: &Service, new: &Table, b: &Service) -> bool {
         (x, y) => x == y,
     };
     // Options that are set when the socket is made make another socket when they change.
-    const MADE_WITH: Flags = Flags(Flags::NODELAY.0 | Flags::KEEPALIVE.0);
+    const MADE_WITH: Flags = Flags(Flags::NODELAY.0 | Flags::KEEPALIVE.0 | Flags::REUSE_PORT.0);
     // Behind tcpmux there is no socket, only names.
     let is_behind_mux = a.flags.has(Flags::MUX) || b.flags.has(Flags::MUX);
     bind && !is_behind_mux

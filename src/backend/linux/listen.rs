@@ -371,6 +371,9 @@ fn inet_socket(table: &Table, service: &Service) -> Result<OwnedFd, Errno> {
         // a port.
         sockopt::set_socket_reuseaddr(&fd, true)?;
     }
+    if service.flags.has(Flags::REUSE_PORT) {
+        sockopt::set_socket_reuseport(&fd, true)?;
+    }
     if is_ipv6 {
         sockopt::set_ipv6_v6only(&fd, service.family == Family::V6)?;
     }
