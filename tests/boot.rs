@@ -28,7 +28,8 @@ impl<'n> First<'n> {
         net.write("cmdline", line);
         let init = net.dir().join("init");
         if !init.exists() {
-            symlink(usherd(), &init).expect("a link");
+            // Not a link: it mounts a /tmp of its own, and may be below that.
+            fs::copy(usherd(), &init).expect("a copy");
         }
         let log = File::create(net.dir().join("console")).expect("a file");
         let script =
@@ -343,7 +344,7 @@ fn a_dhcp_server_gives_an_address_and_is_asked_again_in_time() {
 
 mod qemu {
     use super::*;
-    use crate::conformance::outside::{Outside, play};
+    use crate::conformance::outside::{Outside, PORTS, play};
     use crate::conformance::script::configuration;
     use std::io::{BufRead, BufReader};
     use std::net::Ipv4Addr;
@@ -352,23 +353,8 @@ mod qemu {
 
     const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-    /// All ports of the scripts' configuration, one where nobody listens, and ours.
-    const PORTS: [(&str, u16); 14] = [
-        ("tcp", 7007),
-        ("tcp", 7009),
-        ("tcp", 7019),
-        ("tcp", 7037),
-        ("tcp", 7101),
-        ("tcp", 7102),
-        ("tcp", 7103),
-        ("tcp", 7104),
-        ("tcp", 7999),
-        ("udp", 7007),
-        ("udp", 7009),
-        ("udp", 7037),
-        ("tcp", 7300),
-        ("tcp", 7301),
-    ];
+    /// A shell and a switch, besides the scripts' services.
+    const OURS: [(&str, u16); 2] = [("tcp", 7300), ("tcp", 7301)];
 
     /// A board's image with the services of the scripts, a shell and a switch.
     fn make(board: &str) -> PathBuf {
@@ -410,7 +396,8 @@ mod qemu {
             let dir = net.dir().to_owned();
             // Of one before it, perhaps.
             let _ = fs::remove_file(dir.join("serial"));
-            let forwards = PORTS.iter().map(|(kind, port)| format!("--forward={kind}:{port}:{port}"));
+            let forwards =
+                PORTS.iter().chain(&OURS).map(|(kind, port)| format!("--forward={kind}:{port}:{port}"));
             let qemu = Command::new(format!("{ROOT}/tools/boot"))
                 .args(["--run", board, "--image"])
                 .arg(image)

@@ -7,6 +7,22 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// All ports of `usherd.conf`, as QEMU leads them to boards, and one where nobody listens.
+pub const PORTS: [(&str, u16); 12] = [
+    ("tcp", 7007),
+    ("tcp", 7009),
+    ("tcp", 7019),
+    ("tcp", 7037),
+    ("tcp", 7101),
+    ("tcp", 7102),
+    ("tcp", 7103),
+    ("tcp", 7104),
+    ("tcp", 7999),
+    ("udp", 7007),
+    ("udp", 7009),
+    ("udp", 7037),
+];
+
 /// How long a client waits for what should not come.
 const MOMENT: Duration = Duration::from_millis(200);
 
