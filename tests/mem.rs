@@ -1,7 +1,7 @@
 //! The daemon's own `memcpy` and its kin, against the standard library: all small lengths, alignments and overlaps.
 
 #[path = "../src/entry/mem.rs"]
-mod mem;
+mod ours;
 
 const ROOM: usize = 400;
 
@@ -23,7 +23,7 @@ fn copies() {
             let mut expected = [0; ROOM];
             expected[to..to + len].copy_from_slice(&source[from..from + len]);
             // SAFETY: `from + len` and `to + len` are less than ROOM.
-            unsafe { mem::copy(found.as_mut_ptr().add(to), source.as_ptr().add(from), len) };
+            unsafe { ours::copy(found.as_mut_ptr().add(to), source.as_ptr().add(from), len) };
             assert_eq!(found, expected, "{len} bytes from {from} to {to}");
         }
     }
@@ -38,7 +38,7 @@ fn moves_in_both_directions() {
             expected.copy_within(from..from + len, to);
             let start = found.as_mut_ptr();
             // SAFETY: as above.
-            unsafe { mem::copy_overlapping(start.add(to), start.add(from), len) };
+            unsafe { ours::copy_overlapping(start.add(to), start.add(from), len) };
             assert_eq!(found, expected, "{len} bytes from {from} to {to}");
         }
     }
@@ -51,7 +51,7 @@ fn fills() {
         let mut expected = pattern();
         expected[to..to + len].fill(0xa5);
         // SAFETY: as above.
-        unsafe { mem::fill(found.as_mut_ptr().add(to), 0xa5, len) };
+        unsafe { ours::fill(found.as_mut_ptr().add(to), 0xa5, len) };
         assert_eq!(found, expected, "{len} bytes at {to}");
     }
 }
@@ -61,12 +61,12 @@ fn compares_by_the_first_difference() {
     let left = pattern();
     for (len, start) in lengths().flat_map(|len| (0..3).map(move |start| (len, start))) {
         // SAFETY: here and below, `start + len` is less than ROOM.
-        assert_eq!(unsafe { mem::compare(left.as_ptr().add(start), left.as_ptr().add(start), len) }, 0);
+        assert_eq!(unsafe { ours::compare(left.as_ptr().add(start), left.as_ptr().add(start), len) }, 0);
         for at in 0..len {
             let mut right = left;
             right[start + at] ^= 0x80;
             right[start + len - 1] = right[start + len - 1].wrapping_add(1);
-            let found = unsafe { mem::compare(left.as_ptr().add(start), right.as_ptr().add(start), len) };
+            let found = unsafe { ours::compare(left.as_ptr().add(start), right.as_ptr().add(start), len) };
             assert_eq!(
                 found.cmp(&0),
                 left[start..start + len].cmp(&right[start..start + len]),
@@ -82,6 +82,6 @@ fn measures() {
         let mut string = [b'x'; ROOM];
         string[len] = 0;
         // SAFETY: there is a zero within the array.
-        assert_eq!(unsafe { mem::length(string.as_ptr()) }, len);
+        assert_eq!(unsafe { ours::length(string.as_ptr()) }, len);
     }
 }
