@@ -153,7 +153,7 @@ fn a_wait_server_ends_when_nobody_comes_and_nobody_notices() {
         let first = ask_udp("127.0.0.1:9901", b"one");
         assert_eq!(first, b"one");
         let pid = server(&daemon);
-        // It stays as long as somebody comes.
+        // It stays as long as somebody comes: five clients in each second, which is the pace and not a wait for anything.
         for _ in 0..15 {
             std::thread::sleep(Duration::from_millis(200));
             assert_eq!(ask_udp("127.0.0.1:9901", b"more"), b"more");
