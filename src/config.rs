@@ -45,6 +45,8 @@ use core::net::IpAddr;
 use heapless::Vec;
 
 use crate::capacity::{LINE_BYTES, PATH_BYTES, SERVICES};
+use crate::errno::Errno;
+use crate::names;
 use crate::service::Dialect;
 use crate::table::{Full, Table, Text};
 use diagnostic::{Diagnostic, Report, Severity};
@@ -242,7 +244,17 @@ impl Loader {
         self.wishes.clear();
         self.off.clear();
         let say = Sayings { report, errors: 0, warnings: 0 };
-        Context { files, table, say, options, file: Text::default(), line: 0, usable: true, complete: true }
+        Context {
+            files,
+            table,
+            say,
+            options,
+            file: Text::default(),
+            line: 0,
+            usable: true,
+            complete: true,
+            user: None,
+        }
     }
 }
 
@@ -263,9 +275,20 @@ struct Context<'a, F: Files> {
     line: u32,
     usable: bool,
     complete: bool,
+    /// Who was looked up last: most services have the user of the one before.
+    user: Option<names::User>,
 }
 
 impl<F: Files> Context<'_, F> {
+    /// An entry of passwd(5).
+    fn user_by_name(&mut self, name: &[u8]) -> Result<Option<names::User>, Errno> {
+        // A name that is too long to be kept is kept as none.
+        if self.user.as_ref().is_none_or(|user| user.name.is_empty() || user.name != name) {
+            self.user = names::user_by_name(self.files, self.options.passwd, name)?;
+        }
+        Ok(self.user.clone())
+    }
+
     fn outcome(&self) -> Outcome {
         let Sayings { errors, warnings, .. } = self.say;
         Outcome { errors, warnings, usable: self.usable, complete: self.complete }

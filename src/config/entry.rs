@@ -448,7 +448,7 @@ impl<F: Files> Reading<'_, '_, '_, F> {
         let found = match number(word.value) {
             Some(uid) => names::user_by_uid(self.cx.files, path, uid)
                 .map(|user| user.or(Some(names::User { uid, gid: uid, name: names::Name::new() }))),
-            None => names::user_by_name(self.cx.files, path, word.value),
+            None => self.cx.user_by_name(word.value),
         };
         found.map_err(|errno| self.unreadable(word.column, path, errno)).ok()
     }

@@ -795,7 +795,7 @@ impl<F: Files> Setting<'_, '_, F> {
             return None;
         }
         let path = self.cx.options.passwd;
-        match names::user_by_name(self.cx.files, path, word.bytes) {
+        match self.cx.user_by_name(word.bytes) {
             Ok(Some(user)) => Some(user),
             Ok(None) => {
                 self.unknown_name(word, "user", path);

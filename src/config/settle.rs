@@ -121,10 +121,12 @@ impl Loader {
     fn narrow<F: Files>(&mut self, cx: &mut Context<'_, F>) {
         for i in 0..self.wishes.len() {
             for j in 0..self.wishes.len() {
-                let (Some(wide), Some(other)) = (self.live(cx, i), self.live(cx, j)) else { continue };
+                let (Some(wide), Some(other)) = (self.live(cx.table, i), self.live(cx.table, j)) else {
+                    continue;
+                };
                 let Some(wish) = self.wishes.get(i).filter(|_| i != j) else { continue };
                 let same = wide.socket == other.socket && wide.port == other.port && wide.port != 0;
-                if !same || wide.family != Family::Dual || !same_bind(cx, &wide, &other) {
+                if !same || wide.family != Family::Dual || !same_bind(cx.table, wide, other) {
                     continue;
                 }
                 let unflagged = !wish.v4 && !wish.v6;
@@ -147,11 +149,13 @@ impl Loader {
     fn doubles<F: Files>(&mut self, cx: &mut Context<'_, F>) {
         for later in 0..self.wishes.len() {
             for earlier in 0..later {
-                let (Some(a), Some(b)) = (self.live(cx, earlier), self.live(cx, later)) else { continue };
-                let Some(overlap) = overlap(cx, &a, &b) else { continue };
+                let Context { say, table, .. } = &mut *cx;
+                let (Some(a), Some(b)) = (self.live(table, earlier), self.live(table, later)) else {
+                    continue;
+                };
+                let Some(overlap) = overlap(table, a, b) else { continue };
                 let replaces =
                     a.dialect == Dialect::Inetd && b.dialect == Dialect::Inetd && overlap == Overlap::Same;
-                let Context { say, table, .. } = cx;
                 let (name, file, line) = (Bytes(table.bytes(a.id)), Bytes(table.bytes(a.file)), a.line);
                 if replaces {
                     let what = format_args!("the entry for {name} replaces that of {file}:{line}");
@@ -180,12 +184,12 @@ impl Loader {
     /// Services that only tcpmux leads to, and no tcpmux. inetutils opens its port by itself; here none is opened that
     /// nobody wrote.
     fn unreachable<F: Files>(&self, cx: &mut Context<'_, F>) {
-        let services = || (0..self.wishes.len()).filter_map(|i| self.live(cx, i));
+        let Context { say, table, .. } = cx;
+        let services = || (0..self.wishes.len()).filter_map(|i| self.live(table, i));
         let Some(lost) = services().find(|s| s.flags.has(Flags::MUX)) else { return };
         if services().any(|s| s.answer == Answer::Tcpmux) {
             return;
         }
-        let Context { say, table, .. } = cx;
         let what = format_args!("nobody can reach {}: there is no tcpmux", Bytes(table.bytes(lost.id)));
         let cure = match lost.dialect {
             Dialect::Inetd => "add the line `tcpmux stream tcp nowait root internal`",
@@ -200,7 +204,7 @@ impl Loader {
     fn standbys<F: Files>(&self, cx: &mut Context<'_, F>) {
         let mut room = STANDBYS;
         for i in 0..self.wishes.len() {
-            let Some(service) = self.live(cx, i) else { continue };
+            let Some(service) = self.live(cx.table, i) else { continue };
             match room.checked_sub(usize::from(service.standby)) {
                 Some(rest) => room = rest,
                 None => {
@@ -213,9 +217,9 @@ impl Loader {
     }
 
     /// Service `i`, if it is going to run.
-    fn live<F: Files>(&self, cx: &Context<'_, F>, i: usize) -> Option<Service> {
+    fn live<'t>(&self, table: &'t Table, i: usize) -> Option<&'t Service> {
         let off = self.wishes.get(i).is_none_or(|wish| wish.off);
-        cx.table.services().get(i).filter(|s| !off && s.standing == Standing::Ready).copied()
+        table.services().get(i).filter(|s| !off && s.standing == Standing::Ready)
     }
 }
 
@@ -523,7 +527,7 @@ fn groups<F: Files>(cx: &mut Context<'_, F>, i: usize, service: &Service, wish: 
     let looked_up = user_name(cx, uid, wish).and_then(|name| {
         // With another `group`, xinetd's initgroups(3) still adds the user's own from passwd(5); the inetds add the other.
         let user = match (&name, service.dialect) {
-            (Some(name), Dialect::Xinetd) => names::user_by_name(cx.files, cx.options.passwd, name)?,
+            (Some(name), Dialect::Xinetd) => cx.user_by_name(name)?,
             _ => None,
         };
         let _ = user.map(|user| user.gid).or(service.identity.gid).map(|gid| gids.push(gid));
@@ -570,10 +574,10 @@ fn user_name<F: Files>(cx: &mut Context<'_, F>, uid: u32, wish: &Wish) -> Result
     Ok(names::user_by_uid(cx.files, cx.options.passwd, uid)?.map(|user| user.name))
 }
 
-fn same_bind<F: Files>(cx: &Context<'_, F>, a: &Service, b: &Service) -> bool {
+fn same_bind(table: &Table, a: &Service, b: &Service) -> bool {
     match (a.bind, b.bind) {
         (Bind::Interface(a), Bind::Interface(b)) | (Bind::Path(a), Bind::Path(b)) => {
-            cx.table.bytes(a) == cx.table.bytes(b)
+            table.bytes(a) == table.bytes(b)
         }
         (a, b) => a == b,
     }
@@ -588,16 +592,16 @@ enum Overlap {
 }
 
 /// Whether two services cannot both listen.
-fn overlap<F: Files>(cx: &Context<'_, F>, earlier: &Service, later: &Service) -> Option<Overlap> {
+fn overlap(table: &Table, earlier: &Service, later: &Service) -> Option<Overlap> {
     let (a, b) = (earlier, later);
     if a.flags.has(Flags::MUX) || b.flags.has(Flags::MUX) {
-        let name = |service: &Service| cx.table.bytes(service.name);
+        let name = |service: &Service| table.bytes(service.name);
         let same =
             a.flags.has(Flags::MUX) && b.flags.has(Flags::MUX) && name(a).eq_ignore_ascii_case(name(b));
         return same.then_some(Overlap::Same);
     }
     if a.family == Family::Unix || b.family == Family::Unix {
-        return (a.family == b.family && same_bind(cx, a, b)).then_some(Overlap::Same);
+        return (a.family == b.family && same_bind(table, a, b)).then_some(Overlap::Same);
     }
     if a.socket != b.socket || a.port != b.port || a.port == 0 {
         return None;
@@ -605,7 +609,7 @@ fn overlap<F: Files>(cx: &Context<'_, F>, earlier: &Service, later: &Service) ->
     if matches!((a.family, b.family), (Family::V4, Family::V6) | (Family::V6, Family::V4)) {
         return None;
     }
-    if same_bind(cx, a, b) {
+    if same_bind(table, a, b) {
         return Some(Overlap::Same);
     }
     match (a.bind, b.bind) {
