@@ -11,9 +11,9 @@ use crate::backend::Backend;
 use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Cache, Linux, Spawner, Spills, log, spawn};
 use crate::capacity::{
-    ACCEPTS_A_TURN, ADJUSTABLE, BOOT_MODULES_BYTES, CACHE_BYTES, CACHED_FILES, DATAGRAMS_A_TURN,
-    EFFECT_VARIABLES, FRAME_BYTES, INCLUDE_DEPTH, LINES, NAME_BYTES, PREDECESSORS, SCRATCH_BYTES, SPILLS,
-    STANDBY_STARTS_A_TURN, TURN_BYTES,
+    ACCEPTS_A_TURN, ADJUSTABLE, BOOT_MODULES_BYTES, CACHE_BYTES, CACHED_DIRS, CACHED_FILES, DATAGRAMS_A_TURN,
+    EFFECT_VARIABLES, FRAME_BYTES, INCLUDE_DEPTH, LINES, LOG_GATHER_BYTES, NAME_BYTES, PREDECESSORS,
+    SCRATCH_BYTES, SPILLS, STANDBY_STARTS_A_TURN, TURN_BYTES,
 };
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
@@ -105,13 +105,15 @@ fn bytes_each(name: &str) -> (usize, String) {
 }
 
 /// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 13] = [
+const FIXED: [(&str, usize, &str); 15] = [
     ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
     ("NAME_BYTES", NAME_BYTES, "in each level of include"),
     ("LINES", LINES, "with smoltcp, less than 50 each"),
     ("PREDECESSORS", PREDECESSORS, "4 each, on the stack"),
     ("EFFECT_VARIABLES", EFFECT_VARIABLES, "none: how many of the above may be variables"),
+    ("LOG_GATHER_BYTES", LOG_GATHER_BYTES, "one buffer, in LOG"),
     ("CACHED_FILES", CACHED_FILES, "as many buffers of CACHE_BYTES"),
+    ("CACHED_DIRS", CACHED_DIRS, "a path of PATH_BYTES each, and a descriptor"),
     ("CACHE_BYTES", CACHE_BYTES, "a buffer for each of CACHED_FILES"),
     ("FRAME_BYTES", FRAME_BYTES, "one buffer, with the feature recorder"),
     ("BOOT_MODULES_BYTES", BOOT_MODULES_BYTES, "none; with the feature init two in LOADER, and one of stack"),
@@ -179,7 +181,7 @@ impl fmt::Display for Page {
 fn counted() -> usize {
     let all: usize = ADJUSTABLE.iter().map(|(name, value, ..)| bytes_each(name).0 * value).sum();
     // And the buffers that cannot be adjusted.
-    all - size_of::<Spills>() + CACHED_FILES * CACHE_BYTES
+    all - size_of::<Spills>() + CACHED_FILES * CACHE_BYTES + LOG_GATHER_BYTES
 }
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/memory-budget.md");

@@ -23,10 +23,17 @@ pub const STANDBY_STARTS_A_TURN: usize = 8;
 /// Connections taken from one listener before the next event is looked at.
 pub const ACCEPTS_A_TURN: usize = 32;
 
+/// Bytes of lines for log files that are written together. A line that does not fit has those before it written.
+pub const LOG_GATHER_BYTES: usize = 4096;
+const _: () = assert!(LOG_LINE_BYTES <= LOG_GATHER_BYTES);
+
 /// Files that are kept in memory while they do not change: hosts.allow, hosts.deny, and what they or the resolver read, as
 /// hosts and resolv.conf. One more is
 /// read as often as it is asked for.
 pub const CACHED_FILES: usize = 4;
+
+/// Directories of [`CACHED_FILES`] that are looked at in place of each path. A file of one more is looked at by its path.
+pub const CACHED_DIRS: usize = 2;
 
 /// Bytes of each of [`CACHED_FILES`]. A file that is as large or larger is read as often as it is asked for.
 pub const CACHE_BYTES: usize = 8192;

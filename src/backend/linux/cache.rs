@@ -6,14 +6,21 @@
 //! and who has seen the first of them answered may change a file before he comes again. A larger file is read as it
 //! always was; but whether it is still the same is known of it, too.
 //!
+//! Looking at a file by its path is most of what such a look costs (every directory on the way is looked up), so it is done
+//! once a second. Between, its directory and the file itself are looked at through descriptors ([`Proof`]): a directory's
+//! times change with every name that comes, goes or is given to another file. What that does not tell (another directory
+//! under the same name, a mount on top) holds a second later. A symbolic link, which would need a look at two
+//! directories, is looked at by its path always.
+//!
 //! A file that is changed twice within the grain of its timestamps, to the same size, looks as if it had been changed
 //! once. So what was read within [`RACY_S`] of the last change is not believed in the next turn (git calls such
 //! entries racily clean).
 
-use rustix::fs::{FileType, Stat, fstat, stat};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, lstat, open, stat};
 
 use super::files::FileSystem;
-use crate::capacity::{CACHE_BYTES, CACHED_FILES, PATH_BYTES};
+use crate::capacity::{CACHE_BYTES, CACHED_DIRS, CACHED_FILES, PATH_BYTES};
 use crate::config::source::{FileKind, Files};
 use crate::errno::Errno;
 
@@ -49,8 +56,26 @@ impl Stamp {
     }
 }
 
+/// A directory of files that are in the cache.
+struct Dir {
+    path: heapless::Vec<u8, PATH_BYTES>,
+    fd: OwnedFd,
+    /// The turn it was looked at last, and what it was then.
+    turn: u64,
+    stamp: Option<Stamp>,
+}
+
+/// Why a file need not be looked at by its path: its directory is what it was just before that was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Proof {
+    dir: usize,
+    stamp: Stamp,
+    /// The second in which it was done.
+    second: i64,
+}
+
 /// What is known of a file, apart from its bytes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Entry {
     path: heapless::Vec<u8, PATH_BYTES>,
     /// Counts what the entry has stood for, so that a handle or a version of before is recognised.
@@ -58,9 +83,17 @@ struct Entry {
     /// The turn it was looked at last, or the part of one: see [`Cache::look_again`].
     turn: u64,
     state: State,
+    proof: Option<Proof>,
+    /// The file, if it is there and there is a proof.
+    fd: Option<OwnedFd>,
 }
 
 impl Entry {
+    /// Nothing is known yet: turns count from 1.
+    fn new(path: heapless::Vec<u8, PATH_BYTES>, generation: u32) -> Entry {
+        Entry { path, generation, turn: 0, state: State::Absent, proof: None, fd: None }
+    }
+
     fn is_absent(&self, path: &[u8], turn: u64) -> bool {
         self.path.as_slice() == path && self.turn == turn && self.state == State::Absent
     }
@@ -80,6 +113,7 @@ enum State {
 /// The files, and those of them that are in memory.
 pub struct Cache {
     entries: heapless::Vec<Entry, CACHED_FILES>,
+    dirs: heapless::Vec<Dir, CACHED_DIRS>,
     bytes: [[u8; CACHE_BYTES]; CACHED_FILES],
     turn: u64,
     /// The time of day at the beginning of the turn, in seconds.
@@ -102,7 +136,13 @@ pub enum Handle {
 
 impl Cache {
     pub const fn new() -> Cache {
-        Cache { entries: heapless::Vec::new(), bytes: [[0; CACHE_BYTES]; CACHED_FILES], turn: 0, now: 0 }
+        Cache {
+            entries: heapless::Vec::new(),
+            dirs: heapless::Vec::new(),
+            bytes: [[0; CACHE_BYTES]; CACHED_FILES],
+            turn: 0,
+            now: 0,
+        }
     }
 
     /// A new turn of the loop begins.
@@ -122,17 +162,16 @@ impl Cache {
             return Some(at);
         }
         let path = heapless::Vec::from_slice(path).ok()?;
-        // Turns count from 1: this one has not been looked at.
-        let fresh = Entry { path, generation: 0, turn: 0, state: State::Absent };
-        if self.entries.push(fresh.clone()).is_ok() {
-            return Some(self.entries.len() - 1);
-        }
+        let path = match self.entries.push(Entry::new(path, 0)) {
+            Ok(()) => return Some(self.entries.len() - 1),
+            Err(Entry { path, .. }) => path,
+        };
         let (at, oldest) = self.entries.iter_mut().enumerate().min_by_key(|(_, entry)| entry.turn)?;
         // What is read in this turn may be read on in this turn.
         if oldest.turn == self.turn {
             return None;
         }
-        *oldest = Entry { generation: oldest.generation.wrapping_add(1), ..fresh };
+        *oldest = Entry::new(path, oldest.generation.wrapping_add(1));
         Some(at)
     }
 
@@ -187,27 +226,122 @@ impl Cache {
         Errno::NOENT
     }
 
+    /// What the directory is now; looked at once a turn.
+    fn dir_stamp(&mut self, at: usize) -> Option<Stamp> {
+        let dir = self.dirs.get_mut(at)?;
+        if dir.turn != self.turn {
+            dir.stamp = fstat(&dir.fd).ok().map(|stat| Stamp::of(&stat));
+            dir.turn = self.turn;
+        }
+        dir.stamp
+    }
+
+    /// What the directory of a path is before the path is looked at, if that can be relied on.
+    fn proof(&mut self, path: &[u8]) -> Option<Proof> {
+        let parent = match path.iter().rposition(|&b| b == b'/')? {
+            0 => b"/".as_slice(),
+            slash => path.get(..slash)?,
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = || open(parent, flags, Mode::empty()).ok();
+        let dir = match self.dirs.iter().position(|dir| dir.path.as_slice() == parent) {
+            Some(at) => {
+                // Another one may have its name by now.
+                let by_path = Stamp::of(&stat(parent).ok()?);
+                if self
+                    .dir_stamp(at)
+                    .is_none_or(|known| known.inode != by_path.inode || known.device != by_path.device)
+                {
+                    self.dirs.get_mut(at)?.fd = opened()?;
+                    self.dirs.get_mut(at)?.turn = 0;
+                }
+                at
+            }
+            None => {
+                let path = heapless::Vec::from_slice(parent).ok()?;
+                self.dirs.push(Dir { path, fd: opened()?, turn: 0, stamp: None }).ok()?;
+                self.dirs.len() - 1
+            }
+        };
+        let stamp = self.dir_stamp(dir)?;
+        let last = stamp.modified.0.max(stamp.changed.0);
+        (self.now.saturating_sub(last) >= RACY_S).then_some(Proof { dir, stamp, second: self.now })
+    }
+
+    /// The entry is up to date, and `proof` is from before that was seen by its path.
+    fn prove(&mut self, at: usize, proof: Option<Proof>) {
+        let Some(entry) = self.entries.get_mut(at) else { return };
+        let is_proved = match entry.state {
+            // A symbolic link that leads nowhere yet is there.
+            State::Absent => {
+                entry.fd = None;
+                proof.is_some() && lstat(entry.path.as_slice()).is_err_and(|e| e == rustix::io::Errno::NOENT)
+            }
+            State::There { stamp, is_settled, .. } => {
+                let is_same = |fd: &OwnedFd| fstat(fd).is_ok_and(|stat| Stamp::of(&stat) == stamp);
+                if !entry.fd.as_ref().is_some_and(is_same) {
+                    // Of a symbolic link this is the link itself, which is not the same as what it leads to.
+                    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    entry.fd = open(entry.path.as_slice(), flags, Mode::empty()).ok().filter(is_same);
+                }
+                is_settled && entry.fd.is_some()
+            }
+        };
+        entry.proof = proof.filter(|_| is_proved);
+    }
+
+    /// Whether nothing can have happened to a file since it was looked at by its path.
+    fn is_untouched(&mut self, at: usize) -> bool {
+        let Some(proof) = self.entries.get(at).and_then(|entry| entry.proof) else { return false };
+        if proof.second != self.now || self.dir_stamp(proof.dir) != Some(proof.stamp) {
+            return false;
+        }
+        let Some(entry) = self.entries.get(at) else { return false };
+        match (entry.state, &entry.fd) {
+            (State::Absent, _) => true,
+            (State::There { stamp, .. }, Some(fd)) => fstat(fd).is_ok_and(|stat| Stamp::of(&stat) == stamp),
+            (State::There { .. }, None) => false,
+        }
+    }
+
     /// Makes sure, once a turn, that the entry for a path is up to date.
     fn look(&mut self, path: &[u8]) -> Result<Look, Errno> {
         let Some(at) = self.entry(path) else { return FileSystem.open(path).map(Look::Opened) };
+        let turn = self.turn;
+        let is_seen = self.entries.get(at).is_some_and(|entry| entry.turn == turn) || self.is_untouched(at);
         let Some(entry) = self.entries.get_mut(at) else { return Err(Errno::IO) };
-        let generation = entry.generation;
-        let is_seen = entry.turn == self.turn;
-        let found = match (is_seen, entry.state) {
-            (true, State::Absent) => return Err(Errno::NOENT),
-            (true, State::There { stamp, .. }) => stamp,
-            (false, _) => match stat(path) {
-                Ok(stat) => Stamp::of(&stat),
-                Err(rustix::io::Errno::NOENT) => return Err(self.absent(at)),
-                Err(errno) => return Err(errno.into()),
-            },
+        if is_seen {
+            entry.turn = turn;
+            return match entry.state {
+                State::Absent => Err(Errno::NOENT),
+                State::There { len, .. } => {
+                    Ok(Look::Known { at, generation: entry.generation, is_held: len.is_some() })
+                }
+            };
+        }
+        // What it stood for until now counts for nothing, whatever becomes of the look.
+        entry.proof = None;
+        let proof = self.proof(path);
+        let looked = self.look_by_path(at, path);
+        if matches!(looked, Ok(Look::Known { .. }) | Err(Errno::NOENT)) {
+            self.prove(at, proof);
+        }
+        looked
+    }
+
+    fn look_by_path(&mut self, at: usize, path: &[u8]) -> Result<Look, Errno> {
+        let found = match stat(path) {
+            Ok(stat) => Stamp::of(&stat),
+            Err(rustix::io::Errno::NOENT) => return Err(self.absent(at)),
+            Err(errno) => return Err(errno.into()),
         };
-        if let State::There { stamp, len, is_settled } = entry.state
+        let turn = self.turn;
+        if let Some(entry) = self.entries.get_mut(at)
+            && let State::There { stamp, len, is_settled: true } = entry.state
             && stamp == found
-            && (is_seen || is_settled)
         {
-            entry.turn = self.turn;
-            return Ok(Look::Known { at, generation, is_held: len.is_some() });
+            entry.turn = turn;
+            return Ok(Look::Known { at, generation: entry.generation, is_held: len.is_some() });
         }
         self.load(at, path)
     }
@@ -412,7 +546,73 @@ mod tests {
         // Another file under the same name, of the same size.
         fs::write(dir.path("new"), "ALL: 10.").unwrap();
         fs::rename(dir.path("new"), &file).unwrap();
-        assert_eq!(read(&mut cache, &file, later), Ok((true, b"ALL: 10.".to_vec())));
+        assert_eq!(read(&mut cache, &file, later + 1), Ok((true, b"ALL: 10.".to_vec())));
+    }
+
+    /// A directory that was changed long ago, so that the next change is told from that one.
+    fn aged(dir: &Dir) {
+        let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        fs::File::open(&dir.0).unwrap().set_modified(past).unwrap();
+    }
+
+    #[test]
+    fn a_change_is_seen_within_the_second_of_a_look() {
+        let (dir, other) = (Dir::new("second"), Dir::new("other"));
+        let mut cache = Box::new(Cache::new());
+        let file = dir.path("hosts.deny");
+        let later = now() + 100;
+        let mut expect = |text: Option<&str>| {
+            for _ in 0..2 {
+                let found = read(&mut cache, &file, later);
+                assert_eq!(found.ok().map(|(_, bytes)| bytes), text.map(|text| text.as_bytes().to_vec()));
+            }
+        };
+        aged(&dir);
+        expect(None);
+        fs::write(&file, "ALL: ALL").unwrap();
+        expect(Some("ALL: ALL"));
+        fs::write(&file, "ALL: KNOWN").unwrap();
+        expect(Some("ALL: KNOWN"));
+        aged(&dir);
+        expect(Some("ALL: KNOWN"));
+        fs::write(other.path("new"), "ALL: LOCAL").unwrap();
+        fs::rename(other.path("new"), &file).unwrap();
+        expect(Some("ALL: LOCAL"));
+        aged(&dir);
+        expect(Some("ALL: LOCAL"));
+        fs::remove_file(&file).unwrap();
+        expect(None);
+        // What a link leads to is in a directory that nobody watches.
+        std::os::unix::fs::symlink(other.path("hosts.deny"), &file).unwrap();
+        aged(&dir);
+        expect(None);
+        fs::write(other.path("hosts.deny"), "ALL: 10.").unwrap();
+        expect(Some("ALL: 10."));
+        fs::rename(other.path("hosts.deny"), other.path("old")).unwrap();
+        fs::write(other.path("hosts.deny"), "ALL: 11.").unwrap();
+        expect(Some("ALL: 11."));
+    }
+
+    #[test]
+    fn another_directory_under_the_same_name_is_seen_a_second_later() {
+        let dir = Dir::new("moved");
+        // Not its own name, which would change its times, but that of one above it.
+        let etc = Dir(dir.path("root/etc"));
+        let mut cache = Box::new(Cache::new());
+        fs::create_dir_all(&etc.0).unwrap();
+        aged(&etc);
+        let file = etc.path("hosts.deny");
+        let later = now() + 100;
+        assert_eq!(read(&mut cache, &file, later), Err(Errno::NOENT));
+        fs::rename(dir.path("root"), dir.path("old")).unwrap();
+        fs::create_dir_all(&etc.0).unwrap();
+        fs::write(&file, "ALL: ALL").unwrap();
+        // Which also shows that its path is not looked at before.
+        assert_eq!(read(&mut cache, &file, later), Err(Errno::NOENT));
+        assert_eq!(read(&mut cache, &file, later + 1), Ok((true, b"ALL: ALL".to_vec())));
+        fs::remove_file(&file).unwrap();
+        aged(&etc);
+        assert_eq!(read(&mut cache, &file, later + 1), Err(Errno::NOENT));
     }
 
     #[test]
@@ -454,14 +654,19 @@ mod tests {
             cache.version(path.as_os_str().as_bytes())
         };
         assert_eq!(version(now()), Some(0));
-        let later = now() + 10;
+        // Each look is of another second, and so by its path.
+        let mut later = now() + 10;
+        let mut later = || {
+            later += 1;
+            later
+        };
         let mut seen = std::vec![0];
         for text in ["", "ALL: ALL", "ALL: 10.", &"x".repeat(CACHE_BYTES), &"y".repeat(CACHE_BYTES)] {
             fs::write(&path, text).unwrap();
-            let first = version(later).unwrap();
+            let first = version(later()).unwrap();
             assert!(!seen.contains(&first), "{text:.10}");
             // It has settled, and nobody has changed it.
-            assert_eq!(version(later), Some(first), "{text:.10}");
+            assert_eq!(version(later()), Some(first), "{text:.10}");
             // It may be changed without a trace.
             fs::write(&path, text).unwrap();
             let fresh = version(now()).unwrap();
@@ -469,13 +674,13 @@ mod tests {
             seen.extend([first, fresh]);
         }
         fs::remove_file(&path).unwrap();
-        assert_eq!(version(later), Some(0));
+        assert_eq!(version(later()), Some(0));
         // It was there when it was looked at, and was gone when it was opened.
         assert_eq!(cache.load(0, path.as_os_str().as_bytes()).err(), Some(Errno::NOENT));
         assert!(cache.entries[0].is_absent(path.as_os_str().as_bytes(), cache.turn));
         // Neither has a size or times to go by.
         for other in ["/dev/null", "/proc/self/status"] {
-            cache.begin_turn(later);
+            cache.begin_turn(later());
             assert_eq!(cache.version(other.as_bytes()), None, "{other}");
         }
     }

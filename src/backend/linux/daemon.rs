@@ -684,6 +684,7 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
         let now = read_clocks();
         stack.host.set_now(now);
         let mut due = Smoltcp::turn(engine, &mut stack, now);
+        stack.host.log.flush();
         if !stack.addresses().eq(told.iter().copied()) {
             told = stack.addresses().take(told.capacity()).collect();
             let mut line = heapless::String::<256>::new();
@@ -751,7 +752,10 @@ fn serve_tap<I: Iterator<Item = &'static CStr> + Clone>(
                     engine.end_servers(End::Ask, &mut stack);
                     ending.get_or_insert((End::Ask, now.mono.plus_ms(GRACE_MS)));
                 }
-                QUIT => return status::WELL,
+                QUIT => {
+                    stack.host.log.flush();
+                    return status::WELL;
+                }
                 _ => {}
             }
         }
@@ -1161,6 +1165,7 @@ impl Daemon<'_, '_> {
                 self.is_fat = false;
                 slim(self.loader, self.unwritten, self.page);
             }
+            self.linux.log.flush();
             let count = match epoll::wait(&self.linux.epoll, &mut events, timeout.as_ref()) {
                 Ok(count) => count,
                 Err(rustix::io::Errno::INTR) => continue,
@@ -1404,6 +1409,8 @@ impl Daemon<'_, '_> {
     fn succeed(&mut self, now: Now) {
         self.succession = None;
         self.say_reloading();
+        // Or two processes would write the same lines.
+        self.linux.log.flush();
         if let Err(errno) = self.try_to_succeed(now) {
             let program = Bytes(self.origin.program());
             self.linux.log.message(Level::Error, format_args!("cannot become {program}: {errno}"));
@@ -1434,6 +1441,7 @@ impl Daemon<'_, '_> {
         let result = Will::new().and_then(|will| {
             will.write(self.engine, pid_file, &self.predecessors)?;
             self.linux.log.message(Level::Notice, format_args!("Becoming {}", Bytes(self.origin.program())));
+            self.linux.log.flush();
             // The newer program finds everything as we found it.
             let Heritage { umask, files, .. } = self.linux.spawner.heritage();
             rustix::process::umask(Mode::from_raw_mode(umask as _));

@@ -1,6 +1,10 @@
 //! Where records and messages are written: syslog, files, standard error. Nothing here waits, and nothing is lost
 //! without being counted: what could not be written is told as soon as something can be.
 //!
+//! Lines for files are gathered and written when a turn of the loop ends ([`Log::flush`]): before the daemon sleeps all is
+//! in the files, and who floods a service costs no call for each line. What goes to syslog or standard error goes at
+//! once.
+//!
 //! Forms are xinetd's (reference: its manual page xinetd.log(5) and its -filelog output).
 
 use core::fmt::{self, Write as _};
@@ -13,7 +17,7 @@ use rustix::net::{
 };
 
 use super::recorder;
-use crate::capacity::{LOG_FILES, LOG_LINE_BYTES, PATH_BYTES};
+use crate::capacity::{LOG_FILES, LOG_GATHER_BYTES, LOG_LINE_BYTES, PATH_BYTES};
 use crate::config::diagnostic::Bytes;
 use crate::errno::Errno;
 use crate::record::{Level, Record};
@@ -158,27 +162,37 @@ impl File {
         limit > 0 && self.size + more as u64 > limit
     }
 
-    /// Appends a line; whether it was written.
-    fn write(&mut self, line: &[u8]) -> bool {
+    /// Whether so many more bytes may be written.
+    fn takes(&mut self, bytes: usize) -> bool {
         if self.fd.is_none() {
             self.open();
         }
-        if self.is_over(self.hard, line.len()) {
+        if self.is_over(self.hard, bytes) {
             // Unless somebody has made it shorter meanwhile.
             self.look();
-            if self.is_over(self.hard, line.len()) {
-                return false;
-            }
         }
-        let Some(fd) = &self.fd else { return false };
-        match rustix::io::write(fd, line) {
-            Ok(n) => {
-                self.size += n as u64;
-                n == line.len()
-            }
-            Err(_) => false,
-        }
+        self.fd.is_some() && !self.is_over(self.hard, bytes)
     }
+
+    /// Appends; how many bytes were written.
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.fd.as_ref().map_or(0, |fd| rustix::io::write(fd, bytes).unwrap_or(0))
+    }
+}
+
+/// One of the files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// First, so that it is all zero.
+    Main,
+    Service(usize),
+}
+
+/// Lines for one file that are not written yet. Its size counts them already.
+struct Gathered {
+    place: Place,
+    len: usize,
+    bytes: [u8; LOG_GATHER_BYTES],
 }
 
 /// All of logging. Large for its files, so it lives in a static; what may be missing is a `Vec` of one place and not an
@@ -187,6 +201,7 @@ pub struct Log {
     main: Main,
     main_file: heapless::Vec<File, 1>,
     files: heapless::Vec<File, LOG_FILES>,
+    gathered: Gathered,
     syslog: heapless::Vec<OwnedFd, 1>,
     /// Messages for syslog or standard error that could not be written.
     lost: u64,
@@ -194,6 +209,8 @@ pub struct Log {
     pid: u32,
     zone: Zone,
     now: i64,
+    /// `now` as lines in files begin with it; empty before the first one of a second.
+    stamp: heapless::String<20>,
 }
 
 impl Log {
@@ -202,16 +219,19 @@ impl Log {
             main: Main::Stderr { levels: false },
             main_file: heapless::Vec::new(),
             files: heapless::Vec::new(),
+            gathered: Gathered { place: Place::Main, len: 0, bytes: [0; LOG_GATHER_BYTES] },
             syslog: heapless::Vec::new(),
             lost: 0,
             tag: None,
             pid: 0,
             zone: Zone::UTC,
             now: 0,
+            stamp: heapless::String::new(),
         }
     }
 
     pub fn set_main(&mut self, main: Main, path: &[u8]) {
+        self.flush();
         self.main_file.clear();
         if main == Main::File
             && let Some(file) = File::new(path, 0, 0)
@@ -237,11 +257,23 @@ impl Log {
 
     pub fn set_zone(&mut self, zone: &Zone) {
         self.zone.clone_from(zone);
+        self.stamp.clear();
     }
 
     /// The time lines are stamped with, in seconds since 1970.
     pub fn set_now(&mut self, unix: i64) {
-        self.now = unix;
+        if unix != self.now {
+            self.now = unix;
+            self.stamp.clear();
+        }
+    }
+
+    /// The time in front of a line in a file; many have the same.
+    fn stamp(&mut self) -> &str {
+        if self.stamp.is_empty() {
+            let _ = self.zone.at(self.now).write_xinetd_stamp(&mut self.stamp);
+        }
+        &self.stamp
     }
 
     /// Records to that file too, as frames.
@@ -260,6 +292,7 @@ impl Log {
     /// Closes all files and the way to syslog; they are opened again when next written to, under their own names (log
     /// rotation), and limits begin anew.
     pub fn reopen(&mut self) {
+        self.flush();
         recorder::reopen();
         self.syslog.clear();
         if let Some(file) = self.main_file.first_mut() {
@@ -271,6 +304,82 @@ impl Log {
                 self.message(Level::Warning, text);
             }
         }
+    }
+
+    fn file(&mut self, place: Place) -> Option<&mut File> {
+        match place {
+            Place::Main => self.main_file.first_mut(),
+            Place::Service(at) => self.files.get_mut(at),
+        }
+    }
+
+    /// Writes what was gathered. Before the daemon sleeps, forks, becomes another program or ends.
+    pub fn flush(&mut self) {
+        // What becomes of the lines of a service's file may have to be told in the daemon's own.
+        while self.gathered.len > 0 {
+            self.flush_once();
+        }
+    }
+
+    fn flush_once(&mut self) {
+        let Log { main_file, files, gathered, .. } = self;
+        let place = gathered.place;
+        let file = match place {
+            Place::Main => main_file.first_mut(),
+            Place::Service(at) => files.get_mut(at),
+        };
+        let text = gathered.bytes.get(..gathered.len).unwrap_or(&[]);
+        gathered.len = 0;
+        let Some(file) = file else { return };
+        let rest = text.get(file.write(text)..).unwrap_or(&[]);
+        file.size = file.size.saturating_sub(rest.len() as u64);
+        let lost = rest.iter().filter(|&&b| b == b'\n').count() as u64;
+        file.lost += lost;
+        if let Place::Service(at) = place
+            && lost > 0
+        {
+            self.tell_unwritten(at);
+        }
+    }
+
+    /// Appends a line to a file, now or when the turn ends; whether it can be.
+    fn append(&mut self, place: Place, line: &[u8]) -> bool {
+        let is_full = self.gathered.len + line.len() > LOG_GATHER_BYTES;
+        if self.gathered.len > 0 && (self.gathered.place != place || is_full) {
+            self.flush_once();
+        }
+        let Some(file) = self.file(place) else { return false };
+        if !file.takes(line.len()) {
+            return false;
+        }
+        // After a failure each line shows whether it is over.
+        if file.lost > 0 {
+            let n = file.write(line);
+            file.size += n as u64;
+            return n == line.len();
+        }
+        file.size += line.len() as u64;
+        let Gathered { place: whose, len, bytes } = &mut self.gathered;
+        if let Some(room) = bytes.get_mut(*len..*len + line.len()) {
+            room.copy_from_slice(line);
+            *len += line.len();
+            *whose = place;
+        }
+        true
+    }
+
+    /// Says once that records cannot be written.
+    fn tell_unwritten(&mut self, at: usize) {
+        let Some(file) = self.files.get_mut(at).filter(|file| !file.hard_told) else { return };
+        file.hard_told = true;
+        let why = match &file.fd {
+            Some(_) if file.is_over(file.hard, LOG_LINE_BYTES) => "Size of log exceeded hard limit; bytes",
+            Some(_) => "Log file cannot be written; size",
+            None => "Log file cannot be opened; records lost",
+        };
+        let number = if file.fd.is_some() { file.size } else { 1 };
+        let path = file.path.clone();
+        self.message(Level::Error, format_args!("{}: {why}: {number}", Bytes(&path)));
     }
 
     /// Writes a service's record where its log_type says.
@@ -302,6 +411,8 @@ impl Log {
         recorder::message(level, text);
         self.tell_news();
         self.write_to_main(level, text);
+        // These are few, and may be the last thing that is said.
+        self.flush();
     }
 
     fn write_to_main(&mut self, level: Level, text: fmt::Arguments<'_>) {
@@ -339,10 +450,10 @@ impl Log {
 
     fn append_to_main(&mut self, level: Level, text: fmt::Arguments<'_>) -> bool {
         let mut line = Line::new();
-        let _ = self.zone.at(self.now).write_xinetd_stamp(&mut line);
+        let _ = line.write_str(self.stamp());
         let _ = write!(line, " {}[{}]: {}: ", self.tag(), self.pid, level.word());
         let _ = line.write_fmt(text);
-        self.main_file.first_mut().is_some_and(|file| file.write(line.line()))
+        self.append(Place::Main, line.line())
     }
 
     fn tell_lost_on_stderr(&mut self) {
@@ -370,36 +481,26 @@ impl Log {
             }
         };
         let mut line = Line::new();
-        let _ = self.zone.at(self.now).write_xinetd_stamp(&mut line);
+        let _ = line.write_str(self.stamp());
         let _ = write!(line, ": {record}");
+        let is_taken = self.append(Place::Service(at), line.line());
         let Some(file) = self.files.get_mut(at) else { return };
-        let mut told = None;
-        if file.write(line.line()) {
-            if file.lost > 0 {
-                told = Some((Level::Warning, "Log file is written again; records lost", file.lost));
-                file.lost = 0;
-                file.hard_told = false;
-            } else if file.is_over(file.soft, 0) && !file.soft_told {
-                file.soft_told = true;
-                told = Some((Level::Warning, "Size of log exceeded soft limit; bytes", file.soft));
-            }
-        } else {
+        if !is_taken {
             file.lost += 1;
-            if !file.hard_told {
-                file.hard_told = true;
-                let why = match &file.fd {
-                    Some(_) if file.is_over(file.hard, LOG_LINE_BYTES) => {
-                        "Size of log exceeded hard limit; bytes"
-                    }
-                    Some(_) => "Log file cannot be written; size",
-                    None => "Log file cannot be opened; records lost",
-                };
-                told = Some((Level::Error, why, if file.fd.is_some() { file.size } else { 1 }));
-            }
+            return self.tell_unwritten(at);
         }
-        if let Some((level, what, number)) = told {
+        let mut told = None;
+        if file.lost > 0 {
+            told = Some(("Log file is written again; records lost", file.lost));
+            file.lost = 0;
+            file.hard_told = false;
+        } else if file.is_over(file.soft, 0) && !file.soft_told {
+            file.soft_told = true;
+            told = Some(("Size of log exceeded soft limit; bytes", file.soft));
+        }
+        if let Some((what, number)) = told {
             let path = record.table.bytes(to.path);
-            self.message(level, format_args!("{}: {what}: {number}", Bytes(path)));
+            self.message(Level::Warning, format_args!("{}: {what}: {number}", Bytes(path)));
         }
     }
 
