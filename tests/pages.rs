@@ -47,11 +47,13 @@ fn the_manual_page_has_the_files_of_the_usage_text() {
 }
 
 #[test]
-fn the_example_is_right() {
-    let output = run(&["-t", "-f", "contrib/usherd.conf"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(said.ends_with(" 0 errors, 0 warnings\n"), "{said}");
+fn the_examples_are_right() {
+    for example in ["contrib/usherd.conf", "boards/generic-x86_64/usherd.conf"] {
+        let output = run(&["-t", "-f", example]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(said.ends_with(" 0 errors, 0 warnings\n"), "{said}");
+    }
 }
 
 /// The lines of the fenced blocks below a mark `<!-- NAME -->`.
