@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -1007,6 +1007,36 @@ fn a_log_file_has_limits_and_a_shortened_one_goes_on() {
         assert_eq!(log.matches("exceeded soft limit").count(), 2, "{log}");
         assert_eq!(log.matches("exceeded hard limit").count(), 2, "{log}");
         assert!(log.contains("records: closed; records lost: 2\n"), "{log}");
+    });
+}
+
+/// Lines are written when a turn ends, and what becomes of them is known only then. None is told to be written that is not,
+/// and each that is not is counted.
+#[test]
+fn records_of_a_full_disk_are_counted_each() {
+    in_net(|net| {
+        symlink("/dev/full", "/run/test/records").expect("link");
+        let mut daemon = serve(net, &recorded("log_type = FILE /run/test/records")).ready(&["tcp/9907"]);
+        let clients = 40;
+        // Many in one turn: they are there before the daemon goes on.
+        daemon.signal(libc::SIGSTOP);
+        let waiting: Vec<_> =
+            (0..clients).map(|_| TcpStream::connect("127.0.0.1:9907").expect("a client")).collect();
+        daemon.signal(libc::SIGCONT);
+        daemon.wait_log("records: Log file cannot be written; size: 0\n");
+        drop(waiting);
+        for _ in 0..3 {
+            assert!(echoes("127.0.0.1:9907"));
+        }
+        // There is room again.
+        fs::remove_file("/run/test/records").expect("remove");
+        daemon.signal(libc::SIGHUP);
+        daemon.wait_log(&format!("records: closed; records lost: {}\n", clients + 3));
+        assert!(echoes("127.0.0.1:9907"));
+        until("a record", || (lines_of("/run/test/records") == 1).then_some(()));
+        daemon.signal(libc::SIGTERM);
+        daemon.wait_exit();
+        assert_eq!(daemon.log().matches("cannot be written").count(), 1, "{}", daemon.log());
     });
 }
 
