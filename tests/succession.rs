@@ -156,6 +156,59 @@ fn nobody_is_cut_off() {
     });
 }
 
+/// A server that serves a client through the daemon stays with who keeps that client; those that wait for one are replaced by
+/// the newer program's own.
+#[test]
+fn clients_of_standby_servers_are_not_cut_off() {
+    in_net(|net| {
+        let conf = NO_BRAKE.to_owned()
+            + &service(
+                "ready",
+                9901,
+                &format!("server = /bin/cat; standby = 2; {LOGS}; log_on_success += TRAFFIC"),
+            );
+        let mut daemon = start(net, &conf, &[]).ready(&["tcp/9901"]);
+        let servers = |daemon: &Daemon, count: usize| {
+            until(&format!("{count} servers"), || {
+                let all: Vec<i32> =
+                    children(daemon.pid()).into_iter().filter(|pid| !is_daemon(*pid)).collect();
+                (all.len() == count).then_some(all)
+            })
+        };
+        let waited = servers(&daemon, 2);
+        let mut first = tcp("127.0.0.1:9901");
+        round_trip(&mut first, b"before");
+        let before = servers(&daemon, 3);
+        let serves =
+            *waited.iter().find(|pid| net.syslog().contains(&format!("pid={pid} "))).expect("who serves");
+
+        succeed(&daemon);
+        round_trip(&mut first, b"after");
+        // Who serves, and two of the newer program's.
+        let after = servers(&daemon, 3);
+        assert_eq!(before.iter().filter(|pid| after.contains(pid)).collect::<Vec<_>>(), [&serves]);
+        let mut second = tcp("127.0.0.1:9901");
+        round_trip(&mut second, b"new");
+        servers(&daemon, 4);
+
+        // Each ends with his client, and is recorded once.
+        first.shutdown(std::net::Shutdown::Write).expect("shut down");
+        assert_eq!(read_to_end(&mut first), b"");
+        servers(&daemon, 3);
+        until("the older program's end", || {
+            (!children(daemon.pid()).into_iter().any(is_daemon)).then_some(())
+        });
+        until("a record", || {
+            net.syslog().contains(&format!("EXIT: ready status=0 pid={serves}")).then_some(())
+        });
+        assert_eq!(net.syslog().matches("EXIT: ready").count(), 1, "{}", net.syslog());
+        drop(second);
+        servers(&daemon, 2);
+        daemon.signal(libc::SIGTERM);
+        assert_eq!(daemon.wait_exit().code(), Some(0));
+    });
+}
+
 fn is_daemon(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "usherd")
 }

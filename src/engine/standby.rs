@@ -280,9 +280,20 @@ impl<B: Backend> Engine<B> {
         b.end(pid, how);
     }
 
+    /// Leaves them to the process that is their parent: nobody here hears of their ends, and by then another may have the number
+    /// of one.
+    pub(super) fn forget_standbys(&mut self, b: &mut B) {
+        while let Some(Standby { post, .. }) = self.standbys.pop() {
+            if let Post::Manned { stream, .. } = post {
+                b.close(stream);
+            }
+        }
+        self.dismissed.clear();
+    }
+
     /// Tells all of them. Whoever is still wanted is started anew: a reload is also how a new program, or new settings of
-    /// its own, come to be used.
-    pub(super) fn dismiss_standbys(&mut self, now: Now, b: &mut B) {
+    /// its own, come to be used. An heir starts its own.
+    pub fn dismiss_standbys(&mut self, now: Now, b: &mut B) {
         while let Some(Standby { post, .. }) = self.standbys.pop() {
             if let Post::Manned { pid, stream, .. } = post {
                 self.dismiss(pid, stream, now, b);

@@ -71,6 +71,7 @@ impl<B: Backend> Engine<B> {
                 run.running = run.running.saturating_sub(1);
             }
         }
+        self.forget_standbys(b);
         self.stop_listening(now, b);
         // Their ends are not told here: as if they could not have been run.
         while let Some(pid) = self.commands.last().map(super::Command::pid) {

@@ -1,13 +1,27 @@
 //! What a process holds and uses, as the kernel tells it.
 
 use super::until;
+use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
+use usherd::capacity::{CACHED_DIRS, CACHED_FILES};
 
-/// How many descriptors it holds.
+/// How many descriptors it holds, but for those through which the daemon looks at hosts.allow, hosts.deny and their like: it
+/// has them from its first client on, and they are few.
 pub fn descriptors(pid: i32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count()
+    let flags = |name: &OsStr| {
+        let info = fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(name)).ok()?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        i32::from_str_radix(flags.trim(), 8).ok()
+    };
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").flatten();
+    let is_path =
+        |file: &fs::DirEntry| flags(&file.file_name()).is_some_and(|flags| flags & libc::O_PATH != 0);
+    let (paths, others): (Vec<_>, Vec<_>) = all.partition(is_path);
+    assert!(paths.len() <= CACHED_FILES + CACHED_DIRS, "{} files and directories are looked at", paths.len());
+    others.len()
 }
 
 /// Its children, the dead included.

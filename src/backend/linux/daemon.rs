@@ -1441,6 +1441,7 @@ impl Daemon<'_, '_> {
         let result = Will::new().and_then(|will| {
             will.write(self.engine, pid_file, &self.predecessors)?;
             self.linux.log.message(Level::Notice, format_args!("Becoming {}", Bytes(self.origin.program())));
+            self.engine.dismiss_standbys(now, &mut self.linux);
             self.linux.log.flush();
             // The newer program finds everything as we found it.
             let Heritage { umask, files, .. } = self.linux.spawner.heritage();

@@ -385,3 +385,27 @@ fn many_servers_are_started_a_few_at_a_time() {
     assert_eq!(first, STANDBY_STARTS_A_TURN);
     assert_eq!((sim.engine.standbys().count(), sim.engine.next_deadline()), (usize::from(many), None));
 }
+
+/// The older program is not their parent any more: it would wait for ends that it never hears of, and kill whoever has their
+/// numbers by then.
+#[test]
+fn who_resigns_leaves_those_who_wait_to_the_heir() {
+    let mut sim = Simulation::new();
+    reload(&mut sim, &[ready(tcp("web", 80), 2)]);
+    let client = sim.client("192.0.2.1").connects("web");
+    sim.says(client, b"x");
+    // One that was told to end just before, too.
+    reload(&mut sim, &[ready(tcp("web", 80), 1)]);
+    assert!(sim.engine.dismissed() > 0);
+    sim.transcript();
+    sim.resigns();
+    assert_eq!((sim.engine.standbys().count(), sim.engine.dismissed()), (0, 0));
+    assert_eq!(sim.engine.running(), 1);
+    let told = sim.transcript();
+    assert!(!told.iter().any(|line| line.starts_with("end pid")), "{told:?}");
+    sim.vanishes(client);
+    sim.passes_s(20);
+    assert_eq!(sim.engine.running(), 0);
+    let told = sim.transcript();
+    assert!(!told.iter().any(|line| line.starts_with("end pid")), "{told:?}");
+}
