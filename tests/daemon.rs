@@ -1010,6 +1010,23 @@ fn a_log_file_has_limits_and_a_shortened_one_goes_on() {
     });
 }
 
+/// Lines that wait for the end of a turn count as well: a look at the file, which does not have them yet, let in as many again.
+#[test]
+fn a_log_file_has_its_limit_also_for_many_at_once() {
+    in_net(|net| {
+        let limits = format!("log_type = FILE /run/test/records {} {}", 3 * RECORD, 5 * RECORD);
+        let daemon = serve(net, &recorded(&limits)).ready(&["tcp/9907"]);
+        daemon.signal(libc::SIGSTOP);
+        let waiting: Vec<_> =
+            (0..20).map(|_| TcpStream::connect("127.0.0.1:9907").expect("a client")).collect();
+        daemon.signal(libc::SIGCONT);
+        daemon.wait_log("records: Size of log exceeded hard limit");
+        drop(waiting);
+        assert!(echoes("127.0.0.1:9907"));
+        assert_eq!(lines_of("/run/test/records"), 5);
+    });
+}
+
 /// Lines are written when a turn ends, and what becomes of them is known only then. None is told to be written that is not,
 /// and each that is not is counted.
 #[test]

@@ -536,7 +536,11 @@ fn load_again<B: Backend>(
     if !outcome.usable || !outcome.complete {
         log.message(
             Level::Error,
-            format_args!("reconfiguration failed: {} errors; nothing was changed", outcome.errors),
+            format_args!(
+                "reconfiguration failed: {} error{}; nothing was changed",
+                outcome.errors,
+                plural(outcome.errors as usize)
+            ),
         );
         return false;
     }
@@ -926,7 +930,7 @@ impl Sources {
 
     /// What -t says after the diagnostics.
     fn report_check(&self, outcome: &Outcome, table: &Table) -> i32 {
-        let ready = ready_services(table);
+        let ready = if outcome.usable { ready_services(table) } else { 0 };
         let name: &[u8] = match self {
             Sources::File(path) => path,
             Sources::Builtin => b"built-in table",
@@ -934,12 +938,11 @@ impl Sources {
         };
         let (errors, warnings) = (outcome.errors, outcome.warnings);
         say(format_args!(
-            "{}: {ready} service{} would start, {errors} error{}, {warnings} warning{}{}\n",
+            "{}: {ready} service{} would start, {errors} error{}, {warnings} warning{}\n",
             Bytes(name),
             plural(ready),
             plural(errors as usize),
             plural(warnings as usize),
-            if outcome.usable { "" } else { "; nothing would be started" },
         ));
         if errors == 0 && outcome.usable { status::WELL } else { status::FAILED }
     }

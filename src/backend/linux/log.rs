@@ -188,6 +188,15 @@ enum Place {
     Service(usize),
 }
 
+impl Place {
+    fn among<'f>(self, main: &'f mut [File], services: &'f mut [File]) -> Option<&'f mut File> {
+        match self {
+            Place::Main => main.first_mut(),
+            Place::Service(at) => services.get_mut(at),
+        }
+    }
+}
+
 /// Lines for one file that are not written yet. Its size counts them already.
 struct Gathered {
     place: Place,
@@ -306,13 +315,6 @@ impl Log {
         }
     }
 
-    fn file(&mut self, place: Place) -> Option<&mut File> {
-        match place {
-            Place::Main => self.main_file.first_mut(),
-            Place::Service(at) => self.files.get_mut(at),
-        }
-    }
-
     /// Writes what was gathered. Before the daemon sleeps, forks, becomes another program or ends.
     pub fn flush(&mut self) {
         // What becomes of the lines of a service's file may have to be told in the daemon's own.
@@ -324,10 +326,7 @@ impl Log {
     fn flush_once(&mut self) {
         let Log { main_file, files, gathered, .. } = self;
         let place = gathered.place;
-        let file = match place {
-            Place::Main => main_file.first_mut(),
-            Place::Service(at) => files.get_mut(at),
-        };
+        let file = place.among(main_file, files);
         let text = gathered.bytes.get(..gathered.len).unwrap_or(&[]);
         gathered.len = 0;
         let Some(file) = file else { return };
@@ -344,11 +343,15 @@ impl Log {
 
     /// Appends a line to a file, now or when the turn ends; whether it can be.
     fn append(&mut self, place: Place, line: &[u8]) -> bool {
-        let is_full = self.gathered.len + line.len() > LOG_GATHER_BYTES;
-        if self.gathered.len > 0 && (self.gathered.place != place || is_full) {
+        let has_no_room = self.gathered.len + line.len() > LOG_GATHER_BYTES;
+        let Log { main_file, files, .. } = self;
+        // Then it is looked at how large the file is, and what is not in it yet would not count.
+        let is_limit = place.among(main_file, files).is_some_and(|file| file.is_over(file.hard, line.len()));
+        if self.gathered.len > 0 && (self.gathered.place != place || has_no_room || is_limit) {
             self.flush_once();
         }
-        let Some(file) = self.file(place) else { return false };
+        let Log { main_file, files, .. } = self;
+        let Some(file) = place.among(main_file, files) else { return false };
         if !file.takes(line.len()) {
             return false;
         }
