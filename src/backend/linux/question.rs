@@ -66,10 +66,14 @@ impl Network for Names<'_> {
 /// A number that nobody can guess.
 pub fn random() -> u32 {
     let mut bytes = [0; 4];
-    // Not yet while a board has just started: the pool is not filled, and waiting for it would stop the daemon. What
-    // /dev/urandom gives then is the best there is.
+    // While a board has just started the pool is not filled, and waiting for it would stop the daemon: what the kernel has then is
+    // the best there is. Asked for by GRND_INSECURE: a read of /dev/urandom, which gives the same, first makes randomness out of
+    // jitter since Linux 5.18, for two seconds on a Raspberry Pi Zero. Kernels before 5.6 know no such flag, and do not do that.
     let has_some = |n: rustix::io::Result<usize>| n.is_ok_and(|n| n == 4);
-    if !has_some(getrandom(&mut bytes, GetRandomFlags::NONBLOCK)) {
+    let has_asked = [GetRandomFlags::NONBLOCK, GetRandomFlags::INSECURE]
+        .into_iter()
+        .any(|flags| has_some(getrandom(&mut bytes, flags)));
+    if !has_asked {
         let read = rustix::fs::open(c"/dev/urandom", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|file| rustix::io::read(&file, &mut bytes));
         if !has_some(read) {
