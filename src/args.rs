@@ -69,6 +69,8 @@ pub enum Task<'a> {
     Help,
     /// The attributes of service sections.
     HelpAttributes,
+    /// What the program was built with.
+    HelpCapacities,
     Version,
     /// -match: tell whether that client may come in to that service, and by which rule.
     Match {
@@ -280,6 +282,7 @@ With none of them, the built-in services are served on loopback, ports 10007 100
                      an address by DHCP or that one; in the foreground, if usherd was built with the feature tap
   -set ATTR=VALUE    with -tcp or -udp: any attribute of a service section, as only_from=127.0.0.1
   -help attributes   every attribute, with what it takes
+  -help capacities   how much of what this program was built for, in bytes
   -version, --help
 
 Signals: HUP reads the files again, TERM ends all servers and exits, QUIT exits and leaves them,
@@ -326,6 +329,7 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Options<'a>, M
             Ok("help" | "h" | "?") => {
                 options.task = match words.peek() {
                     Some(&b"attributes") => Task::HelpAttributes,
+                    Some(&b"capacities") => Task::HelpCapacities,
                     _ => Task::Help,
                 };
                 return Ok(options);
@@ -631,6 +635,7 @@ mod tests {
         assert_eq!(options("usherd -tap t0 -ready-fd 3"), Err(Misuse::Both("-tap and -ready-fd")));
         assert_eq!(options("xinetd --help").unwrap().task, Task::Help);
         assert_eq!(options("usherd -help attributes").unwrap().task, Task::HelpAttributes);
+        assert_eq!(options("usherd -help capacities").unwrap().task, Task::HelpCapacities);
     }
 
     #[test]

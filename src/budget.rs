@@ -1,226 +1,137 @@
-//! memory-budget.md, written from the sizes of what the daemon is made of.
+//! What memory the daemon can use: all of it is in statics, and what a capacity costs is in its type.
 //!
-//! All memory is in statics, and what a capacity costs is in its type; so the page can be made, and checked, by a test.
+//! A program tells its own (`-help capacities`), whatever machine it was built for; memory-budget.md is written from that, and its
+//! first part by this module's tests.
 
 use core::fmt;
-use std::format;
-use std::string::{String, ToString};
 
-use crate::addr::Prefix;
 use crate::backend::Backend;
-use crate::backend::linux::filter::Step;
 use crate::backend::linux::{Cache, Linux, Spawner, Spills, log, spawn};
-use crate::capacity::{
-    ACCEPTS_A_TURN, ADJUSTABLE, BOOT_MODULES_BYTES, CACHE_BYTES, CACHED_DIRS, CACHED_FILES, DATAGRAMS_A_TURN,
-    EFFECT_VARIABLES, FRAME_BYTES, INCLUDE_DEPTH, LINES, LOG_GATHER_BYTES, NAME_BYTES, PREDECESSORS,
-    SCRATCH_BYTES, SPILLS, STANDBY_STARTS_A_TURN, TURN_BYTES,
-};
+use crate::capacity::{ADJUSTABLE, SCRATCH_BYTES, SPILLS};
 use crate::config::{self, Loader};
 use crate::engine::{self, Engine};
 use crate::limits::Window;
 use crate::resolver::Resolver;
 use crate::service::{Minutes, Service};
-use crate::table::{Rule, Table, Text};
+use crate::table::{Rule, Text};
 use crate::wrappers::VERDICT_BYTES;
 
-/// The statics of `src/main.rs`, without features that are off by default.
-const STATICS: [(&str, usize, &str); 6] = [
-    ("ENGINE", size_of::<Engine<Linux>>(), "two tables, what runs, the buffers of built-in services"),
-    ("LOADER", size_of::<Loader>() - config::INIT_BYTES, "used while files are read, then given back"),
-    ("SPILLS", size_of::<Spills>(), "used once an echo client does not read"),
-    ("SPAWNER", size_of::<Spawner>(), "a slot is used once that many children start at one time"),
-    ("CACHE", size_of::<Cache>(), "hosts.allow, hosts.deny and their like, once there are any"),
-    ("LOG", size_of::<log::Log>(), "log files by name"),
+/// The statics of `src/main.rs`, without those of the feature `tap`.
+const STATICS: [(&str, usize); 6] = [
+    ("ENGINE", size_of::<Engine<Linux>>()),
+    ("LOADER", size_of::<Loader>()),
+    ("SPILLS", size_of::<Spills>()),
+    ("SPAWNER", size_of::<Spawner>()),
+    ("CACHE", size_of::<Cache>()),
+    ("LOG", size_of::<log::Log>()),
 ];
 
-/// Bytes of statics that one more of a capacity costs, and how they come about.
-fn bytes_each(name: &str) -> (usize, String) {
+const STATICS_BYTES: usize = {
+    let mut bytes = 0;
+    let mut nth = 0;
+    while nth < STATICS.len() {
+        bytes += STATICS[nth].1;
+        nth += 1;
+    }
+    bytes
+};
+
+/// Bytes of statics that one more of each capacity costs, in the order of [`ADJUSTABLE`].
+const EACH: [(&str, usize); ADJUSTABLE.len()] = {
+    const fn twice<T>() -> usize {
+        2 * size_of::<T>()
+    }
     let each = engine::bytes_each::<Linux>();
-    let engine::BytesEach { run, server, session, .. } = each;
-    let twice = |bytes: usize| (2 * bytes, format!("2 tables × {bytes}"));
-    match name {
-        "SERVICES" => {
-            let (service, reading) = (size_of::<Service>(), config::SERVICE_BYTES);
-            let why = format!("2 tables × {service}, {run} at run time, {reading} while files are read");
-            (2 * service + run + reading, why)
-        }
-        "TEXT_BYTES" => twice(1),
-        "WORDS" => twice(size_of::<Text>()),
-        "RULES" => twice(size_of::<Rule>()),
-        "GIDS" => twice(size_of::<u32>()),
-        "TIMES" => twice(size_of::<Minutes>()),
-        "SERVERS" => (server, "a slot".into()),
-        "SESSIONS" => (session, "a slot".into()),
-        "SOURCES" => (size_of::<(u16, core::net::IpAddr, Window)>(), "an address and its minute".into()),
-        "NAMES" => {
-            (Resolver::<<Linux as Backend>::Question>::BYTES_EACH, "a name, addresses, what is asked".into())
-        }
-        "RELAYS" => (each.relay, "a slot".into()),
-        "STANDBYS" => (each.standby, "a server that waits, and one that was told not to".into()),
-        "WAITING" => (each.waiting, "a slot, with what has been found out".into()),
-        "IDENTS" => (each.ident, "a slot, with the answer".into()),
-        "COMMANDS" => (each.command, "a process and who waits for it".into()),
-        "DENIED" => (each.denied, "a network and a time".into()),
-        "SCRATCH_BYTES" => (1 + SPILLS, format!("the scratch buffer and {SPILLS} spill buffers")),
-        "SPILLS" => (SCRATCH_BYTES, "a buffer of SCRATCH_BYTES".into()),
-        "SPAWN_SLOTS" => (
-            spawn::SLOT_BYTES,
-            format!("{} of it the child's stack, {} its texts", spawn::STACK_BYTES, spawn::TEXT_BYTES),
-        ),
-        "FILTER_STEPS" => (
-            0,
-            format!(
-                "{} bytes of stack while a socket is made",
-                size_of::<Step>() + size_of::<(Prefix, bool)>() / 4
-            ),
-        ),
-        "LOG_FILES" => (log::FILE_BYTES, "a path and what is known of the file".into()),
-        "LOG_LINE_BYTES" => (0, "1 byte of stack while a line is written".into()),
-        "RECORDER_BYTES" => (0, "on the disk; none in memory".into()),
-        "STANDALONE_WORDS" => (0, format!("{} bytes of stack", 2 * size_of::<&[u8]>())),
-        "LINE_BYTES" => (3, "the line buffer of files, and two of hosts.allow and hosts.deny".into()),
-        "DRAFT_WORDS" => {
-            let lists = 2 * 5;
-            (lists * size_of::<Text>(), format!("{lists} lists × {}", size_of::<Text>()))
-        }
-        "DRAFT_RULES" => {
-            let lists = 2 * 2;
-            (lists * size_of::<Rule>(), format!("{lists} lists × {}", size_of::<Rule>()))
-        }
-        "DATAGRAM_BYTES" => (1, "one buffer".into()),
-        "BANNER_BYTES" => (0, "1 byte of stack while a banner is sent".into()),
-        "EFFECT_BYTES" => {
-            (1, "one buffer, and in each spawn slot; on the stack while a command is expanded".into())
-        }
-        "VERDICTS" => (VERDICT_BYTES, "what was asked, and what was said".into()),
-        "PATH_BYTES" => (0, "1 in each of LOG_FILES; else on the stack while files are read".into()),
+    [
+        ("SERVICES", twice::<Service>() + each.run + config::SERVICE_BYTES),
+        ("TEXT_BYTES", twice::<u8>()),
+        ("WORDS", twice::<Text>()),
+        ("RULES", twice::<Rule>()),
+        ("GIDS", twice::<u32>()),
+        ("TIMES", twice::<Minutes>()),
+        ("SERVERS", each.server),
+        ("SESSIONS", each.session),
+        ("RELAYS", each.relay),
+        ("STANDBYS", each.standby),
+        ("WAITING", each.waiting),
+        ("IDENTS", each.ident),
+        ("COMMANDS", each.command),
+        ("DENIED", each.denied),
+        ("SOURCES", size_of::<(u16, core::net::IpAddr, Window)>()),
+        ("NAMES", Resolver::<<Linux as Backend>::Question>::BYTES_EACH),
+        ("SCRATCH_BYTES", 1 + SPILLS),
+        ("SPILLS", SCRATCH_BYTES),
+        ("SPAWN_SLOTS", spawn::SLOT_BYTES),
+        ("FILTER_STEPS", 0),
+        ("LOG_FILES", log::FILE_BYTES),
+        ("LOG_LINE_BYTES", 0),
+        ("RECORDER_BYTES", 0),
+        ("STANDALONE_WORDS", 0),
         // Not in the daemon: it has the kernel's.
-        "TCP_SOCKETS" => (0, "with smoltcp a socket of about 500 bytes, and two buffers".into()),
-        "TCP_BUFFER_BYTES" => (0, "with smoltcp two for each of TCP_SOCKETS".into()),
-        "UDP_SOCKETS" => (0, "with smoltcp a socket of about 300 bytes, and two buffers".into()),
-        "UDP_BUFFER_BYTES" => (0, "with smoltcp two for each of UDP_SOCKETS".into()),
-        "UDP_PACKETS" => (0, "with smoltcp about 100 for each of UDP_SOCKETS".into()),
-        _ => panic!("say here what one more of {name} costs"),
+        ("TCP_SOCKETS", 0),
+        ("TCP_BUFFER_BYTES", 0),
+        ("UDP_SOCKETS", 0),
+        ("UDP_BUFFER_BYTES", 0),
+        ("UDP_PACKETS", 0),
+        ("DATAGRAM_BYTES", 1),
+        ("BANNER_BYTES", 0),
+        ("EFFECT_BYTES", 1),
+        ("VERDICTS", VERDICT_BYTES),
+        ("PATH_BYTES", 0),
+        // The line buffer of files, and two of hosts.allow and hosts.deny.
+        ("LINE_BYTES", 3),
+        ("DRAFT_WORDS", DRAFT_WORD_LISTS * size_of::<Text>()),
+        ("DRAFT_RULES", DRAFT_RULE_LISTS * size_of::<Rule>()),
+    ]
+};
+
+/// Lists of words and of rules that a service has while files are read.
+const DRAFT_WORD_LISTS: usize = 2 * 5;
+const DRAFT_RULE_LISTS: usize = 2 * 2;
+
+// In one order, so that nothing is looked up.
+const _: () = {
+    let mut nth = 0;
+    while nth < EACH.len() {
+        let (here, there) = (EACH[nth].0.as_bytes(), ADJUSTABLE[nth].0.as_bytes());
+        assert!(here.len() == there.len(), "EACH is in the order of ADJUSTABLE");
+        let mut at = 0;
+        while at < here.len() {
+            assert!(here[at] == there[at], "EACH is in the order of ADJUSTABLE");
+            at += 1;
+        }
+        nth += 1;
     }
-}
+};
 
-/// The rest of `src/capacity.rs`.
-const FIXED: [(&str, usize, &str); 15] = [
-    ("INCLUDE_DEPTH", INCLUDE_DEPTH, "on the stack while files are read"),
-    ("NAME_BYTES", NAME_BYTES, "in each level of include"),
-    ("LINES", LINES, "with smoltcp, less than 50 each"),
-    ("PREDECESSORS", PREDECESSORS, "4 each, on the stack"),
-    ("EFFECT_VARIABLES", EFFECT_VARIABLES, "none: how many of the above may be variables"),
-    ("LOG_GATHER_BYTES", LOG_GATHER_BYTES, "one buffer, in LOG"),
-    ("CACHED_FILES", CACHED_FILES, "as many buffers of CACHE_BYTES"),
-    ("CACHED_DIRS", CACHED_DIRS, "a path of PATH_BYTES each, and a descriptor"),
-    ("CACHE_BYTES", CACHE_BYTES, "a buffer for each of CACHED_FILES"),
-    ("FRAME_BYTES", FRAME_BYTES, "one buffer, with the feature recorder"),
-    ("BOOT_MODULES_BYTES", BOOT_MODULES_BYTES, "none; with the feature init two in LOADER, and one of stack"),
-    ("TURN_BYTES", TURN_BYTES, "none: how long one client's turn is"),
-    ("ACCEPTS_A_TURN", ACCEPTS_A_TURN, "none, likewise"),
-    ("DATAGRAMS_A_TURN", DATAGRAMS_A_TURN, "none, likewise"),
-    ("STANDBY_STARTS_A_TURN", STANDBY_STARTS_A_TURN, "none, likewise"),
-];
+/// Values of the capacities, apart from their descriptions, which stay out of the program.
+const VALUES: [usize; EACH.len()] = {
+    let mut values = [0; EACH.len()];
+    let mut nth = 0;
+    while nth < values.len() {
+        values[nth] = ADJUSTABLE[nth].1;
+        nth += 1;
+    }
+    values
+};
 
-struct Page;
+/// What `usherd -help capacities` says: what this program was built with, in bytes. `tools/budget` reads it.
+pub struct Help;
 
-impl fmt::Display for Page {
+impl fmt::Display for Help {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(concat!(
-            "# Memory budget\n\n",
-            "All memory that usherd ever uses is laid out when it is built: statics, one stack, no heap. Statics begin\n",
-            "as zeros that take no memory; the kernel gives a page when it is first written to. So the numbers here are\n",
-            "the most that can be used, and what an idle daemon really has is in [docs/figures.md](docs/figures.md).\n\n",
-            "This page is written from the sizes of the types on x86_64 (`src/budget.rs`), and a test compares them:\n",
-            "`cargo test --lib budget -- --ignored` writes it anew. On 32-bit machines pointers are half as large, and\n",
-            "nothing is larger.\n\n",
-            "## Capacities\n\n",
-            "Each is set by an environment variable when the daemon is built: `USHERD_SERVICES=256 cargo build --release`.\n",
-            "What does not fit in a file gets a diagnostic that names the capacity.\n\n",
-            "| capacity | default | bytes each | together | what it counts | its bytes |\n|---|---|---|---|---|---|\n",
-        ))?;
-        for (name, value, _, doc) in ADJUSTABLE {
-            let (each, why) = bytes_each(name);
-            writeln!(f, "| `USHERD_{name}` | {value} | {each} | {} | {doc} | {why} |", each * value)?;
+        f.write_str("Capacities this program was built with (memory-budget.md says what each is for):\n\n")?;
+        writeln!(f, "{:<28}{:>8}{:>12}{:>10}", "", "value", "bytes each", "together")?;
+        for ((name, each), value) in EACH.iter().zip(VALUES) {
+            writeln!(f, "USHERD_{name:<21}{value:>8}{each:>12}{:>10}", each * value)?;
         }
-        f.write_str(concat!("\n## Statics\n\n", "| static | bytes | what for |\n|---|---|---|\n",))?;
-        for (name, bytes, what) in STATICS {
-            writeln!(f, "| `{name}` | {bytes} | {what} |")?;
+        f.write_str("\nAll memory it can ever use, besides its stack:\n\n")?;
+        for (name, bytes) in STATICS {
+            writeln!(f, "{name:<48}{bytes:>10}")?;
         }
-        let total: usize = STATICS.iter().map(|(_, bytes, _)| bytes).sum();
-        writeln!(f, "| together | {total} | |")?;
-        let (table, counted) = (size_of::<Table>(), counted());
-        writeln!(
-            f,
-            "\nA table is {table} bytes, and there are two, for reload. What no capacity above accounts for is"
-        )?;
-        writeln!(f, "{} bytes.", total - counted)?;
-        f.write_str("\n## Stacks\n\n")?;
-        writeln!(
-            f,
-            "The daemon runs on the stack the kernel gives it. A child between its birth and its program has"
-        )?;
-        writeln!(
-            f,
-            "{} bytes in its spawn slot: it makes some twenty system calls from one function.",
-            spawn::STACK_BYTES
-        )?;
-        f.write_str(concat!(
-            "\n## What is not adjustable\n\n",
-            "| constant | value | its bytes |\n|---|---|---|\n",
-        ))?;
-        for (name, value, why) in FIXED {
-            writeln!(f, "| `{name}` | {value} | {why} |")?;
-        }
-        f.write_str("\n`src/capacity.rs` says what each is for.\n")
+        writeln!(f, "{:<48}{:>10}", "together", STATICS_BYTES)
     }
 }
 
-/// Bytes of statics that some capacity accounts for. The spill buffers are in two of them.
-fn counted() -> usize {
-    let all: usize = ADJUSTABLE.iter().map(|(name, value, ..)| bytes_each(name).0 * value).sum();
-    // And the buffers that cannot be adjusted.
-    all - size_of::<Spills>() + CACHED_FILES * CACHE_BYTES + LOG_GATHER_BYTES
-}
-
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/memory-budget.md");
-/// From here on the page is `tools/budget`'s.
-const FIRMWARE: &str = "\n## Firmware\n";
-
-#[test]
-#[cfg(target_arch = "x86_64")]
-fn the_budget_is_kept() {
-    if ADJUSTABLE.iter().any(|(_, value, default, _)| value != default) {
-        return;
-    }
-    let committed = std::fs::read_to_string(PAGE).unwrap_or_default();
-    let hint = "if that is meant, `cargo test --lib budget -- --ignored` writes it anew";
-    let (ours, _) = committed.split_once(FIRMWARE).unwrap_or((&committed, ""));
-    assert!(ours == Page.to_string(), "sizes are not what memory-budget.md says: {hint}");
-}
-
-#[test]
-#[ignore = "writes memory-budget.md"]
-fn write_the_budget() {
-    let committed = std::fs::read_to_string(PAGE).unwrap();
-    let (_, firmware) = committed.split_once(FIRMWARE).unwrap();
-    std::fs::write(PAGE, format!("{Page}{FIRMWARE}{firmware}")).unwrap();
-}
-
-/// Nothing large is missing from the list.
-#[test]
-fn capacities_account_for_nearly_all_memory() {
-    let total: usize = STATICS.iter().map(|(_, bytes, _)| bytes).sum();
-    let rest = total - counted();
-    assert!(rest < total / 20, "{rest} bytes of {total} are in no capacity");
-}
-
-/// The page has every constant of `src/capacity.rs`.
-#[test]
-fn the_list_of_constants_is_complete() {
-    let code = include_str!("capacity.rs");
-    for name in code.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()) {
-        assert!(FIXED.iter().any(|(fixed, ..)| *fixed == name), "{name} is not in FIXED");
-    }
-}
+#[cfg(test)]
+mod tests;

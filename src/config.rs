@@ -151,7 +151,7 @@ pub struct Loader {
 }
 
 /// What one more service costs while files are read.
-#[cfg(all(test, feature = "linux"))]
+#[cfg(feature = "linux")]
 pub(crate) const SERVICE_BYTES: usize = size_of::<Wish>() + size_of::<u64>();
 
 /// What of it the feature `init` adds: what is said in the section being read, and in all of them.

@@ -1656,7 +1656,7 @@ const fn is_starved(errno: Errno) -> bool {
 }
 
 /// Bytes that one more of each capacity costs here, for memory-budget.md.
-#[cfg(all(test, feature = "linux"))]
+#[cfg(feature = "linux")]
 pub(crate) struct BytesEach {
     pub run: usize,
     pub server: usize,
@@ -1669,7 +1669,7 @@ pub(crate) struct BytesEach {
     pub denied: usize,
 }
 
-#[cfg(all(test, feature = "linux"))]
+#[cfg(feature = "linux")]
 pub(crate) const fn bytes_each<B: Backend>() -> BytesEach {
     BytesEach {
         run: size_of::<Run<B::Listener>>(),

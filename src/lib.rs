@@ -48,8 +48,8 @@ pub mod addr;
 pub mod args;
 pub mod backend;
 pub mod boot;
-#[cfg(all(test, feature = "linux"))]
-mod budget;
+#[cfg(feature = "linux")]
+pub mod budget;
 pub mod builtin;
 pub mod capacity;
 pub mod config;

@@ -44,7 +44,7 @@ pub use explain::{Asked, Explanation, Who};
 pub use option::{Facility, Level, Opt, Options, Value};
 pub use problem::{Fault, Weight};
 
-#[cfg(test)]
+#[cfg(feature = "linux")]
 pub(crate) use recent::VERDICT_BYTES;
 
 pub use crate::addr::HostName;

@@ -159,62 +159,7 @@ impl<B: Backend<Tables = TablePair>> Engine<B> {
             }
         }
 
-        let mut runs: Vec<Run<B::Listener>, SERVICES> = Vec::new();
-        for _ in new.services() {
-            let _ = runs.push(Run::new());
-        }
-        for (index, successor) in successors.iter().enumerate() {
-            let (Some(run), Some(service)) = (self.runs.get_mut(index), old.services().get(index)) else {
-                continue;
-            };
-            let Some(n) = *successor else { continue };
-            let (Some(to), Some(candidate)) = (runs.get_mut(usize::from(n)), new.service(n)) else {
-                continue;
-            };
-            let keeps_socket =
-                candidate.standing == Standing::Ready && same_place(old, service, new, candidate);
-            to.running = run.running;
-            to.started = run.started;
-            to.refused = run.refused;
-            to.cps = run.cps;
-            to.minute = run.minute;
-            to.chargen = run.chargen.take().filter(|_| service.dialect == candidate.dialect);
-            if keeps_socket {
-                to.listener = run.listener.take();
-                to.hasty = run.hasty;
-                to.listen_failures = run.listen_failures;
-                to.state = run.state;
-                to.told = run.told;
-                // Nobody looks while the tables change places.
-                to.stirred = true;
-            }
-        }
-        // A place that is in both tables keeps its socket and who waits there, even if its service is another now. Not if
-        // a wait server has it: that one's service is told when it ends, and no other.
-        for (to, candidate) in runs.iter_mut().zip(new.services()) {
-            if to.listener.is_some() || candidate.standing != Standing::Ready {
-                continue;
-            }
-            let left = self.runs.iter_mut().zip(old.services()).find(|(run, service)| {
-                run.listener.is_some() && run.state != State::Busy && same_place(old, service, new, candidate)
-            });
-            if let Some((run, _)) = left {
-                to.listener = run.listener.take();
-                to.state = State::Listening;
-                to.told = false;
-            }
-        }
-        // What was not handed on closes here. Entry by entry: moving the whole vector would touch the memory of services
-        // that do not exist.
-        for (run, service) in self.runs.iter_mut().zip(old.services()) {
-            if let Some(listener) = run.listener.take() {
-                b.retire(old, service, listener);
-            }
-        }
-        self.runs.clear();
-        for run in runs {
-            let _ = self.runs.push(run);
-        }
+        self.hand_over_runs(&successors, b);
         for server in self.servers.values_mut() {
             let old_index = server.service;
             server.service =
@@ -267,6 +212,70 @@ impl<B: Backend<Tables = TablePair>> Engine<B> {
         #[cfg(any(test, debug_assertions, feature = "sim"))]
         self.check_invariants();
         changes
+    }
+
+    /// Gives each service of the new table what its predecessor had, and closes what nobody has any more.
+    ///
+    /// Apart, so that its runs are not on the stack any more when sockets are made.
+    #[inline(never)]
+    fn hand_over_runs(&mut self, successors: &[Option<ServiceIndex>], b: &mut B) {
+        let (old, new) = self.tables.both_mut();
+        let mut runs: Vec<Run<B::Listener>, SERVICES> = Vec::new();
+        for _ in new.services() {
+            let _ = runs.push(Run::new());
+        }
+        for (index, successor) in successors.iter().enumerate() {
+            let (Some(run), Some(service)) = (self.runs.get_mut(index), old.services().get(index)) else {
+                continue;
+            };
+            let Some(n) = *successor else { continue };
+            let (Some(to), Some(candidate)) = (runs.get_mut(usize::from(n)), new.service(n)) else {
+                continue;
+            };
+            let keeps_socket =
+                candidate.standing == Standing::Ready && same_place(old, service, new, candidate);
+            to.running = run.running;
+            to.started = run.started;
+            to.refused = run.refused;
+            to.cps = run.cps;
+            to.minute = run.minute;
+            to.chargen = run.chargen.take().filter(|_| service.dialect == candidate.dialect);
+            if keeps_socket {
+                to.listener = run.listener.take();
+                to.hasty = run.hasty;
+                to.listen_failures = run.listen_failures;
+                to.state = run.state;
+                to.told = run.told;
+                // Nobody looks while the tables change places.
+                to.stirred = true;
+            }
+        }
+        // A place that is in both tables keeps its socket and who waits there, even if its service is another now. Not if
+        // a wait server has it: that one's service is told when it ends, and no other.
+        for (to, candidate) in runs.iter_mut().zip(new.services()) {
+            if to.listener.is_some() || candidate.standing != Standing::Ready {
+                continue;
+            }
+            let left = self.runs.iter_mut().zip(old.services()).find(|(run, service)| {
+                run.listener.is_some() && run.state != State::Busy && same_place(old, service, new, candidate)
+            });
+            if let Some((run, _)) = left {
+                to.listener = run.listener.take();
+                to.state = State::Listening;
+                to.told = false;
+            }
+        }
+        // What was not handed on closes here. Entry by entry: moving the whole vector would touch the memory of services
+        // that do not exist, here and on the stack.
+        for (run, service) in self.runs.iter_mut().zip(old.services()) {
+            if let Some(listener) = run.listener.take() {
+                b.retire(old, service, listener);
+            }
+        }
+        self.runs.clear();
+        for run in &mut runs {
+            let _ = self.runs.push(core::mem::replace(run, Run::new()));
+        }
     }
 }
 

@@ -364,7 +364,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Bytes that one more of [`STANDBYS`] costs, for memory-budget.md.
-    #[cfg(all(test, feature = "linux"))]
+    #[cfg(feature = "linux")]
     pub(crate) const STANDBY_BYTES: usize = size_of::<Standby<B::Stream>>() + size_of::<Dismissed>();
 }
 

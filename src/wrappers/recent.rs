@@ -34,7 +34,7 @@ pub(super) struct Said {
 }
 
 /// Of each of [`VERDICTS`].
-#[cfg(test)]
+#[cfg(feature = "linux")]
 pub(crate) const VERDICT_BYTES: usize = size_of::<(Question, Said)>();
 
 /// Of both files.

@@ -25,6 +25,7 @@ use super::tap;
 use super::{Cache, Linux, Source, Spawner, Spills, dump, matching};
 use crate::args::{self, LogTo, Misuse, Options, Personality, Standalone, Task, USAGE};
 use crate::backend::{Backend, End};
+use crate::budget;
 use crate::capacity::{PATH_BYTES, PREDECESSORS};
 use crate::config::diagnostic::{Bytes, Diagnostic, Severity};
 use crate::config::source::Files;
@@ -141,6 +142,7 @@ fn start<I: Iterator<Item = &'static CStr> + Clone>(
         Task::Serve | Task::Check | Task::Match { .. } => {}
         Task::Help => return print(format_args!("{USAGE}")),
         Task::HelpAttributes => return print(format_args!("{}", config::attr::Help)),
+        Task::HelpCapacities => return print(format_args!("{}", budget::Help)),
         Task::Version => return print(format_args!("usherd {}\n", env!("CARGO_PKG_VERSION"))),
     }
     let environment = Environment(environment);

@@ -16,7 +16,7 @@ use heapless::Vec;
 use crate::addr::Prefix;
 use crate::capacity::FILTER_STEPS;
 use crate::service::{Flags, Service};
-use crate::table::{Pattern, Table};
+use crate::table::{Pattern, Rule, Table};
 
 /// `struct sock_filter`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,62 +51,84 @@ const SOURCE_6: u32 = NETWORK + 8;
 /// A filter program.
 pub type Program = Vec<Step, FILTER_STEPS>;
 
-/// Sorts by insertion: a service has few rules, and the code of `sort_unstable` is 2 KB.
-fn sort(rules: &mut [(Prefix, bool)]) {
-    let key = |&(prefix, allows): &(Prefix, bool)| (Reverse(prefix.bits()), allows);
-    for end in 1..rules.len() {
-        for at in (1..=end).rev() {
-            if key(&rules[at - 1]) <= key(&rules[at]) {
-                break;
-            }
-            rules.swap(at - 1, at);
+/// The rules of a service, by their numbers.
+struct Rules<'a> {
+    no_access: &'a [Rule],
+    only_from: &'a [Rule],
+}
+
+impl Rules<'_> {
+    fn count(&self) -> usize {
+        self.no_access.len() + self.only_from.len()
+    }
+
+    /// The network of one, and whether it lets in. A packet has no name; such services are refused when the file is read.
+    fn get(&self, nth: usize) -> Option<(Prefix, bool)> {
+        let (rule, allows) = match self.no_access.get(nth) {
+            Some(rule) => (rule, false),
+            None => (self.only_from.get(nth - self.no_access.len())?, true),
+        };
+        match rule.pattern {
+            Pattern::Network(prefix) => Some((prefix, allows)),
+            Pattern::Name(_) => None,
         }
+    }
+
+    /// Their numbers as they are asked: the first that matches decides, so the most significant bits come first, and of equals
+    /// the one that refuses.
+    fn in_order(&self) -> Option<Vec<u16, { FILTER_STEPS / 4 }>> {
+        let key =
+            |nth: u16| self.get(usize::from(nth)).map(|(prefix, allows)| (Reverse(prefix.bits()), allows));
+        let mut order = Vec::new();
+        for nth in 0..self.count() {
+            let nth = nth as u16;
+            key(nth)?;
+            order.push(nth).ok()?;
+            // By insertion: a service has few rules, and the code of `sort_unstable` is 2 KB.
+            for at in (1..order.len()).rev() {
+                if key(order[at - 1]) <= key(order[at]) {
+                    break;
+                }
+                order.swap(at - 1, at);
+            }
+        }
+        Some(order)
     }
 }
 
-/// The rules of a service as a filter; `None` if they do not fit.
-pub fn program(table: &Table, service: &Service) -> Option<Program> {
-    let mut rules: Vec<(Prefix, bool), { FILTER_STEPS / 4 }> = Vec::new();
-    let lists = [(table.rules(service.no_access), false), (table.rules(service.only_from), true)];
-    for (list, allows) in lists {
-        for rule in list {
-            match rule.pattern {
-                Pattern::Network(prefix) => rules.push((prefix, allows)).ok()?,
-                // A packet has no name; such services are refused when the file is read.
-                Pattern::Name(_) => return None,
-            }
-        }
-    }
-    // The first that matches decides: most significant bits first, and of equals the one that refuses.
-    sort(&mut rules);
+/// Writes the rules of a service as a filter; `None` if they do not fit. In place: returned, its 32 KB would be on the stack several
+/// times.
+pub fn write(table: &Table, service: &Service, out: &mut Program) -> Option<()> {
+    let rules =
+        Rules { no_access: table.rules(service.no_access), only_from: table.rules(service.only_from) };
+    let order = rules.in_order()?;
+    let each = || order.iter().filter_map(|nth| rules.get(usize::from(*nth)));
     let otherwise = if service.flags.has(Flags::ONLY_FROM) { NOTHING } else { ALL };
 
-    let mut out = Program::new();
-    push(&mut out, LOAD_BYTE, NETWORK)?;
-    push(&mut out, SHIFT_RIGHT, 4)?;
+    push(out, LOAD_BYTE, NETWORK)?;
+    push(out, SHIFT_RIGHT, 4)?;
     out.push(Step { code: IF_EQUAL, if_true: 1, if_false: 0, k: 4 }).ok()?;
     let jump = out.len();
-    push(&mut out, JUMP, 0)?;
-    for (prefix, allows) in &rules {
+    push(out, JUMP, 0)?;
+    for (prefix, allows) in each() {
         if let IpAddr::V4(address) = prefix.address() {
-            matches(&mut out, &[(SOURCE_4, address.to_bits())], prefix.bits(), *allows)?;
+            matches(out, &[(SOURCE_4, address.to_bits())], prefix.bits(), allows)?;
         }
     }
-    push(&mut out, RETURN, otherwise)?;
+    push(out, RETURN, otherwise)?;
     // The jump counts from the step behind it.
     let distance = (out.len() - jump - 1) as u32;
     out.get_mut(jump)?.k = distance;
-    for (prefix, allows) in &rules {
+    for (prefix, allows) in each() {
         if let IpAddr::V6(address) = prefix.address() {
             let bits = address.to_bits();
             let words = [96, 64, 32, 0].map(|shift| (bits >> shift) as u32);
             let [a, b, c, d] = words;
             let at = |n: u32| SOURCE_6 + 4 * n;
-            matches(&mut out, &[(at(0), a), (at(1), b), (at(2), c), (at(3), d)], prefix.bits(), *allows)?;
+            matches(out, &[(at(0), a), (at(1), b), (at(2), c), (at(3), d)], prefix.bits(), allows)?;
         }
     }
-    push(&mut out, RETURN, otherwise)?;
-    Some(out)
+    push(out, RETURN, otherwise)
 }
 
 fn push(out: &mut Program, code: u16, k: u32) -> Option<()> {
@@ -133,7 +155,7 @@ mod tests {
     use super::*;
     use crate::access;
     use crate::addr::{HostName, Peer};
-    use crate::table::{Origin, Rule};
+    use crate::table::Origin;
     use std::boxed::Box;
 
     /// What the kernel would do with a packet from `source`.
@@ -205,7 +227,8 @@ mod tests {
             // Without the flag there is no list.
             let only_from = if flags.has(Flags::ONLY_FROM) { only_from } else { Default::default() };
             let service = Service { only_from, no_access, flags, ..Service::default() };
-            let program = program(&table, &service).unwrap();
+            let mut program = Program::new();
+            write(&table, &service, &mut program).unwrap();
             for _ in 0..100 {
                 let source = address(&mut dice);
                 assert_eq!(

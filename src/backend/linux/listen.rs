@@ -336,7 +336,9 @@ pub fn guard(fd: BorrowedFd<'_>, table: &Table, service: &Service) -> Result<(),
     if !service.flags.has(Flags::ONLY_FROM) && service.no_access.is_empty() {
         return sys::detach_filter(fd);
     }
-    sys::attach_filter(fd, &filter::program(table, service).ok_or(Errno::TOOBIG)?)
+    let mut program = filter::Program::new();
+    filter::write(table, service, &mut program).ok_or(Errno::TOOBIG)?;
+    sys::attach_filter(fd, &program)
 }
 
 fn raw_type(service: &Service) -> RawType {

@@ -130,7 +130,6 @@ struct File {
 }
 
 /// What one more of [`LOG_FILES`] costs.
-#[cfg(test)]
 pub(crate) const FILE_BYTES: usize = size_of::<File>();
 
 impl File {

@@ -111,7 +111,6 @@ struct Slot {
 }
 
 /// What one more of [`SPAWN_SLOTS`] costs.
-#[cfg(test)]
 pub(crate) const SLOT_BYTES: usize = size_of::<Slot>();
 
 #[repr(align(16))]
