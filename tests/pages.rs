@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 use std::{env, fs, path::PathBuf};
 
+use crate::harness::net::{peer_libraries, peers_dir};
 use crate::harness::usherd;
 use usherd::args::USAGE;
 
@@ -54,6 +55,36 @@ fn the_examples_are_right() {
         assert!(output.status.success(), "{said}");
         assert!(said.ends_with(" 0 errors, 0 warnings\n"), "{said}");
     }
+}
+
+/// What contrib/front has for programs in front of several boards is what Debian's understand.
+#[test]
+fn the_files_for_balancers_are_understood_by_them() {
+    let front = |name: &str| format!("{}/contrib/front/{name}", env!("CARGO_MANIFEST_DIR"));
+    let peer = |path: &str| peers_dir().join(path).display().to_string();
+    let module = peer("libnginx-mod-stream/usr/lib/nginx/modules/ngx_stream_module.so");
+    let dir = env::temp_dir().join(format!("usherd-front-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a directory");
+    let nginx = format!("load_module {module}; pid {}/nginx.pid;", dir.display());
+    let (haproxy_conf, nginx_conf, keepalived_conf) =
+        (front("haproxy.cfg"), front("nginx-stream.conf"), front("keepalived.conf"));
+    let commands: [(&str, &[&str]); 3] = [
+        ("haproxy/usr/sbin/haproxy", &["-c", "-f", &haproxy_conf]),
+        (
+            "nginx/usr/sbin/nginx",
+            &["-t", "-e", "stderr", "-p", &dir.display().to_string(), "-g", &nginx, "-c", &nginx_conf],
+        ),
+        ("keepalived/usr/sbin/keepalived", &["-t", "-f", &keepalived_conf]),
+    ];
+    for (program, args) in commands {
+        let mut command = Command::new(peer(program));
+        let output = command.args(args).env("LD_LIBRARY_PATH", peer_libraries()).output();
+        let output = output.unwrap_or_else(|error| panic!("{program}: {error}: run tools/peers"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program}: {}\n{said}", output.status);
+        assert!(!said.to_ascii_lowercase().contains("warn"), "{program}: {said}");
+    }
+    fs::remove_dir_all(&dir).expect("ours");
 }
 
 /// The lines of the fenced blocks below a mark `<!-- NAME -->`.

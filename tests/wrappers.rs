@@ -586,18 +586,8 @@ const WITH_HOSTS: &str = "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"";
 fn mounted(shell: &str, script: &str, program: &Path) -> Command {
     let mut command = Command::new("unshare");
     command.args(["-m", shell, "-c", script]).arg(program);
-    command.env("LD_LIBRARY_PATH", libraries(program.ancestors().nth(4).expect("the peers")));
+    command.env("LD_LIBRARY_PATH", crate::harness::net::peer_libraries());
     command
-}
-
-/// Where the libraries of all peers are.
-fn libraries(peers: &Path) -> std::ffi::OsString {
-    let mut all = Vec::new();
-    for package in fs::read_dir(peers).unwrap().flatten() {
-        let Ok(dirs) = fs::read_dir(package.path().join("usr/lib")) else { continue };
-        all.extend(dirs.flatten().map(|dir| dir.path()).filter(|dir| dir.is_dir()));
-    }
-    env::join_paths(all).unwrap()
 }
 
 /// Random files and clients, ours and tcpdmatch. Files without mistakes give the same answers; with mistakes usherd

@@ -232,6 +232,18 @@ pub fn peers_dir() -> PathBuf {
     }
 }
 
+/// Where the libraries of all of them are, for LD_LIBRARY_PATH.
+pub fn peer_libraries() -> std::ffi::OsString {
+    let mut all = Vec::new();
+    for package in fs::read_dir(peers_dir()).expect("run tools/peers").flatten() {
+        for place in ["usr/lib", "lib"] {
+            let Ok(dirs) = fs::read_dir(package.path().join(place)) else { continue };
+            all.extend(dirs.flatten().map(|dir| dir.path()).filter(|dir| dir.is_dir()));
+        }
+    }
+    std::env::join_paths(all).expect("no colon in a path")
+}
+
 /// A path that names an open file, even after its own path was covered by a mount.
 fn by_fd(file: &File) -> PathBuf {
     use std::os::fd::AsRawFd;
