@@ -389,9 +389,10 @@ fn a_bad_network_leaves_virt_cortex_a53_as_it_was() {
 /// A bad network: frames lost, doubled, swapped, in parts, overlapping ones; then a flood of handshakes, whole ones and
 /// spoiled ones. The board goes on serving, is not switched on anew, and has as many places for clients as before.
 fn leaves_it_as_it_was(machine: &'static Machine) {
-    let firmware = build(machine.board, "static", &[("USHERD_BOARD_ADDRESS", "10.7.0.1/24")]);
+    let firmware = build(machine.board, "default", &[]);
     in_net(move |net| {
         let (cable, network) = Cable::lay("tap0");
+        let _addresses = cable::Addresses::give("tap0", "10.7.0.1");
         let board = Board::switch_on(net, machine, &network, firmware);
         until("the board is ready", || board.log().contains("ready: 10.7.0.1").then_some(()));
         let echo: SocketAddr = "10.7.0.1:7".parse().expect("an address");
@@ -527,7 +528,12 @@ fn facts(lines: Vec<(String, String)>) -> Vec<String> {
 fn frames_of_a_board_say_what_linux_logs() {
     frames::build_decoder();
     let conf = services_with_records();
-    let more = [("CROSS_FEATURES", "defmt")];
+    // With an address of its own, which no other test here has.
+    let more = [
+        ("CROSS_FEATURES", "defmt"),
+        ("USHERD_BOARD_ADDRESS", "10.0.2.15/24"),
+        ("USHERD_BOARD_ROUTER", "10.0.2.2"),
+    ];
     let firmware = build_for(&conf, LM3S6965EVB.board, "frames", &more);
     let [code, data, bss] = sizes(firmware);
     let (flash, statics) = (code + data, data + bss);

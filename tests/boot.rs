@@ -538,7 +538,7 @@ mod qemu {
     }
 
     /// The goal is 0.3 s from the kernel's start of /init. Beside other work, or on a slow machine, everything takes longer,
-    /// the kernel too; then it is a fifth of what that needed before: 0.3 s where it needs 1.5 s.
+    /// the kernel too; then it is a sixth of what that needed before: 0.3 s where it needs 1.8 s.
     #[test]
     fn the_first_echo_comes_in_time() {
         let image: &Path = Box::leak(make("qemu-virt-aarch64").into_boxed_path());
@@ -547,7 +547,7 @@ mod qemu {
             let (took, boot) =
                 in_net(move |net| first_echo(&mut Board::start(net, "qemu-virt-aarch64", image)));
             println!("boot: /init {boot:.3?} behind power-on, first echo {took:.3?} behind /init");
-            if took <= Duration::from_millis(300) || took <= boot / 5 {
+            if took <= Duration::from_millis(300) || took <= boot / 6 {
                 return;
             }
             seen.push((took, boot));

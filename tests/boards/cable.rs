@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -76,6 +77,30 @@ impl Drop for Cable {
     fn drop(&mut self) {
         self.is_cut.store(true, Ordering::Relaxed);
         self.pumps.drain(..).for_each(|pump| pump.join().expect("a pump"));
+    }
+}
+
+/// A DHCP server at our end of a cable.
+pub struct Addresses(Child);
+
+impl Addresses {
+    /// Gives that one address to whoever asks at an interface.
+    pub fn give(interface: &str, address: &str) -> Addresses {
+        let words = format!(
+            "--no-daemon --port=0 --conf-file=/dev/null --user=root --interface={interface} --bind-interfaces \
+             --dhcp-authoritative --dhcp-range={address},{address},255.255.255.0,1h --dhcp-leasefile=/run/test/leases \
+             --pid-file=/run/test/dnsmasq.pid"
+        );
+        let said = File::create("/run/test/dnsmasq").expect("a file");
+        let server = Command::new("dnsmasq").args(words.split_whitespace()).stderr(said).spawn();
+        Addresses(server.expect("dnsmasq (tools/setup installs it)"))
+    }
+}
+
+impl Drop for Addresses {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
