@@ -282,7 +282,7 @@ With none of them, the built-in services are served on loopback, ports 10007 100
                      an address by DHCP or that one; in the foreground, if usherd was built with the feature tap
   -set ATTR=VALUE    with -tcp or -udp: any attribute of a service section, as only_from=127.0.0.1
   -help attributes   every attribute, with what it takes
-  -help capacities   how much of what this program was built for, in bytes
+  -help capacities   the limits this program was built with, and their memory
   -version, --help
 
 Signals: HUP reads the files again, TERM ends all servers and exits, QUIT exits and leaves them,

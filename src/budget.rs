@@ -36,7 +36,15 @@ const STATICS_BYTES: usize = {
     bytes
 };
 
-/// Bytes of statics that one more of each capacity costs, in the order of [`ADJUSTABLE`].
+/// Those of the feature `tap`: another engine, and the stack's sockets with their buffers.
+#[cfg(feature = "tap")]
+const TAP_BYTES: usize = size_of::<Engine<crate::backend::linux::tap::TapStack>>()
+    + size_of::<crate::backend::smoltcp::Buffers>()
+    + size_of::<crate::backend::smoltcp::Sockets<'static>>();
+#[cfg(not(feature = "tap"))]
+const TAP_BYTES: usize = 0;
+
+/// Bytes of statics that one more of each capacity costs, without what the feature `tap` adds, in the order of [`ADJUSTABLE`].
 const EACH: [(&str, usize); ADJUSTABLE.len()] = {
     const fn twice<T>() -> usize {
         2 * size_of::<T>()
@@ -121,6 +129,8 @@ pub struct Help;
 impl fmt::Display for Help {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Capacities this program was built with (memory-budget.md says what each is for):\n\n")?;
+        #[cfg(feature = "tap")]
+        f.write_str("Without what -tap serves with, which is only in the sum below.\n\n")?;
         writeln!(f, "{:<28}{:>8}{:>12}{:>10}", "", "value", "bytes each", "together")?;
         for ((name, each), value) in EACH.iter().zip(VALUES) {
             writeln!(f, "USHERD_{name:<21}{value:>8}{each:>12}{:>10}", each * value)?;
@@ -129,7 +139,9 @@ impl fmt::Display for Help {
         for (name, bytes) in STATICS {
             writeln!(f, "{name:<48}{bytes:>10}")?;
         }
-        writeln!(f, "{:<48}{:>10}", "together", STATICS_BYTES)
+        #[cfg(feature = "tap")]
+        writeln!(f, "{:<48}{TAP_BYTES:>10}", "what -tap serves with")?;
+        writeln!(f, "{:<48}{:>10}", "together", STATICS_BYTES + TAP_BYTES)
     }
 }
 

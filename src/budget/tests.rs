@@ -62,7 +62,7 @@ fn why(name: &str) -> String {
         }
         "FILTER_STEPS" => {
             format!(
-                "{} bytes of stack while a socket is made, and half of one for each rule",
+                "{} bytes of stack while a socket is made, and half of one for the order of rules",
                 size_of::<Step>()
             )
         }

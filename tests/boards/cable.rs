@@ -1,7 +1,7 @@
 //! A cable between the kernel's stack and a board in QEMU, good or bad.
 
 use crate::harness::*;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
@@ -89,11 +89,18 @@ impl Addresses {
         let words = format!(
             "--no-daemon --port=0 --conf-file=/dev/null --user=root --interface={interface} --bind-interfaces \
              --dhcp-authoritative --dhcp-range={address},{address},255.255.255.0,1h --dhcp-leasefile=/run/test/leases \
-             --pid-file=/run/test/dnsmasq.pid"
+             --pid-file=/run/test/dnsmasq.pid --no-ping"
         );
         let said = File::create("/run/test/dnsmasq").expect("a file");
         let server = Command::new("dnsmasq").args(words.split_whitespace()).stderr(said).spawn();
-        Addresses(server.expect("dnsmasq (tools/setup installs it)"))
+        let addresses = Addresses(server.expect("dnsmasq (tools/setup installs it)"));
+        // A board whose first question is lost asks again after ten seconds.
+        until("the DHCP server", || Addresses::said().contains("DHCP, IP range").then_some(()));
+        addresses
+    }
+
+    fn said() -> String {
+        fs::read_to_string("/run/test/dnsmasq").unwrap_or_default()
     }
 }
 
@@ -101,6 +108,9 @@ impl Drop for Addresses {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the DHCP server\n{}---", Addresses::said());
+        }
     }
 }
 
