@@ -353,8 +353,9 @@ fn a_serial_line_has_a_service() {
             let mut said = [0; 15];
             line.read_exact(&mut said).expect("an answer");
             assert_eq!(text(&said), "> not known\r\n> ");
-            // What comes before he has left goes with him.
+            // What comes before he has left goes with him, and that he leaves is written down before he has.
             until("he has left", || (count("EXIT: serial-console ") == n).then_some(()));
+            board.until_quiet(firmware, net);
         }
         assert_eq!(count("START: serial-console from=<no address>"), 2);
         assert_eq!(text(&ask_tcp("127.0.0.1:1023", b"time\nquit\n")), "> not known\r\n> ");
