@@ -310,11 +310,9 @@ fn the_kernels_own_parameter_sets_an_address() {
 #[test]
 fn a_dhcp_server_gives_an_address_and_is_asked_again_in_time() {
     in_net(|net| {
-        let server = "dnsmasq --no-daemon --port=0 --conf-file=/dev/null --user=root --interface=far0 --bind-interfaces \
-                      --dhcp-authoritative --dhcp-range=192.0.2.50,192.0.2.50,255.255.255.0,2m \
-                      --dhcp-option=3,192.0.2.1 --dhcp-option=6,192.0.2.1 \
-                      --dhcp-leasefile=/run/test/leases --pid-file=/run/test/dnsmasq.pid --log-dhcp";
-        let far = Far::start("192.0.2.1/24", server);
+        let server = dhcp_server("far0", "192.0.2.50", "2m")
+            + " --dhcp-option=3,192.0.2.1 --dhcp-option=6,192.0.2.1 --log-dhcp";
+        let far = Far::start("192.0.2.1/24", &server);
         let conf = "init\n{\n\thostname = dhcpboard\n}\n".to_owned() + &shell();
         let mut first = First::start(net, &conf, "", "-f /run/test/conf");
         first.wait_said("eth0: 192.0.2.50/24 from 192.0.2.1, for 120 s");

@@ -86,13 +86,12 @@ pub struct Addresses(Child);
 impl Addresses {
     /// Gives that one address to whoever asks at an interface.
     pub fn give(interface: &str, address: &str) -> Addresses {
-        let words = format!(
-            "--no-daemon --port=0 --conf-file=/dev/null --user=root --interface={interface} --bind-interfaces \
-             --dhcp-authoritative --dhcp-range={address},{address},255.255.255.0,1h --dhcp-leasefile=/run/test/leases \
-             --pid-file=/run/test/dnsmasq.pid --no-ping"
-        );
+        let command = dhcp_server(interface, address, "1h");
+        let (program, words) = command.split_once(' ').expect("words");
         let said = File::create("/run/test/dnsmasq").expect("a file");
-        let server = Command::new("dnsmasq").args(words.split_whitespace()).stderr(said).spawn();
+        // Nobody else has the address, so nobody is asked for three seconds whether he has.
+        let server =
+            Command::new(program).args(words.split_whitespace()).arg("--no-ping").stderr(said).spawn();
         let addresses = Addresses(server.expect("dnsmasq (tools/setup installs it)"));
         // A board whose first question is lost asks again after ten seconds.
         until("the DHCP server", || Addresses::said().contains("DHCP, IP range").then_some(()));

@@ -23,7 +23,7 @@ pub use client::*;
 pub use conf::*;
 pub use corpus::corpus;
 pub use daemon::{Conf, Daemon, Launch, Subject, is_open, usherd};
-pub use net::{Net, in_net, ip};
+pub use net::{Net, dhcp_server, in_net, ip};
 pub use process::*;
 pub use random::*;
 pub use reset::reset;

@@ -214,6 +214,16 @@ impl Drop for Net {
     }
 }
 
+/// The command line of a DHCP server at that interface, which has one address to give, for `lease`. It forgets everything with
+/// the test's /run.
+pub fn dhcp_server(interface: &str, address: &str, lease: &str) -> String {
+    format!(
+        "dnsmasq --no-daemon --port=0 --conf-file=/dev/null --user=root --interface={interface} --bind-interfaces \
+         --dhcp-authoritative --dhcp-range={address},{address},255.255.255.0,{lease} \
+         --dhcp-leasefile=/run/test/leases --pid-file=/run/test/dnsmasq.pid"
+    )
+}
+
 /// Runs ip(8) in the test's network.
 pub fn ip(line: &str) {
     let status = Command::new("ip").args(line.split(' ')).status().expect("ip of iproute2");
