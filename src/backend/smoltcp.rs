@@ -256,6 +256,8 @@ pub struct Smoltcp<'a, D: Device, H: Host> {
     addresses: Addresses,
     clock: Clock,
     now: Instant,
+    /// Frames taken in this millisecond.
+    taken: u16,
     /// When the stack itself has something to send.
     due: Option<StackInstant>,
     /// The last turn ended before the device had no frame left. It told of those already, and will not again.
@@ -339,6 +341,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
             addresses,
             clock: Clock::new(),
             now,
+            taken: 0,
             due: None,
             may_have_more: false,
             host,
@@ -394,16 +397,26 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         Some(self.sockets.get_mut(handle))
     }
 
+    /// What time it is for the stack: of each frame a microsecond later than of the one before. Neighbours that are as old as
+    /// each other it forgets in any order, of many that came in one millisecond the newest first.
+    fn stack_now(&self) -> StackInstant {
+        stack_time(self.now) + Duration::from_micros(u64::from(self.taken.min(999)))
+    }
+
     /// Takes what the network has brought. What came of it is told by [`next`](Smoltcp::next).
     fn poll(&mut self, now: Instant) {
+        if self.now != now {
+            self.taken = 0;
+        }
         self.now = now;
-        let at = stack_time(now);
         self.take_back();
-        self.interface.poll_maintenance(at);
+        self.interface.poll_maintenance(self.stack_now());
         self.arm();
         self.may_have_more = true;
         for _ in 0..FRAMES_A_TURN {
-            let taken = self.interface.poll_ingress_single(at, &mut self.device, &mut self.sockets);
+            self.taken = self.taken.saturating_add(1);
+            let now = self.stack_now();
+            let taken = self.interface.poll_ingress_single(now, &mut self.device, &mut self.sockets);
             if taken == PollIngressSingleResult::None {
                 self.may_have_more = false;
                 break;
@@ -424,7 +437,7 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
         self.take_back();
         self.bridge();
         self.set_timeouts();
-        let now = stack_time(self.now);
+        let now = self.stack_now();
         let mut sent = self.interface.poll_egress(now, &mut self.device, &mut self.sockets);
         self.due = self.interface.poll_at(now, &self.sockets);
         // Mostly one frame was all there was, which that has told as well.
@@ -438,7 +451,8 @@ impl<'a, D: Device, H: Host> Smoltcp<'a, D, H> {
 
     /// When the next turn has something to do if no frame comes before; `None`: nothing.
     fn next_deadline(&self) -> Option<Instant> {
-        let stack = self.due.map(|at| Instant(u64::try_from(at.total_millis()).unwrap_or(0)));
+        let due = |at: StackInstant| u64::try_from(at.total_micros()).unwrap_or(0).div_ceil(1000);
+        let stack = self.due.map(|at| Instant(due(at)));
         let closing = self.connections.iter().filter_map(|connection| match connection.role {
             Role::Closing { until } => Some(until),
             _ => None,

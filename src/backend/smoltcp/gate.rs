@@ -10,13 +10,16 @@ use core::cell::Cell;
 
 use heapless::Vec;
 use smoltcp::phy::{Device, DeviceCapabilities, RxToken};
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket};
 
 use crate::capacity::SERVICES;
 
-/// Neighbours that were told lately and are not told again.
-const TOLD: usize = 16;
+/// Neighbours that were told lately and are not told again. The stack, which forgets whom it has not seen longest, must still
+/// know all of them: as many again may have been seen since, and its list (`iface-neighbor-cache-count`) has 16 or more.
+const TOLD: usize = 4;
+/// How long, in seconds: before the stack has forgotten who has sent nothing since, which it does after a minute.
+const TOLD_S: u64 = 30;
 /// Bytes of an answer to who has an address, with Ethernet's header.
 const ANSWER: usize = 42;
 
@@ -27,12 +30,19 @@ struct Neighbour {
     to: ([u8; 6], [u8; 4]),
 }
 
+/// Who was told, and until when that counts.
+#[derive(Clone, Copy)]
+struct Told {
+    neighbour: Neighbour,
+    until: Instant,
+}
+
 /// A device, and the ports whose services have no socket left for one more connection. A SYN for one of them is lost on
 /// the way: the client tries again, and finds room or gives up after its own time.
 pub struct Gate<D> {
     pub device: D,
     pub held: Vec<u16, SERVICES>,
-    told: Vec<Neighbour, TOLD>,
+    told: Vec<Told, TOLD>,
     /// Whose place the next one takes.
     oldest: usize,
     /// Whom the frame that was just taken comes from, if the stack is to be told.
@@ -58,10 +68,11 @@ impl<D> Gate<D> {
         self.has_let_in.take()
     }
 
-    fn tell(&mut self, neighbour: Neighbour) {
-        if let Err(neighbour) = self.told.push(neighbour) {
+    fn note(&mut self, neighbour: Neighbour, now: Instant) {
+        let told = Told { neighbour, until: now + Duration::from_secs(TOLD_S) };
+        if let Err(told) = self.told.push(told) {
             if let Some(place) = self.told.get_mut(self.oldest) {
-                *place = neighbour;
+                *place = told;
             }
             self.oldest = (self.oldest + 1) % TOLD;
         }
@@ -103,6 +114,11 @@ fn neighbour(frame: &[u8]) -> Option<Neighbour> {
     })
 }
 
+/// Whether the stack may learn of a neighbour from this frame by itself, and forget another one for it.
+fn teaches(frame: &[u8]) -> bool {
+    EthernetFrame::new_checked(frame).is_ok_and(|frame| frame.ethertype() != EthernetProtocol::Ipv4)
+}
+
 /// What that neighbour would answer if it were asked.
 fn answer(neighbour: &Neighbour) -> [u8; ANSWER] {
     let mut frame = [0; ANSWER];
@@ -124,14 +140,15 @@ enum Source<R> {
 pub struct Taken<'d, R> {
     source: Source<R>,
     held: &'d [u16],
-    told: &'d [Neighbour],
+    now: Instant,
+    told: &'d mut Vec<Told, TOLD>,
     seen: &'d Cell<Option<Neighbour>>,
     has_let_in: &'d Cell<bool>,
 }
 
 impl<R: RxToken> RxToken for Taken<'_, R> {
     fn consume<T, F: FnOnce(&[u8]) -> T>(self, f: F) -> T {
-        let Taken { source, held, told, seen, has_let_in } = self;
+        let Taken { source, held, now, told, seen, has_let_in } = self;
         let token = match source {
             Source::Device(token) => token,
             Source::Gate(frame) => return f(&frame),
@@ -144,7 +161,13 @@ impl<R: RxToken> RxToken for Taken<'_, R> {
                 }
                 has_let_in.set(true);
             }
-            seen.set(neighbour(frame).filter(|neighbour| !told.contains(neighbour)));
+            if teaches(frame) {
+                told.clear();
+            }
+            let is_told = |neighbour: &Neighbour| {
+                told.iter().any(|told| told.neighbour == *neighbour && now < told.until)
+            };
+            seen.set(neighbour(frame).filter(|neighbour| !is_told(neighbour)));
             f(frame)
         })
     }
@@ -161,18 +184,18 @@ impl<D: Device> Device for Gate<D> {
         D: 'd;
 
     fn receive(&mut self, now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let seen = self.seen.take();
-        if let Some(neighbour) = seen {
-            self.tell(neighbour);
-        }
-        let Gate { device, held, told, seen: next, has_let_in, .. } = self;
-        if let Some(neighbour) = seen {
-            let token = device.transmit(now)?;
+        if let Some(neighbour) = self.seen.get() {
+            // Without room for what the stack may answer it is not told yet.
+            self.device.transmit(now)?;
+            self.seen.set(None);
+            self.note(neighbour, now);
+            let Gate { device, held, told, seen, has_let_in, .. } = self;
             let source = Source::Gate(answer(&neighbour));
-            return Some((Taken { source, held, told, seen: next, has_let_in }, token));
+            return Some((Taken { source, held, now, told, seen, has_let_in }, device.transmit(now)?));
         }
+        let Gate { device, held, told, seen, has_let_in, .. } = self;
         let (token, transmit) = device.receive(now)?;
-        Some((Taken { source: Source::Device(token), held, told, seen: next, has_let_in }, transmit))
+        Some((Taken { source: Source::Device(token), held, now, told, seen, has_let_in }, transmit))
     }
 
     fn transmit(&mut self, now: Instant) -> Option<Self::TxToken<'_>> {

@@ -797,6 +797,37 @@ fn neighbours_are_known_by_what_they_send() {
     bench.is_clean();
 }
 
+/// The stack makes room for a neighbour by forgetting the oldest; of many that came in the same millisecond that was nearly
+/// the newest, and the gate, which had told of it, did not tell again. A client in the middle of a flood then waited until the
+/// stack had asked for somebody who does not exist as long as he had a place.
+#[test]
+fn a_client_is_not_forgotten_for_those_of_a_flood() {
+    let mut bench = Bench::new(&configuration("10.7.0.99"));
+    let client = bench.connect(1, ECHO);
+    assert_eq!(bench.send(client, b"hello"), 5);
+    assert_eq!(bench.receive(client, 5), b"hello");
+    bench.patience = 100;
+    for n in 0..20 {
+        let flood = |bench: &mut Bench, range: core::ops::Range<u32>| {
+            // Nobody listens there: a service with a full backlog would not have them come so far.
+            let frames = range.map(|n| handshake(n, 9999));
+            bench.cable.going.borrow_mut().extend(frames);
+        };
+        bench.pass(1);
+        flood(&mut bench, n * 100..n * 100 + 40 + n);
+        let now = bench.now();
+        bench.socket(client).send_slice(b"still").unwrap();
+        bench.clients.poll(stack_time(now.mono), &mut bench.cable, &mut bench.sockets);
+        flood(&mut bench, n * 100 + 40 + n..n * 100 + 45 + n);
+        assert_eq!(bench.receive(client, 5), b"still", "round {n}");
+    }
+    // Nor when it has said nothing for so long that the stack has forgotten all of them.
+    bench.pass(70_000);
+    bench.cable.going.borrow_mut().extend((0..BACKLOG as u32).map(|n| handshake(n, ECHO)));
+    assert_eq!(bench.send(client, b"again"), 5);
+    assert_eq!(bench.receive(client, 5), b"again");
+}
+
 /// The nth SYN of a flood.
 fn handshake(n: u32, port: u16) -> Vec<u8> {
     use smoltcp::phy::ChecksumCapabilities;
