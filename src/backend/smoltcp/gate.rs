@@ -8,7 +8,7 @@
 
 use core::cell::Cell;
 
-use heapless::Vec;
+use heapless::{HistoryBuf, Vec};
 use smoltcp::phy::{Device, DeviceCapabilities, RxToken};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket};
@@ -42,9 +42,7 @@ struct Told {
 pub struct Gate<D> {
     pub device: D,
     pub held: Vec<u16, SERVICES>,
-    told: Vec<Told, TOLD>,
-    /// Whose place the next one takes.
-    oldest: usize,
+    told: HistoryBuf<Told, TOLD>,
     /// Whom the frame that was just taken comes from, if the stack is to be told.
     seen: Cell<Option<Neighbour>>,
     /// A SYN has passed since that was asked last.
@@ -56,8 +54,7 @@ impl<D> Gate<D> {
         Gate {
             device,
             held: Vec::new(),
-            told: Vec::new(),
-            oldest: 0,
+            told: HistoryBuf::new(),
             seen: Cell::new(None),
             has_let_in: Cell::new(false),
         }
@@ -66,16 +63,6 @@ impl<D> Gate<D> {
     /// Whether a SYN has passed since this was asked last.
     pub fn has_let_in(&self) -> bool {
         self.has_let_in.take()
-    }
-
-    fn note(&mut self, neighbour: Neighbour, now: Instant) {
-        let told = Told { neighbour, until: now + Duration::from_secs(TOLD_S) };
-        if let Err(told) = self.told.push(told) {
-            if let Some(place) = self.told.get_mut(self.oldest) {
-                *place = told;
-            }
-            self.oldest = (self.oldest + 1) % TOLD;
-        }
     }
 }
 
@@ -141,7 +128,7 @@ pub struct Taken<'d, R> {
     source: Source<R>,
     held: &'d [u16],
     now: Instant,
-    told: &'d mut Vec<Told, TOLD>,
+    told: &'d mut HistoryBuf<Told, TOLD>,
     seen: &'d Cell<Option<Neighbour>>,
     has_let_in: &'d Cell<bool>,
 }
@@ -165,7 +152,7 @@ impl<R: RxToken> RxToken for Taken<'_, R> {
                 told.clear();
             }
             let is_told = |neighbour: &Neighbour| {
-                told.iter().any(|told| told.neighbour == *neighbour && now < told.until)
+                told.as_slice().iter().any(|told| told.neighbour == *neighbour && now < told.until)
             };
             seen.set(neighbour(frame).filter(|neighbour| !is_told(neighbour)));
             f(frame)
@@ -188,7 +175,7 @@ impl<D: Device> Device for Gate<D> {
             // Without room for what the stack may answer it is not told yet.
             self.device.transmit(now)?;
             self.seen.set(None);
-            self.note(neighbour, now);
+            self.told.write(Told { neighbour, until: now + Duration::from_secs(TOLD_S) });
             let Gate { device, held, told, seen, has_let_in, .. } = self;
             let source = Source::Gate(answer(&neighbour));
             return Some((Taken { source, held, now, told, seen, has_let_in }, device.transmit(now)?));
