@@ -1166,7 +1166,7 @@ impl Daemon<'_, '_> {
                 let ms = if ms == 0 { 0 } else { ms + 1 };
                 Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: ((ms % 1000) * 1_000_000) as _ }
             });
-            if self.is_fat {
+            if self.is_fat && self.first.as_mut().is_none_or(|first| first.is_up()) {
                 self.is_fat = false;
                 slim(self.loader, self.unwritten, self.page);
             }

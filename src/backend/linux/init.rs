@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 use rustix::system::{RebootCommand, finit_module, reboot, sethostname};
 
 use super::cache::Disk;
@@ -47,6 +47,8 @@ const TERM: u32 = 15;
 const CHLD: u32 = 17;
 const PWR: u32 = 30;
 
+/// What only a start needs is kept for so long: until its network is there, the machine is starting still.
+const UP_MS: u64 = 2000;
 /// Between two starts of the program on the console.
 const CONSOLE_AGAIN_MS: u64 = 1000;
 /// What is left when everybody has been killed has so long to be gone.
@@ -137,6 +139,10 @@ enum Console {
 
 pub struct Init {
     settings: Settings,
+    /// Who loads the modules of the kernel's command line.
+    loading: Option<Pid>,
+    /// When what only a start needs is given back.
+    up_at: Option<Instant>,
     network: Option<Network>,
     epoll: Option<OwnedFd>,
     console: Console,
@@ -151,18 +157,47 @@ impl Init {
             return None;
         }
         let _ = rustix::process::umask(Mode::from_raw_mode(0o022));
-        let failed = mount_all();
-        open_descriptors(c"/dev/console");
-        if let Some((target, errno)) = failed {
-            say(format_args!("usherd: {}: cannot be mounted: {errno}\n", Bytes(target.to_bytes())));
-        }
-        Some(Init {
+        let mut init = Init {
             settings: Settings::new(),
+            loading: None,
+            up_at: None,
             network: None,
             epoll: None,
             console: Console::None,
             finale: None,
-        })
+        };
+        let (proc, others) = MOUNTS.split_at(1);
+        let mut failed = mount_these(proc);
+        init.load_ahead();
+        failed = failed.or(mount_these(others));
+        open_descriptors(c"/dev/console");
+        if let Some((target, errno)) = failed {
+            say(format_args!("usherd: {}: cannot be mounted: {errno}\n", Bytes(target.to_bytes())));
+        }
+        Some(init)
+    }
+
+    /// Has a child load the modules of the kernel's command line, which takes as long as all else together, while another
+    /// processor mounts the rest, reads the files and opens services. What went wrong there `load_modules` meets again, and tells.
+    #[allow(unsafe_code)]
+    fn load_ahead(&mut self) {
+        // Who does not know takes himself for one.
+        let processors = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
+        let _ = read_command_line(&mut self.settings, &mut |_| {});
+        if processors < 2 || self.settings.modules().next().is_none() {
+            return;
+        }
+        // SAFETY: the daemon has one thread.
+        match unsafe { sys::fork() } {
+            Ok(0) => {
+                for name in self.settings.modules() {
+                    let _ = load_module(name);
+                }
+                sys::exit(0)
+            }
+            Ok(pid) => self.loading = Pid::from_raw(pid.cast_signed()),
+            Err(_) => {}
+        }
     }
 
     /// Signals that are read, besides the daemon's own.
@@ -170,14 +205,26 @@ impl Init {
         SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, TERM, CHLD, PWR])
     }
 
-    /// Does what the files and the kernel's command line ask for and what needs no network.
+    /// Does what the files and the kernel's command line ask for and what needs no network. Of modules, those of the files,
+    /// which are to be there before anything is served.
     pub fn prepare(&mut self, loader: &Loader, log: &mut Log) {
+        let ahead = core::mem::take(&mut self.settings);
         self.settings.clone_from(loader.boot());
-        read_command_line(&mut self.settings, log);
-        for name in self.settings.modules() {
-            if let Err(errno) = load_module(name) {
-                log.message(Level::Error, format_args!("module {}: {errno}", Bytes(name)));
-            }
+        let read = read_command_line(&mut self.settings, &mut |told| {
+            log.message(Level::Error, format_args!("{told}"));
+        });
+        if let Err(errno) = read {
+            log.message(Level::Error, format_args!("{}: {errno}", Bytes(COMMAND_LINE)));
+        }
+        if let Some(pid) = self.loading
+            && !loader.boot().modules().all(|name| ahead.modules().any(|other| other == name))
+        {
+            // What stands in the file may need those, and nothing is served before it is there.
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+            self.loading = None;
+        }
+        if self.loading.is_none() {
+            self.load_modules(log);
         }
         if !self.settings.hostname.is_empty()
             && let Err(errno) = sethostname(&self.settings.hostname)
@@ -189,12 +236,29 @@ impl Init {
         }
     }
 
+    /// Loads the modules that are not there yet.
+    fn load_modules(&self, log: &mut Log) {
+        for name in self.settings.modules().filter(|name| !is_loaded(name)) {
+            if let Err(errno) = load_module(name) {
+                log.message(Level::Error, format_args!("module {}: {errno}", Bytes(name)));
+            }
+        }
+    }
+
     /// Begins what goes on in the loop. From here on Ctrl-Alt-Del is a signal.
     pub fn join(&mut self, epoll: &OwnedFd, now: Now, log: &mut Log) -> Result<(), Errno> {
         // Not in a container, whose machine is not ours.
         let _ = reboot(RebootCommand::CadOff);
+        if let Some(pid) = self.loading
+            && let Ok(Some(_)) = waitpid(Some(pid), WaitOptions::NOHANG)
+        {
+            // Before signals were read.
+            self.loading = None;
+            self.load_modules(log);
+        }
+        self.up_at = Some(now.mono.plus_ms(UP_MS));
         self.epoll = Some(rustix::io::fcntl_dupfd_cloexec(epoll, 3)?);
-        self.network = Some(Network::start(epoll, &self.settings, now, log)?);
+        self.network = Some(Network::start(epoll, &self.settings, now, self.loading.is_none(), log)?);
         Ok(())
     }
 
@@ -204,7 +268,15 @@ impl Init {
             Console::None | Console::Running(_) => None,
         };
         let network = self.network.as_ref().and_then(Network::next_deadline);
-        [console, network].into_iter().flatten().min()
+        [console, network, self.up_at].into_iter().flatten().min()
+    }
+
+    /// Whether the start is over.
+    pub fn is_up(&mut self) -> bool {
+        if self.up_at.is_some_and(|at| at <= read_clocks().mono) {
+            self.up_at = None;
+        }
+        self.up_at.is_none()
     }
 
     pub fn ready(&mut self, part: Part, now: Now, log: &mut Log) {
@@ -251,6 +323,11 @@ impl Init {
 
     /// Whether a child that has ended was of this module's.
     pub fn reaped(&mut self, pid: u32, now: Now, log: &mut Log) -> bool {
+        if self.loading.is_some_and(|loading| loading.as_raw_pid().cast_unsigned() == pid) {
+            self.loading = None;
+            self.load_modules(log);
+            return true;
+        }
         let is_ours = self.console == Console::Running(pid);
         if is_ours {
             self.console = Console::Due(now.mono.plus_ms(CONSOLE_AGAIN_MS));
@@ -317,7 +394,7 @@ fn go_down(how: Finale) -> Errno {
     let until = read_clocks().mono.plus_ms(GONE_MS);
     loop {
         while next_ended().is_some() {}
-        let is_alone = rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_err();
+        let is_alone = rustix::process::wait(WaitOptions::NOHANG).is_err();
         if is_alone || read_clocks().mono >= until {
             break;
         }
@@ -340,8 +417,8 @@ fn go_down(how: Finale) -> Errno {
     }
 }
 
-/// Where, what, how, and with which options.
-const MOUNTS: [(&CStr, &CStr, MountFlags, &CStr); 6] = [
+/// Where, what, how, and with which options. /proc is first, with the kernel's command line.
+const MOUNTS: [Mount; 6] = [
     (c"/proc", c"proc", MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC), c""),
     (c"/sys", c"sysfs", MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC), c""),
     (c"/dev", c"devtmpfs", MountFlags::NOSUID, c"mode=0755"),
@@ -350,10 +427,12 @@ const MOUNTS: [(&CStr, &CStr, MountFlags, &CStr); 6] = [
     (c"/tmp", c"tmpfs", MountFlags::NOSUID.union(MountFlags::NODEV), c"mode=1777"),
 ];
 
+type Mount = (&'static CStr, &'static CStr, MountFlags, &'static CStr);
+
 /// Mounts what is not mounted yet; one that could not be, if any.
-fn mount_all() -> Option<(&'static CStr, Errno)> {
+fn mount_these(mounts: &[Mount]) -> Option<(&'static CStr, Errno)> {
     let mut failed = None;
-    for (target, kind, flags, options) in MOUNTS {
+    for &(target, kind, flags, options) in mounts {
         let _ = rustix::fs::mkdir(target, Mode::from_raw_mode(0o755));
         let device = |path: &CStr| rustix::fs::stat(path).ok().map(|stat| stat.st_dev);
         let above = if target == c"/dev/pts" { c"/dev" } else { c"/" };
@@ -422,19 +501,17 @@ fn put_unescaped<const N: usize>(path: &[u8], to: &mut heapless::Vec<u8, N>) {
     }
 }
 
+const COMMAND_LINE: &[u8] = b"/proc/cmdline";
+
 /// Takes what the kernel's command line says about us.
-fn read_command_line(settings: &mut Settings, log: &mut Log) {
-    const PATH: &[u8] = b"/proc/cmdline";
+fn read_command_line(settings: &mut Settings, tell: &mut dyn FnMut(Told<'_>)) -> Result<(), Errno> {
     let mut text = [0; line::LINE];
     let mut disk = Disk::plain();
-    let read = disk.open(PATH).and_then(|file| disk.read_at(&file, 0, &mut text));
-    let len = match read {
-        Ok(len) => len,
-        Err(errno) => return log.message(Level::Error, format_args!("{}: {errno}", Bytes(PATH))),
-    };
+    let len = disk.open(COMMAND_LINE).and_then(|file| disk.read_at(&file, 0, &mut text))?;
     line::read(text.get(..len).unwrap_or(&[]), settings, &mut |word, column, problem| {
-        log.message(Level::Error, format_args!("{}", Told { word, column, problem }));
+        tell(Told { word, column, problem });
     });
+    Ok(())
 }
 
 /// What is wrong with a word of the command line.
@@ -456,6 +533,19 @@ impl fmt::Display for Told<'_> {
             }
         }
     }
+}
+
+/// Whether the kernel has a module of that name, or of that file's; those built into it are there as well, if they have
+/// parameters.
+fn is_loaded(name: &[u8]) -> bool {
+    let mut path = heapless::Vec::<u8, { PATH_BYTES + 1 }>::new();
+    let name = base(name);
+    let name = name.split(|b| *b == b'.').next().unwrap_or(name);
+    let is_whole =
+        path.extend_from_slice(b"/sys/module/").and_then(|()| path.extend_from_slice(name)).is_ok();
+    // A file's name may have either; the kernel has made one of them.
+    path.iter_mut().filter(|b| **b == b'-').for_each(|b| *b = b'_');
+    is_whole && rustix::fs::access(path.as_slice(), rustix::fs::Access::EXISTS).is_ok()
 }
 
 /// Loads one module; one that is there already is as good.

@@ -51,6 +51,10 @@ impl Init {
         match *self {}
     }
 
+    pub fn is_up(&mut self) -> bool {
+        match *self {}
+    }
+
     pub fn ready(&mut self, _: Part, _: Now, _: &mut Log) {
         match *self {}
     }

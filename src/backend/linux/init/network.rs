@@ -52,13 +52,19 @@ pub struct Network {
 }
 
 impl Network {
-    /// Begins to look for interfaces.
-    pub fn start(epoll: &OwnedFd, settings: &Settings, now: Now, log: &mut Log) -> Result<Network, Errno> {
+    /// Begins to look for interfaces. `has_modules`: those that are not there now are late.
+    pub fn start(
+        epoll: &OwnedFd,
+        settings: &Settings,
+        now: Now,
+        has_modules: bool,
+        log: &mut Log,
+    ) -> Result<Network, Errno> {
         let mut network = Network { route: Route::open()?, links: Links::open()?, chosen: None };
         epoll::add(epoll, &network.links, Source::Boot(Part::Links).data(), EventFlags::IN)?;
         // All that are there already, as the kernel has answered by now.
         network.look(epoll, settings, now, log);
-        if network.chosen.is_none() && settings.wants_network() {
+        if network.chosen.is_none() && has_modules && settings.wants_network() {
             let name: &[u8] =
                 if settings.interface.is_empty() { b"a network interface" } else { &settings.interface };
             log.message(Level::Notice, format_args!("waiting for {}", Bytes(name)));
