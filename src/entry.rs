@@ -315,6 +315,14 @@ mod exported {
         unsafe { mem::compare(left, right, len) }
     }
 
+    /// 64-bit ARM: a ready-made `core` asks before `main` whether the processor has the atomic instructions of ARMv8.1, from a
+    /// list of constructors that nobody goes through here. Were it asked, it would stay with those that all processors have.
+    #[cfg(target_arch = "aarch64")]
+    #[unsafe(no_mangle)]
+    extern "C" fn getauxval(_: usize) -> usize {
+        0
+    }
+
     #[unsafe(no_mangle)]
     unsafe extern "C" fn strlen(string: *const c_char) -> usize {
         unsafe { mem::length(string.cast()) }

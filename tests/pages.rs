@@ -55,6 +55,12 @@ fn the_examples_are_right() {
         assert!(output.status.success(), "{said}");
         assert!(said.ends_with(" 0 errors, 0 warnings\n"), "{said}");
     }
+    // A program without the feature says so of their section `init`. Those of QEMU's boards start programs that are only there.
+    for board in ["beaglebone-black", "raspberry-pi-zero-1", "raspberry-pi-2", "raspberry-pi-3-4-5"] {
+        let output = run(&["-t", "-f", &format!("boards/{board}/usherd.conf")]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains(" 0 errors, "), "{board}: {said}");
+    }
 }
 
 /// What contrib/front has for programs in front of several boards is what Debian's understand.

@@ -205,8 +205,8 @@ impl Init {
         SignalSet::of(&[HUP, INT, QUIT, USR1, USR2, TERM, CHLD, PWR])
     }
 
-    /// Does what the files and the kernel's command line ask for and what needs no network. Of modules, those of the files,
-    /// which are to be there before anything is served.
+    /// Does what the files and the kernel's command line ask for and what needs no network. Of modules, those that the
+    /// files have and no child loads: they are to be there before anything is served.
     pub fn prepare(&mut self, loader: &Loader, log: &mut Log) {
         let ahead = core::mem::take(&mut self.settings);
         self.settings.clone_from(loader.boot());
