@@ -371,7 +371,7 @@ fn sockets_meant_for_another_process_are_closed() {
         net.write("conf", conf);
         let daemon = activated(net, &["-dontfork", "-f", "/run/test/conf"], vec![tcp.as_raw_fd()], "1");
         daemon.wait_log("bind failed");
-        drop(tcp);
+        leave(tcp);
         drop(tcp_eventually("127.0.0.1:9901"));
         let found = listen_to("127.0.0.1:9901");
         assert!(!found.contains("env LISTEN_"), "{found}");
@@ -920,7 +920,8 @@ fn an_address_in_use_is_tried_again() {
         }
         // The others do not wait for it.
         assert!(echoes("127.0.0.1:9907"));
-        drop((stream, datagrams));
+        leave(stream);
+        drop(datagrams);
         drop(tcp_eventually("127.0.0.1:9908"));
         assert!(echoes("127.0.0.1:9908"));
         assert_eq!(ask_udp("127.0.0.1:9908", b"ping"), b"ping");

@@ -4,7 +4,7 @@ use super::net::{A_WHILE, drain};
 use super::{PATIENCE, until};
 use std::io::{ErrorKind, Read, Write};
 use std::mem::size_of;
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -108,6 +108,14 @@ pub fn round_trip(stream: &mut TcpStream, question: &[u8]) {
     stream.write_all(question).expect("send");
     let back = read_n(stream, question.len());
     assert_eq!(text(&back), text(question));
+}
+
+/// Nobody is let in there any more. Closing alone would do later: a process that another test has forked and that has not come to
+/// its own program yet has a copy, and who connected meanwhile was reset.
+pub fn leave(listener: TcpListener) {
+    // SAFETY: of a socket that lives until the call returns.
+    let status = unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+    assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// Connects as soon as the service takes connections again.
