@@ -179,7 +179,6 @@ impl Init {
 
     /// Has a child load the modules of the kernel's command line, which takes as long as all else together, while another
     /// processor mounts the rest, reads the files and opens services. What went wrong there `load_modules` meets again, and tells.
-    #[allow(unsafe_code)]
     fn load_ahead(&mut self) {
         // Who does not know takes himself for one.
         let processors = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
@@ -187,17 +186,13 @@ impl Init {
         if processors < 2 || self.settings.modules().next().is_none() {
             return;
         }
-        // SAFETY: the daemon has one thread.
-        match unsafe { sys::fork() } {
-            Ok(0) => {
-                for name in self.settings.modules() {
-                    let _ = load_module(name);
-                }
-                sys::exit(0)
+        let child = start_child(|| {
+            for name in self.settings.modules() {
+                let _ = load_module(name);
             }
-            Ok(pid) => self.loading = Pid::from_raw(pid.cast_signed()),
-            Err(_) => {}
-        }
+            0
+        });
+        self.loading = child.ok().and_then(|pid| Pid::from_raw(pid.cast_signed()));
     }
 
     /// Signals that are read, besides the daemon's own.
@@ -436,7 +431,8 @@ fn mount_these(mounts: &[Mount]) -> Option<(&'static CStr, Errno)> {
         let _ = rustix::fs::mkdir(target, Mode::from_raw_mode(0o755));
         let device = |path: &CStr| rustix::fs::stat(path).ok().map(|stat| stat.st_dev);
         let above = if target == c"/dev/pts" { c"/dev" } else { c"/" };
-        if device(target).is_some() && device(target) != device(above) {
+        let own = device(target);
+        if own.is_some() && own != device(above) {
             // The kernel did it, or whoever started this container.
             continue;
         }
@@ -563,27 +559,33 @@ fn load_module(name: &[u8]) -> Result<(), Errno> {
     }
 }
 
-/// Starts a program with the console as its terminal.
+/// Has a child do this and nothing else, with its exit status; its pid.
 #[allow(unsafe_code)]
+fn start_child(work: impl FnOnce() -> i32) -> Result<u32, Errno> {
+    // SAFETY: the daemon has one thread.
+    match unsafe { sys::fork()? } {
+        0 => sys::exit(work()),
+        pid => Ok(pid),
+    }
+}
+
+/// Starts a program with the console as its terminal.
 fn start_on_console(path: &[u8]) -> Result<u32, Errno> {
     let mut text = heapless::Vec::<u8, { PATH_BYTES + 1 }>::new();
     text.extend_from_slice(path)
         .and_then(|()| text.extend_from_slice(b"\0"))
         .map_err(|_| Errno::NAMETOOLONG)?;
     let program = CStr::from_bytes_with_nul(&text).map_err(|_| Errno::INVAL)?;
-    // SAFETY: the daemon has one thread.
-    let pid = unsafe { sys::fork()? };
-    if pid > 0 {
-        return Ok(pid);
-    }
-    // /dev/console itself is nobody's controlling terminal; what it stands for can be, if the kernel says which that is.
-    let _ = rustix::process::setsid();
-    sys::take_terminal();
-    sys::set_signal_mask(SignalSet::default());
-    let errno =
-        sys::execute(program, &[program], &[c"HOME=/", c"TERM=linux", c"PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
-    say(format_args!("usherd: {}: {errno}\n", Bytes(path)));
-    sys::exit(127)
+    start_child(|| {
+        // /dev/console itself is nobody's controlling terminal; what it stands for can be, if the kernel says which that is.
+        let _ = rustix::process::setsid();
+        sys::take_terminal();
+        sys::set_signal_mask(SignalSet::default());
+        let environment = [c"HOME=/", c"TERM=linux", c"PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
+        let errno = sys::execute(program, &[program], &environment);
+        say(format_args!("usherd: {}: {errno}\n", Bytes(path)));
+        127
+    })
 }
 
 #[cfg(test)]
